@@ -1,0 +1,68 @@
+//! Where answers come from.
+
+mod system;
+
+pub use system::System;
+
+use crate::addrs::Answer;
+use crate::error::Error;
+
+/// A source of addresses that blocks while it looks them up.
+///
+/// [`System`] is the default. A closure is one too, if it takes the name and returns addresses or an error:
+///
+/// ```
+/// use std::net::{IpAddr, Ipv4Addr};
+/// use gaiter::{ErrorKind, Resolver};
+///
+/// let resolver = Resolver::builder()
+///     .backend(|name: &str| match name {
+///         "one.example" => Ok([IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))]),
+///         _ => Err(ErrorKind::NotFound),
+///     })
+///     .build();
+/// # drop(resolver);
+/// ```
+///
+/// A backend runs on threads of the resolver's own, several calls at once, and each of its calls serves every caller that
+/// waits for the name. It may block for as long as it takes. A call cannot be stopped: when its callers have left it goes
+/// on alone.
+///
+/// # Tracing
+///
+/// A call runs on the subscriber and inside the span of one of its callers, the one that has waited longest when the call
+/// begins: its events land there, whichever thread it is on. That holds the caller's spans open until the call returns,
+/// even if the caller has left. A backend that emits no events says so with [`emits_events`](Self::emits_events), and
+/// then holds nothing.
+///
+/// # Panics
+///
+/// A panic of a backend is contained: it reaches its callers as [`ErrorKind::Panicked`](crate::ErrorKind::Panicked), and
+/// costs neither the thread nor another lookup. (With `panic = "abort"`, it ends the process as any panic does.)
+pub trait Backend: Send + Sync + 'static {
+    /// Looks up the addresses of `name`, which is never empty, never an IP address as such, and free of NUL bytes.
+    ///
+    /// # Errors
+    ///
+    /// Whatever it returns reaches every caller of this lookup, with the name added. No addresses is an error too:
+    /// [`ErrorKind::NoData`](crate::ErrorKind::NoData).
+    fn lookup(&self, name: &str) -> Result<Answer, Error>;
+
+    /// Whether [`lookup`](Self::lookup) should run inside its caller's span, as the default, `true`, has it.
+    ///
+    /// With `false` no subscriber is set and no span entered during the call, and so a call that hangs holds no span open.
+    fn emits_events(&self) -> bool {
+        true
+    }
+}
+
+impl<F, T, E> Backend for F
+where
+    F: Fn(&str) -> Result<T, E> + Send + Sync + 'static,
+    T: Into<Answer>,
+    E: Into<Error>,
+{
+    fn lookup(&self, name: &str) -> Result<Answer, Error> {
+        self(name).map(Into::into).map_err(Into::into)
+    }
+}

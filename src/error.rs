@@ -1,0 +1,277 @@
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::name::Name;
+
+/// Why a name could not be resolved.
+///
+/// Cheap to clone: every caller of a shared lookup gets the same one. Its text names the host and, where the platform
+/// gave one, the reason in the platform's words; [`source`](StdError::source) is the cause underneath, if there is one
+/// (an [`io::Error`] with its OS code, or the error that a backend of the program's own returned).
+///
+/// Converts into [`io::Error`], of which it is then the inner error.
+#[derive(Clone)]
+pub struct Error {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    name: Option<Name>,
+    /// What went wrong in more words than the kind has.
+    detail: Option<Cow<'static, str>>,
+    code: Option<i32>,
+    symbol: Option<&'static str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The name was refused before any lookup: empty, longer than 1,024 bytes, or with a NUL byte in it.
+    InvalidName,
+    /// There is no such name: `EAI_NONAME`, `WSAHOST_NOT_FOUND`.
+    NotFound,
+    /// The name exists and has no address: `EAI_NODATA`, `EAI_ADDRFAMILY`, `WSANO_DATA`, or an empty answer.
+    NoData,
+    /// The resolver could not tell just now; another try may succeed: `EAI_AGAIN`, `WSATRY_AGAIN`.
+    Temporary,
+    /// The resolver could not tell, and another try is not likely to help: `EAI_FAIL`, `WSANO_RECOVERY`.
+    Permanent,
+    /// The operating system failed underneath the resolver (`EAI_SYSTEM`, `EAI_MEMORY`); the source says how.
+    System,
+    /// The backend panicked. The panic was contained: other lookups and the thread go on.
+    Panicked,
+    /// The operating system refused to start a thread, and none was left that could do the lookup.
+    ThreadRefused,
+    /// Anything else, from a backend of the program's own.
+    Other,
+}
+
+impl ErrorKind {
+    /// The kind as an identifier, for logs.
+    fn id(self) -> &'static str {
+        match self {
+            Self::InvalidName => "invalid_name",
+            Self::NotFound => "not_found",
+            Self::NoData => "no_data",
+            Self::Temporary => "temporary",
+            Self::Permanent => "permanent",
+            Self::System => "system",
+            Self::Panicked => "panicked",
+            Self::ThreadRefused => "thread_refused",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidName => "invalid host name",
+            Self::NotFound => "no such host",
+            Self::NoData => "host has no address",
+            Self::Temporary => "temporary failure in name resolution",
+            Self::Permanent => "permanent failure in name resolution",
+            Self::System => "system error",
+            Self::Panicked => "the resolver backend panicked",
+            Self::ThreadRefused => "the system refused to start a thread for the lookup",
+            Self::Other => "lookup failed",
+        })
+    }
+}
+
+impl Error {
+    /// An error of `kind` with `source` as its cause, for a [`Backend`](crate::Backend) to return.
+    ///
+    /// Where there is no cause, `ErrorKind::NotFound.into()` makes one without; an [`io::Error`] converts with `?`.
+    pub fn new(kind: ErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::with(kind, |inner| inner.source = Some(Arc::from(source.into())))
+    }
+
+    fn with(kind: ErrorKind, fill: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Inner { kind, name: None, detail: None, code: None, symbol: None, source: None };
+        fill(&mut inner);
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn invalid_name(text: &str, why: &'static str) -> Self {
+        let shown: String = text.chars().take(64).collect();
+        let more = if shown.len() < text.len() { "..." } else { "" };
+        let detail = format!("{why}: {shown:?}{more}");
+        Self::with(ErrorKind::InvalidName, |inner| inner.detail = Some(detail.into()))
+    }
+
+    /// What the platform's resolver answered: its code, the code's name, and its words for it.
+    #[cfg(unix)]
+    pub(crate) fn platform(kind: ErrorKind, code: i32, symbol: Option<&'static str>, message: String) -> Self {
+        Self::with(kind, |inner| {
+            inner.code = Some(code);
+            inner.symbol = symbol;
+            inner.detail = Some(message.into());
+        })
+    }
+
+    pub(crate) fn panicked(message: Option<String>) -> Self {
+        Self::with(ErrorKind::Panicked, |inner| {
+            inner.detail = message.map(|message| format!("{}: {message}", ErrorKind::Panicked).into());
+        })
+    }
+
+    /// This error with `code` as the platform's.
+    pub(crate) fn coded(mut self, code: i32, symbol: Option<&'static str>) -> Self {
+        let inner = Arc::make_mut(&mut self.inner);
+        inner.code = Some(code);
+        inner.symbol = symbol;
+        self
+    }
+
+    /// This error as one about `name`, unless it is about another already.
+    pub(crate) fn about(mut self, name: &Name) -> Self {
+        if self.inner.name.is_none() {
+            Arc::make_mut(&mut self.inner).name = Some(name.clone());
+        }
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// The name that was looked up, as it was written.
+    pub fn name(&self) -> Option<&str> {
+        self.inner.name.as_ref().map(Name::as_str)
+    }
+
+    /// The platform's own code: an `EAI_*` value on Unix, a Winsock code on Windows. For `EAI_SYSTEM` the `errno` is in
+    /// the source.
+    pub fn code(&self) -> Option<i32> {
+        self.inner.code
+    }
+
+    /// There is no such name, or it has no address: asking again soon will not help.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.kind(), ErrorKind::NotFound | ErrorKind::NoData)
+    }
+
+    /// The resolver could not tell just now; asking again may help.
+    pub fn is_temporary(&self) -> bool {
+        self.kind() == ErrorKind::Temporary
+    }
+
+    /// OpenTelemetry's `error.type`: the name of `getaddrinfo`'s code where there is one, else the kind.
+    pub(crate) fn error_type(&self) -> &'static str {
+        self.inner.symbol.unwrap_or(self.kind().id())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.inner.name {
+            // Escaped, so that a hostile name cannot write lines of its own into a log.
+            write!(f, "failed to resolve {}: ", name.as_str().escape_debug())?;
+        }
+        match &self.inner.detail {
+            Some(detail) => f.write_str(detail)?,
+            None => fmt::Display::fmt(&self.kind(), f)?,
+        }
+        match (self.inner.symbol, self.inner.code) {
+            (Some(symbol), _) => write!(f, " ({symbol})"),
+            (None, Some(code)) => write!(f, " (code {code})"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, name, detail, code, symbol, source } = &*self.inner;
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", kind);
+        // What is not there is left out: most errors have two or three of these.
+        name.as_ref().map(|name| debug.field("name", name));
+        code.as_ref().map(|code| debug.field("code", code));
+        symbol.as_ref().map(|symbol| debug.field("symbol", symbol));
+        detail.as_ref().map(|detail| debug.field("detail", detail));
+        source.as_ref().map(|source| debug.field("source", source));
+        debug.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self::with(kind, |_| ())
+    }
+}
+
+/// For a backend that does I/O of its own: [`ErrorKind::System`] where there is an OS code, [`ErrorKind::NotFound`] for
+/// that kind without one, else [`ErrorKind::Other`]. An `Error` that became an `io::Error` becomes itself again.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        let kind = match error.raw_os_error() {
+            Some(_) => ErrorKind::System,
+            None if error.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
+            None => ErrorKind::Other,
+        };
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(error) => Self::new(kind, error),
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::InvalidName => io::ErrorKind::InvalidInput,
+            ErrorKind::NotFound | ErrorKind::NoData => io::ErrorKind::NotFound,
+            ErrorKind::System => {
+                let os = error.inner.source.as_deref().and_then(|source| source.downcast_ref::<io::Error>());
+                os.map_or(io::ErrorKind::Other, io::Error::kind)
+            }
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_names_the_host_once_and_on_one_line() {
+        let name = Name::parse("a\nb").unwrap();
+        let error = Error::from(ErrorKind::NotFound).about(&name).about(&Name::parse("c").unwrap());
+        assert_eq!(error.to_string(), r"failed to resolve a\nb: no such host");
+        assert_eq!(error.name(), Some("a\nb"));
+        let long = Error::invalid_name(&"x".repeat(2000), "too long");
+        assert!(long.to_string().len() < 100, "{long}");
+    }
+
+    #[test]
+    fn io_errors_go_in_and_come_out_whole() {
+        let os = io::Error::from_raw_os_error(24);
+        let error = Error::from(io::Error::from_raw_os_error(24));
+        assert_eq!(error.kind(), ErrorKind::System);
+        let back = io::Error::from(error.clone());
+        assert_eq!(back.kind(), os.kind());
+        let inner = back.get_ref().and_then(|e| e.downcast_ref::<Error>()).expect("our error inside");
+        let source = inner.source().and_then(|e| e.downcast_ref::<io::Error>()).expect("the OS error inside");
+        assert_eq!(source.raw_os_error(), Some(24));
+        assert!(Arc::ptr_eq(&Error::from(back).inner, &error.inner), "wrapped twice");
+        assert_eq!(Error::from(io::Error::from(io::ErrorKind::NotFound)).kind(), ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,149 @@
+//! The libc binding, and the only unsafe code of the crate.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::ptr;
+
+use socket2::SockAddr;
+
+/// Why `getaddrinfo` gave no addresses.
+#[derive(Debug)]
+pub(crate) struct GaiError {
+    /// Its return value, an `EAI_*` code; never 0.
+    pub(crate) code: libc::c_int,
+    /// `errno`, where the code is `EAI_SYSTEM` and `errno` was set.
+    pub(crate) errno: Option<io::Error>,
+}
+
+/// A list from `getaddrinfo`, freed when dropped.
+struct AddrInfoList(*mut libc::addrinfo);
+
+impl Drop for AddrInfoList {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: a non-null list comes from a `getaddrinfo` that returned 0, is owned by `self` alone and freed once.
+            unsafe { libc::freeaddrinfo(self.0) }
+        }
+    }
+}
+
+/// The addresses of `host` in libc's order, one for each that a stream socket could connect to. Blocks.
+pub(crate) fn getaddrinfo(host: &CStr) -> Result<Vec<SocketAddr>, GaiError> {
+    // SAFETY: `addrinfo` is a plain C struct of integers and pointers, for which all zeroes is valid, and what
+    // getaddrinfo(3) asks of hints beyond the fields set below.
+    let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
+    hints.ai_family = libc::AF_UNSPEC;
+    hints.ai_socktype = libc::SOCK_STREAM;
+
+    let mut list = AddrInfoList(ptr::null_mut());
+    // SAFETY: `host` is NUL-terminated, a null service is allowed beside a host, and `hints` and the out pointer are
+    // valid for the call.
+    let code = unsafe { libc::getaddrinfo(host.as_ptr(), ptr::null(), &hints, &mut list.0) };
+    if code != 0 {
+        // At once, before anything else can set it; and for no other code, since it means nothing there.
+        let errno = (code == libc::EAI_SYSTEM).then(io::Error::last_os_error);
+        // What stands in the out pointer after a failure is unspecified, and so not to be freed.
+        mem::forget(list);
+        return Err(GaiError { code, errno: errno.filter(|e| e.raw_os_error() != Some(0)) });
+    }
+
+    let mut addrs = Vec::new();
+    let mut next = list.0;
+    while !next.is_null() {
+        // SAFETY: `next` is a node of `list`, which lives until the end of this function.
+        let node = unsafe { &*next };
+        addrs.extend(socket_addr(node));
+        next = node.ai_next;
+    }
+    Ok(addrs)
+}
+
+/// The node's address, unless it is missing, cut short or of another family than IPv4 and IPv6.
+fn socket_addr(node: &libc::addrinfo) -> Option<SocketAddr> {
+    let needed = match node.ai_family {
+        libc::AF_INET => mem::size_of::<libc::sockaddr_in>(),
+        libc::AF_INET6 => mem::size_of::<libc::sockaddr_in6>(),
+        _ => return None,
+    };
+    let len = usize::try_from(node.ai_addrlen).ok()?;
+    if node.ai_addr.is_null() || len < needed {
+        return None;
+    }
+    // SAFETY: at least `needed` bytes stand at `ai_addr` (checked above), a `sockaddr_storage` holds more than either
+    // family's struct, and the length set is that of what was copied. The storage is zeroed before.
+    let (_, addr) = unsafe {
+        SockAddr::try_init(|storage, storage_len| {
+            ptr::copy_nonoverlapping(node.ai_addr.cast::<u8>(), storage.cast::<u8>(), needed);
+            *storage_len = needed as libc::socklen_t;
+            Ok(())
+        })
+    }
+    .ok()?;
+    addr.as_socket()
+}
+
+/// libc's words for an `EAI_*` code, in the locale of the process.
+pub(crate) fn gai_strerror(code: libc::c_int) -> String {
+    // SAFETY: gai_strerror(3) takes any code and returns a NUL-terminated string that is never freed, or null on some
+    // platforms for codes it does not know.
+    unsafe {
+        let text = libc::gai_strerror(code);
+        if text.is_null() {
+            return format!("unknown error {code}");
+        }
+        CStr::from_ptr(text).to_string_lossy().into_owned()
+    }
+}
+
+/// How many descriptors this process may open now (the soft `RLIMIT_NOFILE`); `None` without a limit or an answer.
+pub(crate) fn descriptor_limit() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for the call to write to.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
+    if failed || limit.rlim_cur == libc::RLIM_INFINITY {
+        return None;
+    }
+    usize::try_from(limit.rlim_cur).ok()
+}
+
+/// `host` for C, which is refused only if it has a NUL byte inside.
+pub(crate) fn c_string(host: &str) -> Option<CString> {
+    CString::new(host).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(family: libc::c_int, addr: *mut libc::sockaddr, len: usize) -> libc::addrinfo {
+        // SAFETY: as for the hints above.
+        let mut node: libc::addrinfo = unsafe { mem::zeroed() };
+        node.ai_family = family;
+        node.ai_addr = addr;
+        node.ai_addrlen = len as libc::socklen_t;
+        node
+    }
+
+    #[test]
+    fn broken_nodes_are_skipped_and_scopes_kept() {
+        let scoped: SocketAddr = "[fe80::1%7]:0".parse().unwrap();
+        let real = SockAddr::from(scoped);
+        let addr = real.as_ptr().cast_mut().cast::<libc::sockaddr>();
+        let len = real.len() as usize;
+        assert_eq!(socket_addr(&node(libc::AF_INET6, addr, len)), Some(scoped));
+        assert_eq!(socket_addr(&node(libc::AF_INET6, addr, len - 1)), None, "cut short");
+        assert_eq!(socket_addr(&node(libc::AF_INET6, addr, 0)), None, "empty");
+        assert_eq!(socket_addr(&node(libc::AF_INET6, ptr::null_mut(), len)), None, "missing");
+        assert_eq!(socket_addr(&node(libc::AF_UNIX, addr, len)), None, "another family");
+    }
+
+    #[test]
+    fn every_code_has_words() {
+        for code in [libc::EAI_NONAME, libc::EAI_AGAIN, 0, -12345, 12345] {
+            assert!(!gai_strerror(code).is_empty(), "{code}");
+        }
+    }
+}

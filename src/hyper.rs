@@ -1,0 +1,26 @@
+//! For hyper-util's `HttpConnector::new_with_resolver`.
+
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
+
+use crate::addrs::Addrs;
+use crate::error::Error;
+use crate::resolver::Resolver;
+use crate::resolving::Resolving;
+
+impl Service<Name> for Resolver {
+    type Response = Addrs;
+    type Error = Error;
+    type Future = Resolving;
+
+    /// Always ready.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Resolving {
+        self.resolve(name.as_str())
+    }
+}

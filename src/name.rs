@@ -1,0 +1,122 @@
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// `NI_MAXHOST` of glibc and the BSDs, less its NUL: no platform's resolver gives or takes a longer one.
+pub(crate) const MAX_LEN: usize = 1024;
+
+/// A host name that may be handed to a resolver: not empty, at most [`MAX_LEN`] bytes, no NUL.
+///
+/// It is kept as it was written. Two names are equal if they differ in ASCII case alone (RFC 4343); a trailing dot is
+/// part of the name, since `a` and `a.` are different questions under a search list.
+#[derive(Clone)]
+pub(crate) struct Name(Arc<str>);
+
+impl Name {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
+        let refuse = |why| Err(Error::invalid_name(text, why));
+        if text.is_empty() {
+            return refuse("a host name cannot be empty");
+        }
+        if text.len() > MAX_LEN {
+            return refuse("a host name cannot be longer than 1024 bytes");
+        }
+        if text.contains('\0') {
+            return refuse("a host name cannot contain a NUL byte");
+        }
+        Ok(Self(text.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The address that `text` spells out, if it is one in full: every `getaddrinfo` answers it with itself.
+///
+/// The rest of what resolvers take for numeric (`127.1`, `0x7f000001`, `fe80::1%eth0`) is the backend's to read.
+pub(crate) fn literal(text: &str) -> Option<IpAddr> {
+    let first = *text.as_bytes().first()?;
+    if first.is_ascii_hexdigit() || first == b':' { text.parse().ok() } else { None }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // In pieces, because a hasher takes a slice at a time far faster than a byte at a time.
+        for piece in self.0.as_bytes().chunks(64) {
+            let mut folded = [0; 64];
+            let folded = &mut folded[..piece.len()];
+            folded.copy_from_slice(piece);
+            folded.make_ascii_lowercase();
+            state.write(folded);
+        }
+        state.write_u8(0xff);
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap_or_else(|e| panic!("{text:?}: {e}"))
+    }
+
+    #[test]
+    fn case_is_folded_and_the_trailing_dot_is_not() {
+        let long = "ABCDEFGHIJ".repeat(13);
+        let names: HashSet<Name> =
+            ["a.Example", "A.eXAMPLE", "a.example.", &long, &long.to_lowercase()].into_iter().map(name).collect();
+        assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    fn only_ascii_is_folded() {
+        assert_ne!(name("É.example"), name("é.example"));
+    }
+
+    #[test]
+    fn what_no_resolver_could_take_is_refused() {
+        for text in ["", "a\0b", "\0", &"a".repeat(MAX_LEN + 1)] {
+            let error = Name::parse(text).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::InvalidName, "{text:?}");
+        }
+        assert_eq!(name(&"a".repeat(MAX_LEN)).as_str().len(), MAX_LEN);
+    }
+
+    #[test]
+    fn literals_are_whole_addresses_only() {
+        for text in ["127.0.0.1", "::1", "fe80::1", "::ffff:1.2.3.4", "ABCD::"] {
+            assert_eq!(literal(text).map(|ip| ip == text.parse::<IpAddr>().unwrap()), Some(true), "{text}");
+        }
+        for text in ["127.1", "010.0.0.1", "[::1]", "fe80::1%lo", "127.0.0.1.", "a", "", "cafe", "1.2.3.4:80"] {
+            assert_eq!(literal(text), None, "{text}");
+        }
+    }
+}

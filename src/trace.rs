@@ -1,0 +1,212 @@
+//! Spans, and the only code that enters one or sets a dispatcher.
+//!
+//! What a span does when it is entered, exited, cloned or dropped goes in part through the *thread's* default dispatcher
+//! rather than through its own: `Registry`, for one, releases a closing span's parent there. With another default the
+//! wrong subscriber is asked, which panics or closes a stranger's span. So each of the four happens with the span's
+//! own dispatcher as the default, and [`Scope`] is the only owner of spans in this crate.
+
+use std::time::Duration;
+
+use tracing::{Dispatch, Span, dispatcher, field};
+
+use crate::error::Error;
+use crate::foreign::caught;
+use crate::name::Name;
+
+/// The name under which all of the crate's spans can be filtered.
+const TARGET: &str = "gaiter";
+
+/// A dispatcher with spans of its own.
+///
+/// Two of them go with a lookup: the caller's future keeps one with the `resolve` span, and where the backend emits events,
+/// a second with the caller's current span as well, its *custody*, goes to the thread that runs the call.
+pub(crate) struct Scope {
+    /// `None` once closed.
+    spans: Option<Box<Spans>>,
+}
+
+struct Spans {
+    dispatch: Dispatch,
+    /// The caller's current span. `resolve` may be disabled by a filter, and per-layer filters go by what is entered on
+    /// the thread rather than by parents, so entering `resolve` alone would not do.
+    current: Span,
+    resolve: Span,
+    outcome: Option<Outcome>,
+}
+
+/// What the `resolve` span says of a lookup that was answered.
+pub(crate) struct Outcome {
+    pub(crate) addresses: Result<usize, Error>,
+    pub(crate) shared: bool,
+    pub(crate) queued: Duration,
+    pub(crate) in_call: Duration,
+}
+
+/// The scopes of a lookup that begins here: the one that the future keeps, if there is anything to keep, and if `custody`
+/// is asked for, the one for the thread that runs the call.
+///
+/// To be called where the caller asks, not where its future is polled: hyper may poll a connection's future in another
+/// task than the request it was made for.
+pub(crate) fn begin(name: &Name, custody: bool) -> (Option<Scope>, Option<Scope>) {
+    // A subscriber that panics loses its span, not its program's lookup. One catch for each call: unwinding from one
+    // must not drop the span of another.
+    let span = |make: &dyn Fn() -> Span| caught(make).unwrap_or_else(|_| Span::none());
+    let resolve = span(&|| {
+        tracing::debug_span!(
+            target: TARGET,
+            "resolve",
+            dns.question.name = name.as_str(),
+            gaiter.source = field::Empty,
+            gaiter.shared = field::Empty,
+            gaiter.queued_us = field::Empty,
+            gaiter.call_us = field::Empty,
+            gaiter.addresses = field::Empty,
+            "error.type" = field::Empty,
+            otel.kind = "internal",
+            otel.status_code = field::Empty,
+        )
+    });
+    let custody = custody.then(|| Scope::new(span(&Span::current), span(&|| resolve.clone())));
+    let own = (!resolve.is_disabled()).then(|| Scope::new(Span::none(), resolve));
+    (own, custody)
+}
+
+impl Scope {
+    fn new(current: Span, resolve: Span) -> Self {
+        let dispatch = dispatcher::get_default(Dispatch::clone);
+        Self { spans: Some(Box::new(Spans { dispatch, current, resolve, outcome: None })) }
+    }
+
+    /// Runs `call` on this scope's dispatcher and inside its spans, then closes them here.
+    ///
+    /// `call` runs exactly once, even if the subscriber panics. It is not to panic itself.
+    pub(crate) fn run(mut self, call: impl FnOnce()) {
+        let mut call = Some(call);
+        if let Some(spans) = &mut self.spans {
+            spans.as_default(|spans| {
+                // One catch for each span: two exits that panic while one unwinds would end the process.
+                within(&spans.current, || within(&spans.resolve, || _ = call.take().map(|call| call())));
+                spans.clear();
+            });
+        }
+        if let Some(call) = call {
+            call();
+        }
+    }
+
+    /// Records what became of the lookup and closes the scope's spans.
+    ///
+    /// # Errors
+    ///
+    /// The scope itself, where it cannot be closed: inside a subscriber, or in a thread whose locals are gone. It is to
+    /// be closed on a thread of the crate's.
+    pub(crate) fn close(mut self, outcome: Option<Outcome>) -> Result<(), Self> {
+        if let Some(spans) = &mut self.spans {
+            spans.outcome = spans.outcome.take().or(outcome);
+        }
+        if self.close_here() { Ok(()) } else { Err(self) }
+    }
+
+    fn close_here(&mut self) -> bool {
+        let Some(spans) = &mut self.spans else {
+            return true;
+        };
+        if !spans.is_empty() {
+            let closed = !is_inside_subscriber()
+                && spans.as_default(|spans| {
+                    _ = caught(|| spans.record());
+                    spans.clear();
+                });
+            if !closed {
+                return false;
+            }
+        }
+        // What is left is the dispatcher, which may be the last handle of its subscriber: a destructor like any other.
+        let spans = self.spans.take();
+        _ = caught(|| drop(spans));
+        true
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        if !self.close_here() {
+            // Leaking a span beats the panic, or the stranger's span, that dropping it here would cost.
+            std::mem::forget(self.spans.take());
+        }
+    }
+}
+
+impl Spans {
+    fn is_empty(&self) -> bool {
+        self.current.is_disabled() && self.resolve.is_disabled()
+    }
+
+    /// Runs `f`, which does not panic, with the dispatcher as the thread's default. Says whether `f` ran.
+    fn as_default(&mut self, f: impl FnOnce(&mut Self)) -> bool {
+        let dispatch = self.dispatch.clone();
+        let mut ran = false;
+        // The default cannot be set while it is borrowed, and `is_inside_subscriber` misses that where the last scoped
+        // dispatcher of the process went while this thread was inside one: `set_default` then panics before `f`.
+        _ = caught(|| {
+            dispatcher::with_default(&dispatch, || {
+                ran = true;
+                f(self);
+            });
+        });
+        ran
+    }
+
+    /// Drops the spans, the inner first, as leaving them would.
+    fn clear(&mut self) {
+        for span in [&mut self.resolve, &mut self.current] {
+            let span = std::mem::replace(span, Span::none());
+            _ = caught(|| drop(span));
+        }
+    }
+
+    fn record(&mut self) {
+        let Some(Outcome { addresses, shared, queued, in_call }) = self.outcome.take() else {
+            return;
+        };
+        let resolve = &self.resolve;
+        resolve.record("gaiter.source", "lookup");
+        resolve.record("gaiter.shared", shared);
+        resolve.record("gaiter.queued_us", micros(queued));
+        resolve.record("gaiter.call_us", micros(in_call));
+        match addresses {
+            Ok(count) => {
+                resolve.record("gaiter.addresses", count);
+            }
+            Err(error) => {
+                resolve.record("error.type", error.error_type());
+                resolve.record("otel.status_code", "ERROR");
+            }
+        }
+    }
+}
+
+/// Runs `f` inside `span`, or outside where the subscriber panics on entering it.
+fn within(span: &Span, f: impl FnOnce()) {
+    let mut f = Some(f);
+    let entered = caught(|| {
+        let _entered = span.enter();
+        if let Some(f) = f.take() {
+            f();
+        }
+    });
+    if let (Err(_), Some(f)) = (entered, f) {
+        f();
+    }
+}
+
+/// Whether this thread's default dispatcher may not be set, because a subscriber is being called through it or the
+/// thread is past its end.
+fn is_inside_subscriber() -> bool {
+    // Hidden API, and the only one that tells: `get_default` gives the subscriber that does nothing here.
+    tracing_core::dispatcher::get_current(|_| ()).is_none()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,120 @@
+//! Where one caller waits: the one-shot between it and whoever ends its flight.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::addrs::Answer;
+use crate::error::Error;
+use crate::trace::Scope;
+
+/// What a caller gets for its name.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    pub(crate) result: Result<Answer, Error>,
+    pub(crate) queued: Duration,
+    pub(crate) in_call: Duration,
+    pub(crate) shared: bool,
+}
+
+pub(crate) struct Waiter {
+    /// When its caller asked.
+    pub(crate) asked: Instant,
+    slot: Mutex<Slot>,
+}
+
+/// Everything in it is foreign, so it is only ever moved in and out under the lock.
+struct Slot {
+    custody: Option<Scope>,
+    waker: Option<Waker>,
+    reply: Option<Reply>,
+}
+
+impl Waiter {
+    pub(crate) fn new(asked: Instant, custody: Option<Scope>) -> Self {
+        Self { asked, slot: Mutex::new(Slot { custody, waker: None, reply: None }) }
+    }
+
+    /// Takes the reply if it is there, or has `cx` woken when it comes.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Reply> {
+        let mut slot = self.lock();
+        if let Some(reply) = slot.reply.take() {
+            return Poll::Ready(reply);
+        }
+        if slot.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        drop(slot);
+        let waker = cx.waker().clone();
+
+        let mut slot = self.lock();
+        // It may have come while the waker was cloned, and then found none to wake.
+        if let Some(reply) = slot.reply.take() {
+            return Poll::Ready(reply);
+        }
+        let old = slot.waker.replace(waker);
+        drop(slot);
+        drop(old);
+        Poll::Pending
+    }
+
+    /// Hands in the reply and wakes the caller.
+    pub(crate) fn reply(&self, reply: Reply) {
+        let mut slot = self.lock();
+        let replaced = slot.reply.replace(reply);
+        let waker = slot.waker.take();
+        drop(slot);
+        drop(replaced);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes what the caller has given for the thread that runs its call.
+    pub(crate) fn take_custody(&self) -> Option<Scope> {
+        self.lock().custody.take()
+    }
+
+    /// Takes the waker, for a caller that leaves to drop.
+    pub(crate) fn take_waker(&self) -> Option<Waker> {
+        self.lock().waker.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_last_waker_is_woken_once_and_none_is_kept() {
+        let waiter = Waiter::new(Instant::now(), None);
+        let [first, last] = [Arc::new(Count::default()), Arc::new(Count::default())];
+        for count in [&first, &last, &last] {
+            let waker = Waker::from(Arc::clone(count));
+            assert!(waiter.poll(&Context::from_waker(&waker)).is_pending());
+        }
+        let result = Err(ErrorKind::NotFound.into());
+        waiter.reply(Reply { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false });
+        assert_eq!([&first, &last].map(|count| count.0.load(Ordering::Relaxed)), [0, 1]);
+        assert_eq!([&first, &last].map(Arc::strong_count), [1, 1]);
+        assert!(waiter.poll(&Context::from_waker(Waker::noop())).is_ready());
+    }
+}
