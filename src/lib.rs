@@ -1,5 +1,7 @@
 //! TODO
-#![deny(unsafe_code)]
+#![deny(unsafe_code)] // but in `ffi`
+#![warn(missing_docs, unreachable_pub)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 mod backend;
 mod builder; // the knobs

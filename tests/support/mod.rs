@@ -1,0 +1,14 @@
+//! What the promise tests share.
+#![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
+
+pub mod backend;
+pub mod gate;
+pub mod log;
+pub mod panics;
+pub mod strict;
+pub mod trace_matrix;
+
+use std::time::Duration;
+
+/// How long a test waits for what must happen before it calls it a failure. It never waits this long for a success.
+pub const WATCHDOG: Duration = Duration::from_secs(60);

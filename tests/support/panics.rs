@@ -1,0 +1,22 @@
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a test's own panics say.
+pub const DELIBERATE: &str = "a deliberate panic";
+
+static UNEXPECTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts the panics of this process, on whichever thread and caught or not, from the first call on.
+pub fn unexpected() -> usize {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload().downcast_ref::<&str>() != Some(&DELIBERATE) {
+                UNEXPECTED.fetch_add(1, Ordering::SeqCst);
+                default(info);
+            }
+        }));
+    });
+    UNEXPECTED.load(Ordering::SeqCst)
+}

@@ -1,0 +1,442 @@
+//! Promise P1 as a matrix: every scenario under every subscriber of the caller's, once for each global one. A process has
+//! one global subscriber, so each has a test binary of its own, which does no more than `trace_matrix!(Global::…)`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures::executor::block_on;
+use gaiter::{Addrs, Error, Resolver};
+use tracing::instrument::WithSubscriber;
+use tracing::level_filters::LevelFilter;
+use tracing::{Dispatch, Instrument, Span, dispatcher, info, info_span};
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer, registry};
+
+use super::backend::Scripted;
+use super::gate::OpenOnDrop;
+use super::log::{DROP_IT, Ledger, Log};
+use super::panics;
+use super::strict::Strict;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Global {
+    None,
+    Registry,
+    FmtAllSpanEvents,
+    PerLayerEnvFilter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Caller {
+    /// No scoped subscriber: the caller's is the global one.
+    None,
+    Registry,
+    FmtAllSpanEvents,
+    PerLayerInfo,
+    WholeInfo,
+    Strict,
+}
+
+const CALLERS: [Caller; 6] =
+    [Caller::None, Caller::Registry, Caller::FmtAllSpanEvents, Caller::PerLayerInfo, Caller::WholeInfo, Caller::Strict];
+
+/// One log of a subscriber, and whether `resolve`, which is at DEBUG, is in it.
+#[derive(Clone)]
+struct Witness {
+    log: Log,
+    sees_resolve: bool,
+}
+
+fn witness(sees_resolve: bool) -> Witness {
+    Witness { log: Log::default(), sees_resolve }
+}
+
+fn fmt_all<S>() -> impl Layer<S> + Send + Sync
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    tracing_subscriber::fmt::layer().with_span_events(FmtSpan::FULL).with_writer(std::io::sink)
+}
+
+fn subscriber(caller: Caller) -> (Dispatch, Vec<Witness>) {
+    let (all, info) = (witness(true), witness(false));
+    let [ledger, info_ledger] = [Ledger(all.log.clone()), Ledger(info.log.clone())];
+    match caller {
+        Caller::None => unreachable!("has no subscriber of its own"),
+        Caller::Registry => (registry().with(ledger).into(), vec![all]),
+        Caller::FmtAllSpanEvents => (registry().with(fmt_all()).with(ledger).into(), vec![all]),
+        Caller::PerLayerInfo => {
+            let info_fmt = fmt_all().with_filter(LevelFilter::INFO);
+            let info_ledger = info_ledger.with_filter(LevelFilter::INFO);
+            (registry().with(info_fmt).with(info_ledger).with(ledger).into(), vec![all, info])
+        }
+        Caller::WholeInfo => (registry().with(LevelFilter::INFO).with(fmt_all()).with(info_ledger).into(), vec![info]),
+        Caller::Strict => (Strict::new(all.log.clone()).into(), vec![all]),
+    }
+}
+
+/// The witness of the global subscriber, which is installed by the first call.
+fn global(global: Global) -> Option<&'static Witness> {
+    static WITNESS: OnceLock<Option<Witness>> = OnceLock::new();
+    WITNESS
+        .get_or_init(|| {
+            let witness = witness(global != Global::PerLayerEnvFilter);
+            let ledger = Ledger(witness.log.clone());
+            let global: Dispatch = match global {
+                Global::None => return None,
+                Global::Registry => registry().with(ledger).into(),
+                Global::FmtAllSpanEvents => registry().with(fmt_all()).with(ledger).into(),
+                Global::PerLayerEnvFilter => {
+                    let filter = || EnvFilter::new("info");
+                    registry().with(fmt_all().with_filter(filter())).with(ledger.with_filter(filter())).into()
+                }
+            };
+            dispatcher::set_global_default(global).expect("the first");
+            Some(witness)
+        })
+        .as_ref()
+}
+
+/// One cell of the matrix: a resolver, and a caller with its subscriber.
+pub struct Cell {
+    pub backend: Scripted,
+    pub resolver: Resolver,
+    own: Option<Dispatch>,
+    witnesses: Vec<Witness>,
+    what: String,
+}
+
+type Lookup = Pin<Box<dyn Future<Output = Result<Addrs, Error>> + Send>>;
+
+impl Cell {
+    /// Runs `f` where the caller's subscriber is the default.
+    pub fn within<T>(&self, f: impl FnOnce() -> T) -> T {
+        match &self.own {
+            Some(own) => dispatcher::with_default(own, f),
+            None => f(),
+        }
+    }
+
+    /// A future of the caller's, as people write it: the whole of it with the subscriber.
+    pub fn with_subscriber<F: Future + Send + 'static>(
+        &self,
+        future: F,
+    ) -> Pin<Box<dyn Future<Output = F::Output> + Send>> {
+        match &self.own {
+            Some(own) => Box::pin(future.with_subscriber(own.clone())),
+            None => Box::pin(future),
+        }
+    }
+
+    /// A request that looks up `name` inside a span of its own.
+    pub fn request(&self, name: &'static str) -> Lookup {
+        let resolver = self.resolver.clone();
+        let request = self.within(|| info_span!("request"));
+        self.with_subscriber(async move { resolver.resolve(name).await }.instrument(request))
+    }
+
+    /// A request that has begun: its lookup is queued or running.
+    pub fn begun(&self, name: &'static str) -> Lookup {
+        let mut request = self.request(name);
+        assert!(poll(&mut request).is_pending());
+        request
+    }
+
+    /// A lookup of nobody's, that no subscriber hears of.
+    pub fn nobodys(&self, name: &'static str) -> Lookup {
+        let resolver = self.resolver.clone();
+        let none = Dispatch::new(tracing::subscriber::NoSubscriber::default());
+        Box::pin(async move { resolver.resolve(name).await }.with_subscriber(none))
+    }
+
+    /// Occupies every thread of the resolver.
+    pub fn occupy(&self) -> Lookup {
+        let mut occupier = self.nobodys("hang-nobody");
+        assert!(poll(&mut occupier).is_pending());
+        self.backend.gate.await_arrivals(1);
+        occupier
+    }
+
+    /// Every span of the caller's is closed, at once or as soon as a thread of the crate's comes to it.
+    pub fn await_closed(&self) {
+        for witness in &self.witnesses {
+            witness.log.await_closed();
+        }
+    }
+
+    /// Every span of the caller's is closed now.
+    pub fn assert_closed(&self) {
+        for Witness { log, .. } in &self.witnesses {
+            let open = log.look(|seen| seen.open.values().filter(|&&name| name != "decoy").count());
+            assert_eq!(open, 0, "{}: still open: {:?}", self.what, log.look(|seen| seen.open.clone()));
+        }
+    }
+
+    /// Exactly so many calls had their event inside the caller's spans.
+    pub fn assert_backend_events(&self, count: usize) {
+        for Witness { log, sees_resolve } in &self.witnesses {
+            let expected: &[&str] = if *sees_resolve { &["request", "resolve"] } else { &["request"] };
+            let scopes: Vec<_> = log.look(|seen| {
+                seen.events
+                    .iter()
+                    .filter(|(message, _)| message == "backend event")
+                    .map(|(_, scope)| scope.clone())
+                    .collect()
+            });
+            let count = if self.backend.emits_events { count } else { 0 };
+            assert_eq!(scopes, vec![expected; count], "{}", self.what);
+        }
+    }
+
+    pub fn can_drop_in_on_event(&self) -> bool {
+        !self.witnesses.is_empty()
+    }
+
+    /// Has the caller's subscriber drop `what` inside its `on_event`.
+    pub fn drop_in_on_event(&self, what: impl Send + 'static) {
+        let log = &self.witnesses[0].log;
+        log.load(what);
+        self.within(|| info!("{DROP_IT}"));
+    }
+
+    /// Another caller, with a strict subscriber, that asks for `name` as well.
+    fn stranger(&self, name: &'static str) -> (Lookup, Witness) {
+        let (own, witnesses) = subscriber(Caller::Strict);
+        let resolver = self.resolver.clone();
+        let span = dispatcher::with_default(&own, || info_span!("stranger"));
+        let mut lookup: Lookup =
+            Box::pin(async move { resolver.resolve(name).await }.instrument(span).with_subscriber(own));
+        assert!(poll(&mut lookup).is_pending());
+        (lookup, witnesses[0].clone())
+    }
+}
+
+pub fn poll(lookup: &mut Lookup) -> Poll<Result<Addrs, Error>> {
+    lookup.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+pub type Scenario = fn(&Cell);
+
+/// Runs one scenario under every caller's subscriber, with a backend that emits events and with one that emits none.
+pub fn run(global_kind: Global, scenario: Scenario) {
+    // One at a time: they share the global subscriber and the count of panics.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn: MutexGuard<'_, ()> = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let panics_before = panics::unexpected();
+    let global = global(global_kind);
+
+    for caller in CALLERS {
+        for emits_events in [true, false] {
+            let (own, witnesses) = match caller {
+                Caller::None => (None, global.cloned().into_iter().collect()),
+                scoped => {
+                    let (own, witnesses) = subscriber(scoped);
+                    (Some(own), witnesses)
+                }
+            };
+            // Spans that live in the global subscriber all the while: their ids are those that the caller's spans have
+            // in its own, and whoever mistakes one for the other closes them.
+            let decoys: Vec<Span> = (0..8).map(|_| info_span!("decoy")).collect();
+            let global_before = global.map(|global| global.log.look(|seen| (seen.opened, seen.events.len())));
+
+            let backend = Scripted { emits_events, ..Scripted::default() };
+            let resolver = Resolver::builder().backend(backend.clone()).max_threads(1).build();
+            let what = format!("{global_kind:?} × {caller:?}, emits events: {emits_events}");
+            let cell = Cell { backend, resolver, own, witnesses, what: what.clone() };
+            scenario(&cell);
+            cell.backend.gate.open();
+            cell.await_closed();
+
+            for Witness { log, .. } in cell.witnesses.iter().chain(global) {
+                assert_eq!(log.look(|seen| seen.failures.clone()), [""; 0], "{what}");
+            }
+            if let Some(global) = global {
+                let decoys_open = global.log.look(|seen| seen.open.values().filter(|&&name| name == "decoy").count());
+                assert_eq!(decoys_open, decoys.len(), "{what}: a stranger's span was closed");
+                if caller != Caller::None {
+                    let after = global.log.look(|seen| (seen.opened, seen.events.len()));
+                    assert_eq!(global_before, Some(after), "{what}: the global subscriber heard of it");
+                } else {
+                    global.log.forget_events();
+                }
+            }
+            assert_eq!(panics::unexpected(), panics_before, "{what}: something panicked");
+        }
+    }
+}
+
+pub mod scenarios {
+    use super::*;
+
+    pub fn answered(cell: &Cell) {
+        let addrs = block_on(cell.request("ok")).expect("an answer");
+        assert_eq!(addrs.map(|addr| addr.ip()).collect::<Vec<_>>(), [crate::support::backend::ADDR]);
+        cell.assert_closed();
+        cell.assert_backend_events(1);
+    }
+
+    pub fn error(cell: &Cell) {
+        assert!(block_on(cell.request("error")).expect_err("an error").is_not_found());
+        cell.assert_closed();
+        cell.assert_backend_events(1);
+    }
+
+    pub fn backend_panics(cell: &Cell) {
+        let error = block_on(cell.request("panic")).expect_err("an error");
+        assert_eq!(error.kind(), gaiter::ErrorKind::Panicked);
+        cell.assert_closed();
+        cell.assert_backend_events(1);
+        block_on(cell.request("ok")).expect("the one thread there may be is still there");
+    }
+
+    pub fn dropped_while_queued(cell: &Cell) {
+        let _open = OpenOnDrop(&cell.backend.gate);
+        let _occupier = cell.occupy();
+        drop(cell.begun("ok"));
+        cell.assert_closed();
+        assert_eq!(cell.backend.calls(), 1, "it was never called for");
+    }
+
+    pub fn dropped_while_running(cell: &Cell) {
+        let _open = OpenOnDrop(&cell.backend.gate);
+        let request = cell.begun("hang");
+        cell.backend.gate.await_arrivals(1);
+        cell.within(|| drop(request));
+        if !cell.backend.emits_events {
+            cell.assert_closed();
+        }
+        cell.backend.gate.open();
+        cell.await_closed();
+        cell.assert_backend_events(1);
+    }
+
+    pub fn starter_leaves_while_another_waits(cell: &Cell) {
+        let _open = OpenOnDrop(&cell.backend.gate);
+        let occupier = cell.occupy();
+        let (starter, _) = cell.stranger("ok");
+        let heir = cell.begun("ok");
+        drop(starter);
+        cell.backend.gate.open();
+        block_on(heir).expect("an answer");
+        block_on(occupier).expect("an answer");
+        cell.assert_closed();
+        cell.assert_backend_events(1);
+    }
+
+    pub fn request_span_closed_first(cell: &Cell) {
+        let _open = OpenOnDrop(&cell.backend.gate);
+        let lookup = cell.within(|| {
+            let request = info_span!("request");
+            let lookup = request.in_scope(|| cell.resolver.resolve("hang"));
+            drop(request);
+            lookup
+        });
+        cell.backend.gate.await_arrivals(1);
+        cell.backend.gate.open();
+        // Where another subscriber is the default, or none.
+        block_on(lookup).expect("an answer");
+        cell.assert_closed();
+        cell.assert_backend_events(1);
+    }
+
+    pub fn whole_with_subscriber_future_dropped(cell: &Cell) {
+        let _open = OpenOnDrop(&cell.backend.gate);
+        let request = cell.begun("hang");
+        cell.backend.gate.await_arrivals(1);
+        drop(request);
+        if !cell.backend.emits_events {
+            cell.assert_closed();
+        }
+        cell.backend.gate.open();
+        cell.await_closed();
+        cell.assert_backend_events(1);
+    }
+
+    pub fn dropped_inside_on_event(cell: &Cell) {
+        if !cell.can_drop_in_on_event() {
+            return;
+        }
+        let _open = OpenOnDrop(&cell.backend.gate);
+        let lookup = cell.within(|| info_span!("request").in_scope(|| cell.resolver.resolve("hang")));
+        cell.backend.gate.await_arrivals(1);
+        cell.drop_in_on_event(lookup);
+        if !cell.backend.emits_events {
+            // While the call still hangs: by the thread that is there for it.
+            cell.await_closed();
+        }
+        cell.backend.gate.open();
+        cell.await_closed();
+        cell.assert_backend_events(1);
+
+        // And when it had completed without having been polled.
+        let lookup = cell.within(|| info_span!("request").in_scope(|| cell.resolver.resolve("ok")));
+        block_on(cell.nobodys("ok")).expect("an answer");
+        cell.drop_in_on_event(lookup);
+        cell.await_closed();
+    }
+
+    pub fn callers_with_different_subscribers_share_a_flight(cell: &Cell) {
+        let _open = OpenOnDrop(&cell.backend.gate);
+        let occupier = cell.occupy();
+        let ours = cell.begun("ok");
+        let (theirs, stranger) = cell.stranger("ok");
+        cell.backend.gate.open();
+        let (ours, theirs) = block_on(async { futures::join!(ours, theirs) });
+        assert_eq!(ours.expect("an answer").as_slice(), theirs.expect("an answer").as_slice());
+        block_on(occupier).expect("an answer");
+        assert_eq!(cell.backend.calls(), 2, "one for the occupier, one for both");
+        cell.assert_closed();
+        cell.assert_backend_events(1);
+        stranger.log.look(|seen| {
+            assert_eq!((seen.open.len(), seen.opened), (0, 2), "its request and its `resolve`, both closed");
+            assert!(seen.events.is_empty(), "the call ran inside the oldest waiter");
+            assert_eq!(seen.failures, [""; 0]);
+        });
+    }
+
+    pub fn runtime_dropped_mid_flight(cell: &Cell) {
+        let _open = OpenOnDrop(&cell.backend.gate);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        runtime.spawn(cell.request("hang"));
+        cell.backend.gate.await_arrivals(1);
+        drop(runtime);
+        if !cell.backend.emits_events {
+            cell.assert_closed();
+        }
+        cell.backend.gate.open();
+        cell.await_closed();
+        cell.assert_backend_events(1);
+    }
+}
+
+/// The matrix for one global subscriber.
+#[macro_export]
+macro_rules! trace_matrix {
+    ($global:expr) => {
+        $crate::trace_matrix! { $global =>
+            answered
+            error
+            backend_panics
+            dropped_while_queued
+            dropped_while_running
+            starter_leaves_while_another_waits
+            request_span_closed_first
+            whole_with_subscriber_future_dropped
+            dropped_inside_on_event
+            callers_with_different_subscribers_share_a_flight
+            runtime_dropped_mid_flight
+        }
+    };
+    ($global:expr => $($scenario:ident)*) => {
+        $(
+            #[test]
+            fn $scenario() {
+                $crate::support::trace_matrix::run($global, $crate::support::trace_matrix::scenarios::$scenario);
+            }
+        )*
+    };
+}
