@@ -28,6 +28,14 @@ impl Gate {
         changed.notify_all();
     }
 
+    /// Waits until somebody has opened it.
+    pub fn await_open(&self) {
+        let (state, changed) = &*self.0;
+        let state = state.lock().unwrap();
+        let (state, _) = changed.wait_timeout_while(state, WATCHDOG, |state| !state.open).unwrap();
+        assert!(state.open, "nobody has opened the gate");
+    }
+
     /// Waits until `count` calls have arrived in all.
     pub fn await_arrivals(&self, count: usize) {
         let (state, changed) = &*self.0;

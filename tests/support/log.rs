@@ -29,17 +29,18 @@ struct Shared {
 #[derive(Default)]
 pub struct Seen {
     pub open: HashMap<u64, &'static str>,
-    /// How many spans were opened.
-    pub opened: usize,
+    /// The scope of each span that was opened, itself last.
+    pub opened: Vec<Vec<&'static str>>,
     /// Message and scope, outermost first.
     pub events: Vec<(String, Vec<&'static str>)>,
     pub failures: Vec<String>,
 }
 
 impl Log {
-    pub fn opened(&self, id: u64, name: &'static str) {
+    pub fn opened(&self, id: u64, scope: Vec<&'static str>) {
         self.change(|seen| {
-            seen.opened += 1;
+            let name = scope[scope.len() - 1];
+            seen.opened.push(scope);
             if seen.open.insert(id, name).is_some() {
                 seen.failures.push(format!("{name} {id:#x} was opened twice"));
             }
@@ -107,8 +108,9 @@ impl Log {
 pub struct Ledger(pub Log);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ledger {
-    fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
-        self.0.opened(id.into_u64(), attrs.metadata().name());
+    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        let scope = ctx.span_scope(id).into_iter().flat_map(|scope| scope.from_root());
+        self.0.opened(id.into_u64(), scope.map(|span| span.name()).collect());
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {

@@ -36,6 +36,24 @@ struct Span {
     handles: usize,
 }
 
+impl State {
+    /// What this thread is in.
+    fn current(&self) -> Option<u64> {
+        self.entered.get(&thread::current().id()).and_then(|stack| stack.last()).copied()
+    }
+
+    /// A span's ancestors and itself, outermost first.
+    fn scope(&self, innermost: Option<u64>) -> Vec<&'static str> {
+        let span = |id: &u64| self.spans.get(id);
+        let parent = |id: &u64| span(id).and_then(|span| span.parent);
+        let mut scope: Vec<_> = std::iter::successors(innermost, parent)
+            .filter_map(|id| span(&id).map(|span| span.metadata.name()))
+            .collect();
+        scope.reverse();
+        scope
+    }
+}
+
 impl Strict {
     pub fn new(log: Log) -> Self {
         static INSTANCES: AtomicU64 = AtomicU64::new(1);
@@ -71,9 +89,7 @@ impl Subscriber for Strict {
         let id = (self.instance << 32) | state.last;
         let parent = match attrs.parent() {
             Some(parent) => Some(parent.into_u64()),
-            None if attrs.is_contextual() => {
-                state.entered.get(&thread::current().id()).and_then(|stack| stack.last()).copied()
-            }
+            None if attrs.is_contextual() => state.current(),
             None => None,
         };
         if let Some(parent) = parent {
@@ -83,8 +99,9 @@ impl Subscriber for Strict {
             }
         }
         state.spans.insert(id, Span { metadata: attrs.metadata(), parent, handles: 1 });
+        let scope = state.scope(Some(id));
         drop(state);
-        self.log.opened(id, attrs.metadata().name());
+        self.log.opened(id, scope);
         Id::from_u64(id)
     }
 
@@ -101,12 +118,7 @@ impl Subscriber for Strict {
             self.check("event", parent);
         }
         let state = self.state.lock().unwrap();
-        let mut scope = Vec::new();
-        let mut next = state.entered.get(&thread::current().id()).and_then(|stack| stack.last()).copied();
-        while let Some(span) = next.and_then(|id| state.spans.get(&id)) {
-            scope.insert(0, span.metadata.name());
-            next = span.parent;
-        }
+        let scope = state.scope(state.current());
         drop(state);
         self.log.event(event, scope);
     }
@@ -158,8 +170,7 @@ impl Subscriber for Strict {
 
     fn current_span(&self) -> Current {
         let state = self.state.lock().unwrap();
-        let current = state.entered.get(&thread::current().id()).and_then(|stack| stack.last());
-        match current.and_then(|id| state.spans.get_key_value(id)) {
+        match state.current().and_then(|id| state.spans.get_key_value(&id)) {
             Some((&id, span)) => Current::new(Id::from_u64(id), span.metadata),
             None => Current::none(),
         }

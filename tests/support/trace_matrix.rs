@@ -241,7 +241,7 @@ pub fn run(global_kind: Global, scenario: Scenario) {
             // Spans that live in the global subscriber all the while: their ids are those that the caller's spans have
             // in its own, and whoever mistakes one for the other closes them.
             let decoys: Vec<Span> = (0..8).map(|_| info_span!("decoy")).collect();
-            let global_before = global.map(|global| global.log.look(|seen| (seen.opened, seen.events.len())));
+            let global_before = global.map(|global| global.log.look(|seen| (seen.opened.len(), seen.events.len())));
 
             let backend = Scripted { emits_events, ..Scripted::default() };
             let resolver = Resolver::builder().backend(backend.clone()).max_threads(1).build();
@@ -258,7 +258,7 @@ pub fn run(global_kind: Global, scenario: Scenario) {
                 let decoys_open = global.log.look(|seen| seen.open.values().filter(|&&name| name == "decoy").count());
                 assert_eq!(decoys_open, decoys.len(), "{what}: a stranger's span was closed");
                 if caller != Caller::None {
-                    let after = global.log.look(|seen| (seen.opened, seen.events.len()));
+                    let after = global.log.look(|seen| (seen.opened.len(), seen.events.len()));
                     assert_eq!(global_before, Some(after), "{what}: the global subscriber heard of it");
                 } else {
                     global.log.forget_events();
@@ -392,7 +392,7 @@ pub mod scenarios {
         cell.assert_closed();
         cell.assert_backend_events(1);
         stranger.log.look(|seen| {
-            assert_eq!((seen.open.len(), seen.opened), (0, 2), "its request and its `resolve`, both closed");
+            assert_eq!((seen.open.len(), seen.opened.len()), (0, 2), "its request and its `resolve`, both closed");
             assert!(seen.events.is_empty(), "the call ran inside the oldest waiter");
             assert_eq!(seen.failures, [""; 0]);
         });

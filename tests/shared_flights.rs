@@ -1,0 +1,164 @@
+//! Callers of one name share one call, and nobody is hurt by what happens to another.
+
+mod support;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+
+use futures::FutureExt;
+use futures::executor::block_on;
+use futures::future::join_all;
+use gaiter::{ErrorKind, Resolver};
+use support::backend::{ADDR, Scripted};
+use support::gate::{Gate, OpenOnDrop};
+use support::panics::{self, DELIBERATE};
+
+fn scripted(max_threads: usize) -> (Scripted, Resolver) {
+    let backend = Scripted::default();
+    (backend.clone(), Resolver::builder().backend(backend).max_threads(max_threads).build())
+}
+
+#[test]
+fn callers_of_one_name_share_one_call_whatever_its_case() {
+    let (backend, resolver) = scripted(8);
+    let _open = OpenOnDrop(&backend.gate);
+    let lookups: Vec<_> =
+        (0..1000).map(|n| resolver.resolve(if n % 2 == 0 { "hang.Example" } else { "HANG.eXAMPLE" })).collect();
+    backend.gate.await_arrivals(1);
+    backend.gate.open();
+    for addrs in block_on(join_all(lookups)) {
+        assert_eq!(addrs.expect("an answer").next().map(|addr| addr.ip()), Some(ADDR));
+    }
+    assert_eq!(backend.calls(), 1);
+}
+
+#[test]
+fn different_names_run_side_by_side() {
+    let (backend, resolver) = scripted(64);
+    let _open = OpenOnDrop(&backend.gate);
+    let lookups: Vec<_> = (0..64).map(|n| resolver.resolve(format!("hang-{n}"))).collect();
+    backend.gate.await_arrivals(64);
+    backend.gate.open();
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_queue_that_stands_gets_threads_beyond_the_first_sixty_four() {
+    let (backend, resolver) = scripted(100);
+    let _open = OpenOnDrop(&backend.gate);
+    let lookups: Vec<_> = (0..150).map(|n| resolver.resolve(format!("hang-{n}"))).collect();
+    backend.gate.await_arrivals(100);
+    assert_eq!(backend.gate.arrived(), 100, "and no more");
+    backend.gate.open();
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_panic_is_its_own_callers_alone() {
+    panics::unexpected();
+    let (backend, resolver) = scripted(1);
+    for _ in 0..3 {
+        let lookups = ["panic", "panic", "ok"].map(|name| resolver.resolve(name));
+        let [first, second, other] = block_on(join_all(lookups)).try_into().unwrap();
+        for error in [first, second].map(|result| result.expect_err("a panic")) {
+            assert_eq!(error.kind(), ErrorKind::Panicked);
+            assert_eq!(error.name(), Some("panic"));
+            assert!(error.to_string().ends_with(DELIBERATE), "{error}");
+        }
+        other.expect("the thread goes on");
+    }
+    drop(backend);
+}
+
+#[test]
+fn no_address_is_an_error() {
+    let resolver = Resolver::builder().backend(|_: &str| Ok::<_, ErrorKind>([] as [IpAddr; 0])).build();
+    let error = block_on(resolver.resolve("empty.example")).expect_err("nothing");
+    assert_eq!((error.kind(), error.name()), (ErrorKind::NoData, Some("empty.example")));
+}
+
+#[test]
+fn a_queued_name_that_nobody_waits_for_is_never_called() {
+    let (backend, resolver) = scripted(1);
+    let _open = OpenOnDrop(&backend.gate);
+    let hanging = resolver.resolve("hang");
+    backend.gate.await_arrivals(1);
+    drop(resolver.resolve("left"));
+    let stayed = resolver.resolve("stayed");
+    backend.gate.open();
+    assert!(block_on(hanging).is_ok() && block_on(stayed).is_ok());
+    assert_eq!(backend.calls(), 2);
+}
+
+#[test]
+fn the_backend_runs_on_the_resolvers_own_threads() {
+    let threads = Arc::new(Mutex::new(HashSet::new()));
+    let seen = Arc::clone(&threads);
+    let resolver = Resolver::builder()
+        .backend(move |_: &str| {
+            seen.lock().unwrap().insert(thread::current().name().map(str::to_owned));
+            Ok::<_, ErrorKind>([ADDR])
+        })
+        .build();
+    block_on(resolver.resolve("ok")).expect("an answer");
+    assert_eq!(*threads.lock().unwrap(), HashSet::from([Some("gaiter".to_owned())]));
+}
+
+/// A waker that does what it was made for, once woken.
+struct Waking<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Waking<F> {
+    fn wake(self: Arc<Self>) {
+        (self.0)();
+    }
+}
+
+fn waker(wake: impl Fn() + Send + Sync + 'static) -> Waker {
+    Arc::new(Waking(wake)).into()
+}
+
+#[test]
+fn a_waker_that_panics_or_asks_again_harms_nobody() {
+    panics::unexpected();
+    let (backend, resolver) = scripted(1);
+    let _open = OpenOnDrop(&backend.gate);
+    let mut lookups: Vec<_> = (0..4).map(|_| resolver.resolve("hang")).collect();
+    let woken = Gate::default();
+    let again = resolver.clone();
+    let signal = woken.clone();
+    let wakers = [
+        waker(|| std::panic::panic_any(DELIBERATE)),
+        waker(move || {
+            drop(again.resolve("asked in a waker"));
+            signal.open();
+        }),
+        Waker::noop().clone(),
+        Waker::noop().clone(),
+    ];
+    for (lookup, waker) in lookups.iter_mut().zip(&wakers) {
+        assert!(Pin::new(lookup).poll_unpin(&mut Context::from_waker(waker)).is_pending());
+    }
+    backend.gate.await_arrivals(1);
+    backend.gate.open();
+    // Before anybody polls again, and with that puts another waker in its place.
+    woken.await_open();
+    for lookup in lookups {
+        block_on(lookup).expect("an answer");
+    }
+    block_on(resolver.resolve("ok")).expect("the thread goes on");
+}
+
+#[test]
+fn a_lookup_that_has_completed_says_so_without_a_panic() {
+    let (_, resolver) = scripted(1);
+    for name in ["ok", "127.0.0.1"] {
+        let mut lookup = resolver.resolve(name);
+        block_on(&mut lookup).expect("an answer");
+        let again = lookup.poll_unpin(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(again, Poll::Ready(Err(error)) if error.kind() == ErrorKind::Other));
+    }
+}
