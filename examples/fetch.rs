@@ -41,10 +41,7 @@ async fn main() -> ExitCode {
     }
 
     // A subscriber for this work alone: no global one is needed for the lookup to be in it.
-    let trace = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_span_events(FmtSpan::CLOSE);
+    let trace = tracing_subscriber::fmt::layer().without_time().with_target(false).with_span_events(FmtSpan::CLOSE);
     let subscriber = tracing_subscriber::registry().with(EnvFilter::new("fetch=info,gaiter=debug")).with(trace);
 
     if fetch_all(&urls).with_subscriber(subscriber).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -1,4 +1,74 @@
-//! TODO
+//! Resolve host names for async programs with the operating system's own resolver, off the runtime and inside the
+//! caller's trace.
+//!
+//! `getaddrinfo` is the only lookup that honours what the machine is set up to do: `/etc/hosts`, nsswitch, VPN split DNS,
+//! mDNS, search domains. It also blocks and cannot be cancelled. gaiter runs it on a few threads of its own, lets callers
+//! of one name share one call, and keeps each lookup inside the span, and on the `tracing` subscriber, of its caller.
+//!
+//! ```no_run
+//! # #[cfg(feature = "hyper")] {
+//! use hyper_util::client::legacy::connect::HttpConnector;
+//!
+//! let resolver = gaiter::Resolver::new(); // starts nothing
+//! let http = HttpConnector::new_with_resolver(resolver.clone());
+//! # let _: HttpConnector<gaiter::Resolver> = http;
+//! # }
+//! ```
+//!
+//! or without any client:
+//!
+//! ```
+//! # async fn example() -> Result<(), gaiter::Error> {
+//! let addrs = gaiter::Resolver::new().resolve("localhost").await?;
+//! # drop(addrs); Ok(()) }
+//! ```
+//!
+//! # Overview
+//!
+//! - [`Resolver`] is the handle; [`Builder`] sets it up. [`Resolver::resolve`] gives a [`Resolving`], the future of
+//!   [`Addrs`], or of an [`Error`] that keeps the platform's code.
+//! - [`Backend`] is where answers come from: [`System`] unless the program brings another, which may be a closure.
+//!
+//! # What holds
+//!
+//! - A lookup is in its caller's span, on its caller's subscriber, whatever subscribers and filters are installed, and
+//!   touches no other. See [tracing](#tracing).
+//! - It needs no runtime: any executor will do, or none, also after the runtime that asked first is gone.
+//! - Dropping a lookup's future leaves nothing behind and disturbs nobody who waits for the same name.
+//! - Addresses, their order and the error code are the platform's own. Nothing is made up.
+//!
+//! # Tracing
+//!
+//! Each lookup is a span `resolve`, at level DEBUG with the target `gaiter` (so `gaiter=off` in a filter silences the
+//! crate), child of the span that was current when the caller asked. It closes when the caller has its answer or has left,
+//! even while the system's call still hangs. Its fields:
+//!
+//! | field | |
+//! |---|---|
+//! | `dns.question.name` | the name, as it was asked for |
+//! | `gaiter.source` | where the answer came from: `lookup` |
+//! | `gaiter.shared` | whether other callers waited for the same call |
+//! | `gaiter.queued_us` | how long the caller waited for the call to begin, in microseconds |
+//! | `gaiter.call_us` | how long the call took, in microseconds |
+//! | `gaiter.addresses` | how many addresses it gave |
+//! | `error.type` | where it failed: the code's name, such as `EAI_NONAME`, or the kind of error |
+//! | `otel.kind`, `otel.status_code` | for OpenTelemetry: `internal`, and `ERROR` where it failed |
+//!
+//! An IP address that is answered with itself makes no span. A future that is dropped inside a subscriber's own callback is
+//! closed by a thread of the crate's a moment later; dropped inside `on_close`, or in a thread-local destructor that
+//! outlives tracing's, its span may never close.
+//!
+//! # What it does not do
+//!
+//! - IP addresses in URLs never reach a resolver, this or another; hyper and reqwest connect to them as they are.
+//! - Behind an HTTP proxy a client resolves the proxy's name alone.
+//! - Under Tokio's paused test clock, a lookup runs on a thread that the clock does not know of: a `tokio::time::timeout`
+//!   around it fires at once.
+//!
+//! # Features
+//!
+//! - `hyper` (default): [`Resolver`] is a `tower_service::Service` of hyper-util's `Name`.
+//! - `reqwest`: [`Resolver`] is a `reqwest::dns::Resolve`.
 #![deny(unsafe_code)] // but in `ffi`
 #![warn(missing_docs, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]

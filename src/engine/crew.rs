@@ -107,12 +107,7 @@ impl Crew {
         now.checked_add(self.limits.thread_idle)
     }
 
-    /// Takes a worker that woke by itself off the list.
-    pub(super) fn unidle(&mut self, worker: WorkerId) {
-        self.idle.retain(|&(id, _)| id != worker);
-    }
-
-    /// A worker woke with nothing to do: until when it is to sleep on, or `None` if it has slept enough and is gone.
+    /// A worker woke by itself: until when it is to sleep on, or `None` if it has slept enough and is gone.
     pub(super) fn idle_out(&mut self, worker: WorkerId, now: Instant) -> Option<Option<Instant>> {
         let slot = self.idle.iter().position(|&(id, _)| id == worker);
         let since = slot.and_then(|slot| self.idle.get(slot)).map_or(now, |&(_, since)| since);
@@ -120,9 +115,15 @@ impl Crew {
         if until.is_none_or(|until| now < until) {
             return Some(until);
         }
-        self.unidle(worker);
-        self.alive = self.alive.saturating_sub(1);
+        self.idle.retain(|&(id, _)| id != worker);
+        self.lose_one(None);
         None
+    }
+
+    /// A worker is no more, or never was. With others alive no thread is to be started before `not_before`.
+    fn lose_one(&mut self, not_before: Option<Instant>) {
+        self.alive = self.alive.saturating_sub(1);
+        self.not_before = if self.is_empty() { None } else { self.not_before.max(not_before) };
     }
 
     /// Picks a worker for the head of the queue, which has waited since `queued`.
@@ -158,15 +159,14 @@ impl Crew {
 
     pub(super) fn worker_refused(&mut self, now: Instant) {
         self.rising = None;
-        self.alive = self.alive.saturating_sub(1);
-        self.not_before = if self.is_empty() { None } else { now.checked_add(RETRY) };
+        self.lose_one(now.checked_add(RETRY));
     }
 
     pub(super) fn timekeeper_refused(&mut self, untried: Option<WorkerId>) {
         self.timekeeper = Timekeeper::Absent;
         if untried.is_some() && self.rising == untried {
             self.rising = None;
-            self.alive = self.alive.saturating_sub(1);
+            self.lose_one(None);
         }
     }
 
@@ -183,7 +183,7 @@ impl Crew {
         let next = self.next_tick(queued);
         let needed = match self.timekeeper {
             Timekeeper::Awake => false,
-            Timekeeper::Absent => !self.is_empty() || next.is_some(),
+            Timekeeper::Absent => !self.is_empty(),
             Timekeeper::Asleep { until } => {
                 self.is_empty() || next.is_some_and(|next| until.is_none_or(|until| next < until))
             }

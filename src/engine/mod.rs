@@ -119,11 +119,6 @@ impl<W> Engine<W> {
         if self.crew.arrive(worker) {
             return self.next(worker, now);
         }
-        // Nobody roused it. It takes what there is all the same: whoever is being roused finds the rest.
-        if self.flights.has_queued() {
-            self.crew.unidle(worker);
-            return self.next(worker, now);
-        }
         match self.crew.idle_out(worker, now) {
             Some(until) => Next::Sleep { until },
             None => Next::Leave { rouse: self.rouse(now) },

@@ -101,9 +101,9 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(thread_idle: Duration) -> Self {
         Self {
-            engine: Engine::new(Limits { max_threads: MAX_THREADS, thread_idle: IDLE }),
+            engine: Engine::new(Limits { max_threads: MAX_THREADS, thread_idle }),
             engine_runs: Rc::default(),
             now: Instant::now() + Duration::from_secs(100),
             lag: Duration::ZERO,
@@ -238,7 +238,9 @@ impl Model {
                     if let Some(key) = self.pick(0, |doing| *doing == Doing::Starting) {
                         self.workers.remove(&key);
                         let refused = self.input(Engine::worker_refused);
+                        let alone = self.workers.is_empty();
                         self.stranded(refused);
+                        assert!(!alone || self.waiting.is_empty(), "nobody was left for them");
                     }
                 }
             }
@@ -374,8 +376,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_waiter_ends_once_and_nothing_is_stranded(ops in prop::collection::vec(op(), 0..150)) {
-        let mut model = Model::new();
+    fn every_waiter_ends_once_and_nothing_is_stranded(
+        ops in prop::collection::vec(op(), 0..150),
+        idle in prop_oneof![Just(IDLE), Just(Duration::ZERO)],
+    ) {
+        let mut model = Model::new(idle);
         for op in ops {
             model.step(op);
         }
