@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::backend::{Backend, System};
 use crate::engine::Limits;
+use crate::ffi;
 use crate::resolver::Resolver;
+use crate::threads::Setup;
 
 /// How a [`Resolver`] is set up. [`Default`] is where every default comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,12 @@ use crate::resolver::Resolver;
 pub struct Config {
     /// [`Builder::max_threads`].
     pub max_threads: usize,
+    /// [`Builder::kept_for_known`].
+    pub kept_for_known: usize,
+    /// [`Builder::max_queued`].
+    pub max_queued: usize,
+    /// [`Builder::timeout`]: `None` for no limit.
+    pub timeout: Option<Duration>,
     /// [`Builder::thread_idle`].
     pub thread_idle: Duration,
     /// [`Builder::thread_stack`]: `None` for the platform's default.
@@ -20,22 +28,37 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_threads: default_max_threads(), thread_idle: Duration::from_secs(10), thread_stack: None }
+        let max_threads = default_max_threads();
+        Self {
+            max_threads,
+            kept_for_known: default_kept(max_threads),
+            max_queued: 1024,
+            timeout: Some(Duration::from_secs(10)),
+            thread_idle: Duration::from_secs(10),
+            thread_stack: None,
+        }
     }
 }
 
 /// At most half of the descriptors the process may open, because each call has a socket or a file open.
 fn default_max_threads() -> usize {
-    #[cfg(unix)]
-    let descriptors = crate::ffi::descriptor_limit();
-    #[cfg(not(unix))]
-    let descriptors: Option<usize> = None;
-    descriptors.map_or(512, |limit| (limit / 2).clamp(1, 512))
+    ffi::descriptor_limit().map_or(512, |limit| (limit / 2).clamp(1, 512))
+}
+
+/// An eighth, but at least one, where that leaves one for new names.
+fn default_kept(max_threads: usize) -> usize {
+    (max_threads / 8).max(1).min(max_threads - 1)
 }
 
 impl Config {
     fn limits(&self) -> Limits {
-        Limits { max_threads: self.max_threads, thread_idle: self.thread_idle }
+        Limits {
+            max_threads: self.max_threads,
+            kept_for_known: self.kept_for_known,
+            max_queued: self.max_queued,
+            thread_idle: self.thread_idle,
+            timeout: self.timeout,
+        }
     }
 }
 
@@ -61,12 +84,44 @@ impl Builder {
     }
 
     /// How many lookups may run at once, each on a thread of its own; at least 1. What comes in above it waits in the
-    /// queue.
+    /// queue. Sets [`kept_for_known`](Self::kept_for_known) to its default for so many threads.
     ///
     /// Default: 512, as Tokio's blocking pool has it (Go's resolver: 500), and at most half of the descriptors that the
     /// process may open when the builder is made (the soft `RLIMIT_NOFILE`).
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.config.max_threads = threads.max(1);
+        self.config.kept_for_known = default_kept(self.config.max_threads);
+        self
+    }
+
+    /// How many of the threads only names that have answered before may use; at most all but one. However many new names
+    /// hang, known ones then still have threads. A name that times out is known no longer.
+    ///
+    /// Default: an eighth of [`max_threads`](Self::max_threads), and at least 1.
+    pub fn kept_for_known(mut self, threads: usize) -> Self {
+        self.config.kept_for_known = threads.min(self.config.max_threads - 1);
+        self
+    }
+
+    /// How many names may wait for a thread; further ones are refused at once, with an error that
+    /// [`is_overloaded`](crate::Error::is_overloaded). Known names have a queue of their own, with the same bound. Joining a
+    /// lookup that is queued or running is never refused.
+    ///
+    /// Default: 1,024, as Envoy's pending requests.
+    pub fn max_queued(mut self, names: usize) -> Self {
+        self.config.max_queued = names;
+        self
+    }
+
+    /// How long each caller waits at most, in the queue and for the call together; `None` for no limit. When the time is up,
+    /// the caller gets an error that [`is_timeout`](crate::Error::is_timeout), and the lookup goes on without it.
+    ///
+    /// A call that has run for longer than this is taken for stuck: the next caller of its name starts a second one, and
+    /// the first answer wins. Without a limit no call is taken for stuck, and no name for one that has stopped answering.
+    ///
+    /// Default: 10 seconds. glibc gives each name server 5, so that 5 would end just before the second one answers.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.timeout = timeout.into();
         self
     }
 
@@ -88,8 +143,8 @@ impl Builder {
     /// Makes the resolver. Starts nothing and needs no runtime.
     #[must_use]
     pub fn build(self) -> Resolver {
-        let limits = self.config.limits();
-        Resolver::with(self.config, limits, self.backend)
+        let setup = Setup::new(self.backend, self.config.limits(), self.config.thread_stack);
+        Resolver::with(self.config, setup)
     }
 }
 

@@ -3,6 +3,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::name::Name;
 
@@ -27,10 +28,12 @@ struct Inner {
     code: Option<i32>,
     symbol: Option<&'static str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// How long a lookup that timed out was queued, and how long it ran.
+    times: Option<(Duration, Duration)>,
 }
 
 /// The kinds of [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The name was refused before any lookup: empty, longer than 1,024 bytes, or with a NUL byte in it.
@@ -49,6 +52,12 @@ pub enum ErrorKind {
     Panicked,
     /// The operating system refused to start a thread, and none was left that could do the lookup.
     ThreadRefused,
+    /// The caller's deadline came first; see [`Builder::timeout`](crate::Builder::timeout).
+    Timeout,
+    /// The queue is full; see [`Builder::max_queued`](crate::Builder::max_queued).
+    Overloaded,
+    /// The resolver has been closed, or its shutdown did not wait for this lookup.
+    Closed,
     /// Anything else, from a backend of the program's own.
     Other,
 }
@@ -65,6 +74,9 @@ impl ErrorKind {
             Self::System => "system",
             Self::Panicked => "panicked",
             Self::ThreadRefused => "thread_refused",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Closed => "closed",
             Self::Other => "other",
         }
     }
@@ -81,6 +93,9 @@ impl fmt::Display for ErrorKind {
             Self::System => "system error",
             Self::Panicked => "the resolver backend panicked",
             Self::ThreadRefused => "the system refused to start a thread for the lookup",
+            Self::Timeout => "timed out",
+            Self::Overloaded => "too many names are queued already",
+            Self::Closed => "the resolver is closed",
             Self::Other => "lookup failed",
         })
     }
@@ -95,7 +110,7 @@ impl Error {
     }
 
     fn with(kind: ErrorKind, fill: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Inner { kind, name: None, detail: None, code: None, symbol: None, source: None };
+        let mut inner = Inner { kind, name: None, detail: None, code: None, symbol: None, source: None, times: None };
         fill(&mut inner);
         Self { inner: Arc::new(inner) }
     }
@@ -120,6 +135,13 @@ impl Error {
     pub(crate) fn panicked(message: Option<String>) -> Self {
         Self::with(ErrorKind::Panicked, |inner| {
             inner.detail = message.map(|message| format!("{}: {message}", ErrorKind::Panicked).into());
+        })
+    }
+
+    pub(crate) fn timed_out(name: &Name, queued: Duration, in_call: Duration) -> Self {
+        Self::with(ErrorKind::Timeout, |inner| {
+            inner.name = Some(name.clone());
+            inner.times = Some((queued, in_call));
         })
     }
 
@@ -165,6 +187,31 @@ impl Error {
         self.kind() == ErrorKind::Temporary
     }
 
+    /// The caller's deadline came before the answer.
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == ErrorKind::Timeout
+    }
+
+    /// The lookup was refused at once, because too many are queued.
+    pub fn is_overloaded(&self) -> bool {
+        self.kind() == ErrorKind::Overloaded
+    }
+
+    /// The resolver has been closed.
+    pub fn is_closed(&self) -> bool {
+        self.kind() == ErrorKind::Closed
+    }
+
+    /// For a timeout: how long the lookup was queued.
+    pub fn time_queued(&self) -> Option<Duration> {
+        self.inner.times.map(|(queued, _)| queued)
+    }
+
+    /// For a timeout: how long the call had been running for this caller, zero if it never began.
+    pub fn time_in_call(&self) -> Option<Duration> {
+        self.inner.times.map(|(_, in_call)| in_call)
+    }
+
     /// OpenTelemetry's `error.type`: the name of `getaddrinfo`'s code where there is one, else the kind.
     pub(crate) fn error_type(&self) -> &'static str {
         self.inner.symbol.unwrap_or(self.kind().id())
@@ -181,6 +228,9 @@ impl fmt::Display for Error {
             Some(detail) => f.write_str(detail)?,
             None => fmt::Display::fmt(&self.kind(), f)?,
         }
+        if let Some((queued, in_call)) = self.inner.times {
+            write!(f, " (queued {queued:.1?}, in the call {in_call:.1?})")?;
+        }
         match (self.inner.symbol, self.inner.code) {
             (Some(symbol), _) => write!(f, " ({symbol})"),
             (None, Some(code)) => write!(f, " (code {code})"),
@@ -191,7 +241,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, name, detail, code, symbol, source } = &*self.inner;
+        let Inner { kind, name, detail, code, symbol, source, times } = &*self.inner;
         let mut debug = f.debug_struct("Error");
         debug.field("kind", kind);
         // What is not there is left out: most errors have two or three of these.
@@ -200,6 +250,7 @@ impl fmt::Debug for Error {
         symbol.as_ref().map(|symbol| debug.field("symbol", symbol));
         detail.as_ref().map(|detail| debug.field("detail", detail));
         source.as_ref().map(|source| debug.field("source", source));
+        times.as_ref().map(|(queued, in_call)| debug.field("queued", queued).field("in_call", in_call));
         debug.finish()
     }
 }
@@ -237,6 +288,8 @@ impl From<Error> for io::Error {
         let kind = match error.kind() {
             ErrorKind::InvalidName => io::ErrorKind::InvalidInput,
             ErrorKind::NotFound | ErrorKind::NoData => io::ErrorKind::NotFound,
+            ErrorKind::Timeout => io::ErrorKind::TimedOut,
+            ErrorKind::Overloaded => io::ErrorKind::ResourceBusy,
             ErrorKind::System => {
                 let os = error.inner.source.as_deref().and_then(|source| source.downcast_ref::<io::Error>());
                 os.map_or(io::ErrorKind::Other, io::Error::kind)

@@ -78,6 +78,7 @@ mod builder; // the knobs
 mod engine; // what is in progress: flights, the queue, the threads; no I/O
 mod resolver; // the handle people hold
 mod resolving; // the future a caller holds; dropping it leaves the flight
+mod shutdown; // the future of the end, and its report
 mod threads; // the workers and the timekeeper that do what the engine says // where answers come from
 
 #[cfg(feature = "hyper")]
@@ -87,10 +88,10 @@ mod reqwest;
 
 mod addrs;
 mod error;
-#[cfg(unix)]
 mod ffi;
 mod foreign;
 mod name;
+mod stats;
 mod trace;
 mod waiter;
 
@@ -100,3 +101,5 @@ pub use crate::builder::{Builder, Config};
 pub use crate::error::{Error, ErrorKind};
 pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;
+pub use crate::shutdown::{Abandoned, Report, Shutdown};
+pub use crate::stats::Stats;

@@ -2,12 +2,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::addrs::Addrs;
-use crate::backend::Backend;
 use crate::builder::{Builder, Config};
-use crate::engine::Limits;
+use crate::error::{Error, ErrorKind};
 use crate::name::{self, Name};
 use crate::resolving::Resolving;
-use crate::threads::Threads;
+use crate::shutdown::Shutdown;
+use crate::stats::Stats;
+use crate::threads::{Epochs, Setup};
 
 /// Resolves host names; the handle that programs hold.
 ///
@@ -34,7 +35,14 @@ pub struct Resolver {
 
 struct Shared {
     config: Config,
-    threads: Arc<Threads>,
+    epochs: Arc<Epochs>,
+}
+
+/// The last handle is gone: what runs ends on its own, and threads leave as soon as they have nothing to do.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.epochs.close();
+    }
 }
 
 impl Resolver {
@@ -49,9 +57,8 @@ impl Resolver {
         Builder::default()
     }
 
-    pub(crate) fn with(config: Config, limits: Limits, backend: Arc<dyn Backend>) -> Self {
-        let threads = Arc::new(Threads::new(backend, limits, config.thread_stack));
-        Self { shared: Arc::new(Shared { config, threads }) }
+    pub(crate) fn with(config: Config, setup: Setup) -> Self {
+        Self { shared: Arc::new(Shared { config, epochs: Arc::new(Epochs::new(setup)) }) }
     }
 
     /// The settings in force.
@@ -67,21 +74,55 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// The future gives an [`Error`](crate::Error): the platform's reason, or [`ErrorKind`](crate::ErrorKind)'s
-    /// `InvalidName`, `Panicked` or `ThreadRefused`.
+    /// The future gives an [`Error`](crate::Error): the platform's reason, or one of the resolver's own
+    /// [kinds](crate::ErrorKind): `InvalidName`, `Timeout`, `Overloaded`, `Closed`, `Panicked`, `ThreadRefused`.
     ///
     /// # Cancel safety
     ///
     /// See [`Resolving`]: dropping the future leaves the lookup at once and affects nobody else.
     pub fn resolve(&self, name: impl AsRef<str>) -> Resolving {
+        let epochs = &self.shared.epochs;
         let name = name.as_ref();
         if let Some(ip) = name::literal(name) {
-            return Resolving::ready(Ok(Addrs::literal(ip)));
+            let closed = epochs.setup().is_closed();
+            return Resolving::ready(if closed { Err(ErrorKind::Closed.into()) } else { Ok(Addrs::literal(ip)) });
         }
         match Name::parse(name) {
-            Ok(name) => Resolving::start(&self.shared.threads, name),
-            Err(error) => Resolving::ready(Err(error)),
+            Ok(name) => Resolving::start(epochs, name),
+            Err(why) => Resolving::ready(Err(Error::invalid_name(name, why))),
         }
+    }
+
+    /// What the resolver is doing and has done. Cheap: one short lock and a copy of a few counters.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.epochs.current().stats()
+    }
+
+    /// Stops admission, on every clone: whatever is asked from now on gets an error that
+    /// [`is_closed`](crate::Error::is_closed), IP addresses included. What is outstanding goes on, and threads leave when they
+    /// have nothing more to do. Never blocks.
+    ///
+    /// Dropping the last clone does the same.
+    pub fn close(&self) {
+        self.shared.epochs.close();
+    }
+
+    /// [Closes](Self::close) the resolver, now, and gives a future that completes when every outstanding lookup has finished
+    /// and every thread of the resolver has left.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # async fn example(resolver: gaiter::Resolver) {
+    /// let report = resolver.shutdown().within(Duration::from_secs(5)).await;
+    /// if !report.is_clean() {
+    ///     eprintln!("{report}");
+    /// }
+    /// # }
+    /// ```
+    pub fn shutdown(&self) -> Shutdown<'static> {
+        self.close();
+        Shutdown::new(Arc::clone(self.shared.epochs.current()))
     }
 }
 

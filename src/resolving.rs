@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,14 +10,15 @@ use crate::addrs::Addrs;
 use crate::engine::Ticket;
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
-use crate::threads::Threads;
+use crate::threads::{Epochs, Threads, leak};
 use crate::trace::{self, Outcome, Scope};
 use crate::waiter::{Reply, Waiter};
 
 /// The future of a lookup, from [`Resolver::resolve`](crate::Resolver::resolve).
 ///
 /// The lookup began when the future was made. It needs no runtime and can be polled on any executor, from any thread, and
-/// moved between them. Polled again after it has given its result, it gives an error.
+/// moved between them. Polled again after it has given its result, it gives an error. In a forked child, a future that was
+/// made before the fork asks anew when it is polled.
 ///
 /// # Cancel safety
 ///
@@ -37,7 +39,9 @@ enum State {
 
 /// A caller that waits for a flight. Dropping it leaves the flight.
 struct Waiting {
+    epochs: Arc<Epochs>,
     threads: Arc<Threads>,
+    name: Name,
     waiter: Arc<Waiter>,
     ticket: Ticket,
     scope: Option<Scope>,
@@ -48,11 +52,25 @@ impl Resolving {
         Self { state: State::Ready(result) }
     }
 
-    pub(crate) fn start(threads: &Arc<Threads>, name: Name) -> Self {
-        let (scope, custody) = trace::begin(&name, threads.traced);
+    pub(crate) fn start(epochs: &Arc<Epochs>, name: Name) -> Self {
+        Self { state: State::start(Arc::clone(epochs), name) }
+    }
+}
+
+impl State {
+    fn start(epochs: Arc<Epochs>, name: Name) -> Self {
+        let threads = Arc::clone(epochs.current());
+        let (mut scope, custody) = trace::begin(&name, epochs.setup().traced);
         let waiter = Arc::new(Waiter::new(Instant::now(), custody));
-        let ticket = threads.ask(name, Arc::clone(&waiter));
-        Self { state: State::Waiting(Waiting { threads: Arc::clone(threads), waiter, ticket, scope }) }
+        match threads.ask(&name, Arc::clone(&waiter)) {
+            Ok(ticket) => Self::Waiting(Waiting { epochs, threads, name, waiter, ticket, scope }),
+            Err(error) => {
+                let refused = Outcome::failed(error.clone());
+                close(&threads, waiter.take_custody(), None);
+                close(&threads, scope.take(), Some(refused));
+                Self::Ready(Err(error))
+            }
+        }
     }
 }
 
@@ -60,6 +78,11 @@ impl Future for Resolving {
     type Output = Result<Addrs, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if matches!(&self.state, State::Waiting(waiting) if waiting.threads.are_foreign()) {
+            if let State::Waiting(waiting) = mem::replace(&mut self.state, State::Done) {
+                self.state = State::start(Arc::clone(&waiting.epochs), waiting.name.clone());
+            }
+        }
         let reply = match &self.state {
             State::Waiting(waiting) => match waiting.waiter.poll(cx) {
                 Poll::Ready(reply) => Some(reply),
@@ -67,7 +90,7 @@ impl Future for Resolving {
             },
             State::Ready(_) | State::Done => None,
         };
-        Poll::Ready(match (std::mem::replace(&mut self.state, State::Done), reply) {
+        Poll::Ready(match (mem::replace(&mut self.state, State::Done), reply) {
             (State::Waiting(waiting), Some(reply)) => waiting.end(reply),
             (State::Ready(result), _) => result,
             _ => Err(Error::new(ErrorKind::Other, "a lookup was polled after it had completed")),
@@ -78,27 +101,35 @@ impl Future for Resolving {
 impl Waiting {
     fn end(mut self, reply: Reply) -> Result<Addrs, Error> {
         let Reply { result, queued, in_call, shared } = reply;
+        let result = result.map_err(|error| error.about(&self.name));
         if let Some(scope) = self.scope.take() {
             let addresses = result.as_ref().map(|answer| answer.as_slice().len()).map_err(Error::clone);
-            self.close(scope, Some(Outcome { addresses, shared, queued, in_call }));
+            close(&self.threads, Some(scope), Some(Outcome { addresses, shared, queued, in_call }));
         }
         result.map(|answer| Addrs::looked_up(answer, queued, in_call))
-    }
-
-    fn close(&self, scope: Scope, outcome: Option<Outcome>) {
-        if let Err(scope) = scope.close(outcome) {
-            self.threads.close_later(scope);
-        }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.threads.leave(self.ticket);
-        for scope in [self.waiter.take_custody(), self.scope.take()].into_iter().flatten() {
-            self.close(scope, None);
+        if self.threads.are_foreign() {
+            // Whoever held a lock in there, or in the subscriber that the span is of, is not in this process.
+            leak(&self.threads);
+            leak(&self.waiter);
+            mem::forget(self.scope.take());
+            return;
         }
+        self.threads.leave(self.ticket);
+        close(&self.threads, self.waiter.take_custody(), None);
+        close(&self.threads, self.scope.take(), None);
         drop(self.waiter.take_waker());
+    }
+}
+
+/// Closes a scope here, or on a thread of the crate's where that cannot be.
+fn close(threads: &Arc<Threads>, scope: Option<Scope>, outcome: Option<Outcome>) {
+    if let Some(Err(scope)) = scope.map(|scope| scope.close(outcome)) {
+        threads.close_later(scope);
     }
 }
 

@@ -42,6 +42,13 @@ pub(crate) struct Outcome {
     pub(crate) in_call: Duration,
 }
 
+impl Outcome {
+    /// That of a lookup that never was.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self { addresses: Err(error), shared: false, queued: Duration::ZERO, in_call: Duration::ZERO }
+    }
+}
+
 /// The scopes of a lookup that begins here: the one that the future keeps, if there is anything to keep, and if `custody`
 /// is asked for, the one for the thread that runs the call.
 ///

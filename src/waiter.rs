@@ -58,16 +58,16 @@ impl Waiter {
         Poll::Pending
     }
 
-    /// Hands in the reply and wakes the caller.
-    pub(crate) fn reply(&self, reply: Reply) {
+    /// Hands in the reply; gives the waker, which is to be woken with no lock held. A waiter is in the engine until it gets
+    /// its reply, and so gets one.
+    #[must_use]
+    pub(crate) fn fill(&self, reply: Reply) -> Option<Waker> {
         let mut slot = self.lock();
         let replaced = slot.reply.replace(reply);
         let waker = slot.waker.take();
         drop(slot);
         drop(replaced);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker
     }
 
     /// Takes what the caller has given for the thread that runs its call.
@@ -112,7 +112,8 @@ mod tests {
             assert!(waiter.poll(&Context::from_waker(&waker)).is_pending());
         }
         let result = Err(ErrorKind::NotFound.into());
-        waiter.reply(Reply { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false });
+        let reply = Reply { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false };
+        waiter.fill(reply).expect("a waker").wake();
         assert_eq!([&first, &last].map(|count| count.0.load(Ordering::Relaxed)), [0, 1]);
         assert_eq!([&first, &last].map(Arc::strong_count), [1, 1]);
         assert!(waiter.poll(&Context::from_waker(Waker::noop())).is_ready());

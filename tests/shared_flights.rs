@@ -19,7 +19,7 @@ use support::panics::{self, DELIBERATE};
 
 fn scripted(max_threads: usize) -> (Scripted, Resolver) {
     let backend = Scripted::default();
-    (backend.clone(), Resolver::builder().backend(backend).max_threads(max_threads).build())
+    (backend.clone(), Resolver::builder().backend(backend).max_threads(max_threads).kept_for_known(0).build())
 }
 
 #[test]

@@ -1,12 +1,10 @@
 use std::time::{Duration, Instant};
 
-use super::Limits;
-
-/// Up to this many calls at once, a new name gets a thread at once if none is idle. More threads than this make most
+/// Up to this many calls of a lane at once, a name gets a thread at once if none is idle. More threads than this make most
 /// lookups slower, not faster, since they outrun the DNS server.
 const EAGER: usize = 64;
 
-/// Above [`EAGER`], a thread is started only when the head of the queue has waited this long: then the calls are hanging
+/// Above [`EAGER`], a thread is started only when the head of the lane has waited this long: then the calls are hanging
 /// rather than busy.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -43,10 +41,10 @@ pub(crate) enum RouseWorker {
 /// wake-up in all, and no more threads come than the burst still needs when they arrive.
 #[derive(Debug)]
 pub(super) struct Crew {
-    limits: Limits,
+    max_threads: usize,
+    thread_idle: Duration,
     /// Workers started and not left, whatever they do.
     alive: usize,
-    calling: usize,
     /// Sleeping workers, the one that has slept shortest last: it is woken first, so that those not needed can leave.
     idle: Vec<(WorkerId, Instant)>,
     rising: Option<WorkerId>,
@@ -67,11 +65,11 @@ enum Timekeeper {
 }
 
 impl Crew {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(max_threads: usize, thread_idle: Duration) -> Self {
         Self {
-            limits,
+            max_threads,
+            thread_idle,
             alive: 0,
-            calling: 0,
             idle: Vec::new(),
             rising: None,
             not_before: None,
@@ -93,31 +91,41 @@ impl Crew {
         expected
     }
 
-    pub(super) fn begin_call(&mut self) {
-        self.calling += 1;
-    }
-
-    pub(super) fn end_call(&mut self) {
-        self.calling = self.calling.saturating_sub(1);
-    }
-
     /// Puts a worker to sleep; says until when.
     pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) -> Option<Instant> {
         self.idle.push((worker, now));
-        now.checked_add(self.limits.thread_idle)
+        now.checked_add(self.thread_idle)
     }
 
-    /// A worker woke by itself: until when it is to sleep on, or `None` if it has slept enough and is gone.
+    pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
+        self.idle.iter().any(|&(id, _)| id == worker)
+    }
+
+    /// An idle worker woke by itself: until when it is to sleep on, or `None` if it has slept enough and is gone.
     pub(super) fn idle_out(&mut self, worker: WorkerId, now: Instant) -> Option<Option<Instant>> {
-        let slot = self.idle.iter().position(|&(id, _)| id == worker);
-        let since = slot.and_then(|slot| self.idle.get(slot)).map_or(now, |&(_, since)| since);
-        let until = since.checked_add(self.limits.thread_idle);
+        let since = self.idle.iter().find(|&&(id, _)| id == worker).map_or(now, |&(_, since)| since);
+        let until = since.checked_add(self.thread_idle);
         if until.is_none_or(|until| now < until) {
             return Some(until);
         }
         self.idle.retain(|&(id, _)| id != worker);
-        self.lose_one(None);
+        self.leave();
         None
+    }
+
+    /// Has every idle worker come for what there is, or leave.
+    pub(super) fn dismiss_idle(&mut self) -> Vec<WorkerId> {
+        self.idle.drain(..).map(|(worker, _)| worker).collect()
+    }
+
+    /// A worker that is not idle leaves.
+    pub(super) fn leave(&mut self) {
+        self.lose_one(None);
+    }
+
+    /// All threads and the idle ones.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.alive, self.idle.len())
     }
 
     /// A worker is no more, or never was. With others alive no thread is to be started before `not_before`.
@@ -126,9 +134,8 @@ impl Crew {
         self.not_before = if self.is_empty() { None } else { self.not_before.max(not_before) };
     }
 
-    /// Picks a worker for the head of the queue, which has waited since `queued`.
-    pub(super) fn rouse_worker(&mut self, queued: Option<Instant>, now: Instant) -> Option<RouseWorker> {
-        let queued = queued?;
+    /// Picks a worker for the head of a lane, which has waited since `queued` and has so many calls.
+    pub(super) fn rouse_worker(&mut self, calls: usize, queued: Instant, now: Instant) -> Option<RouseWorker> {
         if self.rising.is_some() {
             return None;
         }
@@ -136,7 +143,7 @@ impl Crew {
             self.rising = Some(worker);
             return Some(RouseWorker::Wake(worker));
         }
-        if self.start_at(queued).is_none_or(|at| now < at) {
+        if self.start_at(calls, queued).is_none_or(|at| now < at) {
             return None;
         }
         self.not_before = None;
@@ -147,14 +154,22 @@ impl Crew {
         Some(RouseWorker::Start(worker))
     }
 
-    /// From when a thread may be started for a queue whose head has waited since `queued`, none being idle or on the way.
-    fn start_at(&self, queued: Instant) -> Option<Instant> {
-        if self.alive >= self.limits.max_threads {
+    /// From when a thread may be started for that head, none being idle or on the way.
+    fn start_at(&self, calls: usize, queued: Instant) -> Option<Instant> {
+        if self.alive >= self.max_threads {
             return None;
         }
-        let patience = if self.calling < EAGER { Duration::ZERO } else { PATIENCE };
+        let patience = if calls < EAGER { Duration::ZERO } else { PATIENCE };
         let at = queued.checked_add(patience)?;
         Some(self.not_before.map_or(at, |not_before| at.max(not_before)))
+    }
+
+    /// When a thread is to be started for that head, if nobody comes for it before.
+    pub(super) fn next_start(&self, calls: usize, queued: Instant) -> Option<Instant> {
+        if self.rising.is_some() || !self.idle.is_empty() {
+            return None;
+        }
+        self.start_at(calls, queued)
     }
 
     pub(super) fn worker_refused(&mut self, now: Instant) {
@@ -170,33 +185,25 @@ impl Crew {
         }
     }
 
-    /// When the timekeeper has to look again, given the head of the queue.
-    pub(super) fn next_tick(&self, queued: Option<Instant>) -> Option<Instant> {
-        if self.rising.is_some() || !self.idle.is_empty() {
-            return None;
-        }
-        self.start_at(queued?)
-    }
-
     /// The timekeeper, if it has to hear of something: that it is needed, that it has to wake earlier, or that it may leave.
-    pub(super) fn rouse_timekeeper(&mut self, queued: Option<Instant>) -> Option<RouseTimekeeper> {
-        let next = self.next_tick(queued);
-        let needed = match self.timekeeper {
-            Timekeeper::Awake => false,
-            Timekeeper::Absent => !self.is_empty(),
+    pub(super) fn rouse_timekeeper(&mut self, next: Option<Instant>, alarm: bool) -> Option<RouseTimekeeper> {
+        let (rouse, needed) = match self.timekeeper {
+            Timekeeper::Awake => return None,
+            Timekeeper::Absent => (RouseTimekeeper::Start, !self.is_empty() || alarm),
             Timekeeper::Asleep { until } => {
-                self.is_empty() || next.is_some_and(|next| until.is_none_or(|until| next < until))
+                let earlier = next.is_some_and(|next| until.is_none_or(|until| next < until));
+                (RouseTimekeeper::Wake, earlier || (self.is_empty() && !alarm))
             }
         };
-        if needed { self.call_timekeeper() } else { None }
+        if !needed {
+            return None;
+        }
+        self.timekeeper = Timekeeper::Awake;
+        Some(rouse)
     }
 
-    pub(super) fn call_timekeeper(&mut self) -> Option<RouseTimekeeper> {
-        match std::mem::replace(&mut self.timekeeper, Timekeeper::Awake) {
-            Timekeeper::Awake => None,
-            Timekeeper::Absent => Some(RouseTimekeeper::Start),
-            Timekeeper::Asleep { .. } => Some(RouseTimekeeper::Wake),
-        }
+    pub(super) fn is_timekeeper_absent(&self) -> bool {
+        self.timekeeper == Timekeeper::Absent
     }
 
     pub(super) fn timekeeper_sleeps(&mut self, until: Option<Instant>) {

@@ -4,70 +4,94 @@
 //! and never dropped in here, since the engine runs under a lock and what a waiter holds is foreign. The time may run
 //! backwards from one input to the next: it is read before the lock is taken.
 
+mod calls;
 mod crew;
 mod flights;
+mod known;
 #[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
-pub(crate) use self::flights::{FlightId, Ticket};
+pub(crate) use self::flights::Ticket;
 
+use self::calls::Calls;
 use self::crew::Crew;
-use self::flights::Flights;
+use self::flights::{FlightId, Flights, Lane, Left};
+use self::known::Known;
+use crate::error::ErrorKind;
 use crate::name::Name;
+use crate::stats::Stats;
 
-/// How many threads there may be and how long an idle one stays.
+/// What is bounded, and how long things may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_threads: usize,
+    /// Of these, the threads that only known names may use.
+    pub(crate) kept_for_known: usize,
+    /// Names in each lane.
+    pub(crate) max_queued: usize,
     pub(crate) thread_idle: Duration,
+    pub(crate) timeout: Option<Duration>,
 }
 
-/// Flights, the queue of those that no thread has taken, and the threads.
+/// Flights, the lanes of those that wait for a thread, their deadlines, the calls, the threads, and which names are known.
 ///
 /// `W` is what waits for a flight's answer; the engine keeps it, gives it back, and never looks inside.
 #[derive(Debug)]
 pub(crate) struct Engine<W> {
+    limits: Limits,
     flights: Flights<W>,
+    calls: Calls,
     crew: Crew,
+    known: Known,
+    closed: bool,
+    /// When the timekeeper is to come for something that is not the engine's.
+    alarm: Option<Instant>,
+    stats: Stats,
+    tally: Tally,
+}
+
+/// What has become, since the engine was closed, of the lookups that were outstanding then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Calls that ran to their end.
+    pub(crate) finished: usize,
+    /// Queued lookups that never ran.
+    pub(crate) cancelled: usize,
 }
 
 /// A caller has asked.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Asked {
-    /// To leave with.
-    pub(crate) ticket: Ticket,
-    pub(crate) rouse: Rouse,
+pub(crate) enum Asked<W> {
+    /// The caller waits; it leaves with the ticket.
+    Waits { ticket: Ticket, rouse: Rouse },
+    /// `Closed` or `Overloaded`.
+    Refused { waiter: W, why: ErrorKind },
 }
 
 /// What a worker is to do next.
 #[must_use]
 #[derive(Debug)]
-pub(crate) enum Next<'a, W> {
+pub(crate) enum Next {
     /// Rouse first, then call, then [`finish`](Engine::finish).
-    Call {
-        flight: FlightId,
-        name: Name,
-        /// The one that has waited longest.
-        oldest: Option<&'a W>,
-        rouse: Rouse,
-    },
+    Call { name: Name, rouse: Rouse },
     /// Sleep until roused or until then (`None`: for good), then say [`woke`](Engine::woke).
     Sleep { until: Option<Instant> },
     /// Rouse, and end the thread: the engine has forgotten it.
     Leave { rouse: Rouse },
 }
 
-/// A flight that is over.
+/// A call is over.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Finished<W> {
+    /// Those who get this call's result: none, if it failed and another call for the name may do better.
     pub(crate) waiters: Vec<W>,
-    /// When a worker took it.
-    pub(crate) taken: Instant,
+    /// When the call began.
+    pub(crate) since: Instant,
     /// Whether more than one caller ever waited for it.
     pub(crate) shared: bool,
 }
@@ -84,39 +108,134 @@ pub(crate) struct Refused<W> {
 /// What the timekeeper is to do next.
 #[must_use]
 #[derive(Debug)]
-pub(crate) enum Tick {
-    /// Rouse, sleep until roused or until then (`None`: for good), then [`tick`](Engine::tick) again.
-    Sleep { until: Option<Instant>, rouse: Rouse },
+pub(crate) enum Tick<W> {
+    /// Tell the expired, rouse, sleep until roused or until then (`None`: for good), then [`tick`](Engine::tick) again.
+    Sleep { expired: Vec<Expired<W>>, rouse: Rouse, until: Option<Instant> },
     /// End the thread: the engine has forgotten it.
     Leave,
 }
 
+/// A waiter whose deadline has come.
+#[derive(Debug)]
+pub(crate) struct Expired<W> {
+    pub(crate) waiter: W,
+    pub(crate) name: Name,
+    /// Since when the call for the name has been running, if it is.
+    pub(crate) since: Option<Instant>,
+    pub(crate) shared: bool,
+}
+
+/// The engine is closed.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Closing {
+    /// To be woken, so that they leave.
+    pub(crate) idle: Vec<WorkerId>,
+    pub(crate) timekeeper: Option<RouseTimekeeper>,
+}
+
+/// Nobody waits any more.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct GivenUp<W> {
+    pub(crate) waiters: Vec<W>,
+    /// The calls that still run, and for how long they have.
+    pub(crate) abandoned: Vec<(Name, Duration)>,
+}
+
 impl<W> Engine<W> {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { flights: Flights::new(), crew: Crew::new(limits) }
+        Self {
+            flights: Flights::new(),
+            calls: Calls::default(),
+            crew: Crew::new(limits.max_threads, limits.thread_idle),
+            known: Known::default(),
+            closed: false,
+            alarm: None,
+            stats: Stats::default(),
+            tally: Tally::default(),
+            limits,
+        }
     }
 
-    /// A caller asks for `name`: it joins the flight there is, or starts one at the end of the queue.
-    pub(crate) fn ask(&mut self, now: Instant, name: Name, waiter: W) -> Asked {
-        let ticket = self.flights.join(now, name, waiter);
-        Asked { ticket, rouse: self.rouse(now) }
+    /// A caller asks for `name`: it joins the flight there is, or starts one at the end of its lane.
+    pub(crate) fn ask(&mut self, now: Instant, name: Name, waiter: W) -> Asked<W> {
+        let why = match self.admit(now, &name) {
+            Ok(lane) => {
+                let deadline = self.limits.timeout.and_then(|timeout| now.checked_add(timeout));
+                self.stats.started += 1;
+                let (ticket, joined) = self.flights.join(name, waiter, deadline);
+                self.stats.shared += u64::from(joined);
+                if let Some(lane) = lane {
+                    self.flights.enqueue(ticket.flight, now, lane);
+                }
+                return Asked::Waits { ticket, rouse: self.rouse(now) };
+            }
+            Err(why) => why,
+        };
+        self.stats.refused += 1;
+        Asked::Refused { waiter, why }
+    }
+
+    /// The lane in which a call has to be queued for one more who asks for `name`; `None` if what there is will do.
+    fn admit(&mut self, now: Instant, name: &Name) -> Result<Option<Lane>, ErrorKind> {
+        if self.closed {
+            return Err(ErrorKind::Closed);
+        }
+        if let Some(flight) = self.flights.find(name) {
+            // A call that has run longer than a deadline is stuck; its name gets a second one, and no third.
+            if self.flights.is_queued(flight)
+                || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
+                || self.flights.calls(flight).count() >= 2
+            {
+                return Ok(None);
+            }
+            self.forget(flight, name);
+            // Joining is never refused: over the bound it waits for the call that there is.
+            return Ok((self.flights.queued(Lane::New) < self.limits.max_queued).then_some(Lane::New));
+        }
+        let lane = if self.known.contains(name) { Lane::Known } else { Lane::New };
+        if self.flights.queued(lane) < self.limits.max_queued { Ok(Some(lane)) } else { Err(ErrorKind::Overloaded) }
+    }
+
+    /// `name` does not answer: it is known no longer, nor are its calls those of a known name.
+    fn forget(&mut self, flight: FlightId, name: &Name) {
+        self.known.remove(name);
+        self.flights.calls(flight).for_each(|(worker, _)| self.calls.demote(worker));
     }
 
     /// A caller leaves, whatever has become of its flight. A queued flight that nobody waits for any more is gone.
     #[must_use]
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<W> {
-        self.flights.leave(ticket)
+        let Left { waiter, name: _ } = self.flights.leave(ticket)?;
+        self.stats.cancelled += 1;
+        self.tidy(ticket.flight);
+        Some(waiter)
     }
 
-    /// A worker that has just started, or has nothing left to do for its last flight, asks for work.
-    pub(crate) fn take(&mut self, worker: WorkerId, now: Instant) -> Next<'_, W> {
+    /// Drops what a flight has no need of once everyone has left it: its place in the queue, and itself.
+    fn tidy(&mut self, flight: FlightId) {
+        if self.flights.is_deserted(flight) {
+            self.dequeue(flight);
+            self.flights.remove_if_over(flight);
+        }
+    }
+
+    fn dequeue(&mut self, flight: FlightId) {
+        let was_queued = self.flights.dequeue(flight);
+        self.tally.cancelled += usize::from(self.closed && was_queued);
+    }
+
+    /// A worker that has just started, or has nothing left to do for its last call, asks for work.
+    pub(crate) fn take(&mut self, worker: WorkerId, now: Instant) -> Next {
         self.crew.arrive(worker);
+        self.end_call(worker);
         self.next(worker, now)
     }
 
     /// A worker that was told to sleep has woken, for whatever reason.
-    pub(crate) fn woke(&mut self, worker: WorkerId, now: Instant) -> Next<'_, W> {
-        if self.crew.arrive(worker) {
+    pub(crate) fn woke(&mut self, worker: WorkerId, now: Instant) -> Next {
+        if self.crew.arrive(worker) || !self.crew.is_idle(worker) {
             return self.next(worker, now);
         }
         match self.crew.idle_out(worker, now) {
@@ -125,27 +244,66 @@ impl<W> Engine<W> {
         }
     }
 
-    fn next(&mut self, worker: WorkerId, now: Instant) -> Next<'_, W> {
-        let Some((flight, name)) = self.flights.pop_queued(now) else {
-            return Next::Sleep { until: self.crew.idle(worker, now) };
-        };
-        self.crew.begin_call();
-        let rouse = self.rouse(now);
-        Next::Call { flight, name, oldest: self.flights.oldest_waiter(flight), rouse }
+    /// A worker leaves after its call, because libc's state in its thread may be broken.
+    pub(crate) fn retire(&mut self, worker: WorkerId, now: Instant) -> Rouse {
+        self.end_call(worker);
+        self.crew.leave();
+        self.rouse(now)
     }
 
-    /// The call for a flight is over. Its worker says so exactly once, tells the waiters, and then takes the next.
-    pub(crate) fn finish(&mut self, flight: FlightId, now: Instant) -> Finished<W> {
-        self.crew.end_call();
-        let (waiters, taken, shared) = self.flights.land(flight).unwrap_or((Vec::new(), now, false));
-        Finished { waiters, taken, shared }
+    /// A call is outstanding until here, so that the replies and all that they drop are done.
+    fn end_call(&mut self, worker: WorkerId) {
+        let ended = self.calls.end(worker);
+        self.tally.finished += usize::from(self.closed && ended);
+    }
+
+    fn next(&mut self, worker: WorkerId, now: Instant) -> Next {
+        let lane = self.open_lanes().next().map(|(lane, ..)| lane);
+        let popped = lane.and_then(|lane| Some((lane, self.flights.pop(lane, worker, now)?)));
+        let Some((lane, (flight, name))) = popped else {
+            if self.closed {
+                self.crew.leave();
+                return Next::Leave { rouse: self.rouse(now) };
+            }
+            return Next::Sleep { until: self.crew.idle(worker, now) };
+        };
+        self.calls.begin(worker, flight, name.clone(), lane, now);
+        Next::Call { name, rouse: self.rouse(now) }
+    }
+
+    /// Those who wait for the call of `worker`, the one that has waited longest first.
+    pub(crate) fn waiters(&self, worker: WorkerId) -> impl Iterator<Item = &W> {
+        self.calls.flight(worker).into_iter().flat_map(|flight| self.flights.waiters(flight))
+    }
+
+    /// The call of a worker is over. It says so exactly once, tells the waiters, and then takes the next or retires.
+    pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
+        let Some((flight, name, since)) = self.calls.finish(worker) else {
+            return Finished { waiters: Vec::new(), since: now, shared: false };
+        };
+        let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
+        let in_time = self.limits.timeout.is_none_or(|timeout| now.saturating_duration_since(since) <= timeout);
+        if answered && in_time {
+            self.known.insert(&name);
+        }
+        self.flights.end_call(flight, worker);
+        let shared = self.flights.is_shared(flight);
+        let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
+        let waiters = if answered || !another { self.flights.take_waiters(flight) } else { Vec::new() };
+        self.tidy(flight);
+        let count = waiters.len() as u64;
+        match result {
+            Ok(()) => self.stats.answered += count,
+            Err(kind) => self.stats.fail(kind, count),
+        }
+        Finished { waiters, since, shared }
     }
 
     /// The operating system refused the worker that was to be started. With others alive the queue is left to them, and to
     /// another try at a later tick.
     pub(crate) fn worker_refused(&mut self, now: Instant) -> Refused<W> {
         self.crew.worker_refused(now);
-        let stranded = if self.crew.is_empty() { self.flights.drain_queued() } else { Vec::new() };
+        let stranded = if self.crew.is_empty() { self.strand() } else { Vec::new() };
         Refused { stranded, rouse: self.rouse(now) }
     }
 
@@ -153,28 +311,137 @@ impl<W> Engine<W> {
     /// not tried. Without a timekeeper nobody may wait in the queue: no later try would be made for them.
     pub(crate) fn timekeeper_refused(&mut self, untried: Option<WorkerId>) -> Refused<W> {
         self.crew.timekeeper_refused(untried);
-        Refused { stranded: self.flights.drain_queued(), rouse: Rouse::default() }
+        self.alarm = None;
+        Refused { stranded: self.strand(), rouse: Rouse::default() }
     }
 
-    /// There is something for the timekeeper besides time.
-    pub(crate) fn call_timekeeper(&mut self) -> Rouse {
-        Rouse { timekeeper: self.crew.call_timekeeper(), worker: None }
+    fn strand(&mut self) -> Vec<W> {
+        let stranded = self.abort_queued();
+        let count = stranded.len() as u64;
+        self.stats.fail(ErrorKind::ThreadRefused, count);
+        stranded
     }
 
     /// The timekeeper has started or woken.
-    pub(crate) fn tick(&mut self, now: Instant) -> Tick {
-        if self.crew.is_empty() && !self.flights.has_queued() {
+    pub(crate) fn tick(&mut self, now: Instant) -> Tick<W> {
+        let expired = self.expire(now);
+        if self.crew.is_empty() && self.flights.is_empty() && self.alarm.is_none() {
             self.crew.timekeeper_left();
             return Tick::Leave;
         }
-        let worker = self.crew.rouse_worker(self.flights.oldest_queued(), now);
-        let until = self.crew.next_tick(self.flights.oldest_queued());
+        let worker = self.rouse_worker(now);
+        let until = self.next_tick();
         self.crew.timekeeper_sleeps(until);
-        Tick::Sleep { until, rouse: Rouse { timekeeper: None, worker } }
+        Tick::Sleep { expired, rouse: Rouse { timekeeper: None, worker }, until }
+    }
+
+    fn expire(&mut self, now: Instant) -> Vec<Expired<W>> {
+        let mut expired = Vec::new();
+        while let Some(ticket) = self.flights.due(now) {
+            let Some(Left { waiter, name }) = self.flights.leave(ticket) else { break };
+            self.stats.timed_out += 1;
+            let since = self.flights.calls(ticket.flight).map(|(_, since)| since).max();
+            // One that no thread came to has not been asked: that says nothing of the name.
+            if since.is_some() {
+                self.forget(ticket.flight, &name);
+            }
+            let shared = self.flights.is_shared(ticket.flight);
+            self.tidy(ticket.flight);
+            expired.push(Expired { waiter, name, since, shared });
+        }
+        expired
+    }
+
+    /// Has the timekeeper come at `alarm`, and not in vain for an earlier one that is no longer wanted.
+    pub(crate) fn set_alarm(&mut self, alarm: Option<Instant>) -> Rouse {
+        self.alarm = alarm;
+        Rouse { timekeeper: self.rouse_timekeeper(), worker: None }
+    }
+
+    /// Admission stops; what is outstanding goes on, and threads leave as soon as they have nothing to do.
+    pub(crate) fn close(&mut self) -> Closing {
+        self.closed = true;
+        Closing { idle: self.crew.dismiss_idle(), timekeeper: self.rouse_timekeeper() }
+    }
+
+    /// Cancels what is queued and has not begun; gives those who waited for it.
+    #[must_use]
+    pub(crate) fn abort_queued(&mut self) -> Vec<W> {
+        let mut waiters = Vec::new();
+        for flight in self.flights.all_queued() {
+            self.dequeue(flight);
+            // Those who have a call that hangs wait on for that.
+            if self.flights.calls(flight).next().is_none() {
+                waiters.extend(self.flights.take_waiters(flight));
+                self.flights.remove_if_over(flight);
+            }
+        }
+        waiters
+    }
+
+    /// Nobody waits any longer, for what is queued or for what runs.
+    pub(crate) fn give_up(&mut self, now: Instant) -> GivenUp<W> {
+        let mut waiters = self.abort_queued();
+        for flight in self.calls.flights() {
+            waiters.extend(self.flights.take_waiters(flight));
+        }
+        let abandoned = self.calls.outstanding(now);
+        self.stats.abandoned += abandoned.len() as u64;
+        self.count_closed(waiters.len());
+        GivenUp { waiters, abandoned }
+    }
+
+    /// So many waiters were told that the engine is closed.
+    pub(crate) fn count_closed(&mut self, waiters: usize) {
+        self.stats.fail(ErrorKind::Closed, waiters as u64);
+    }
+
+    /// Nothing is outstanding, and the engine knows of no thread.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.closed && self.crew.is_empty() && self.crew.is_timekeeper_absent() && self.flights.is_empty()
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub(crate) fn stats(&self, now: Instant) -> Stats {
+        let mut stats = self.stats.clone();
+        stats.queued = self.flights.queued(Lane::Known) + self.flights.queued(Lane::New);
+        (stats.running, stats.running_long) = self.calls.count_running(now, Duration::from_secs(1));
+        (stats.threads, stats.idle_threads) = self.crew.count();
+        stats
+    }
+
+    /// The lanes whose heads a worker may take now: that of the known names first, and that of new ones only onto threads
+    /// that are not kept for known names. With each, how many calls it has and since when its head has been waiting.
+    fn open_lanes(&self) -> impl Iterator<Item = (Lane, usize, Instant)> {
+        let for_new = self.limits.max_threads.saturating_sub(self.limits.kept_for_known);
+        let bounds = [(Lane::Known, usize::MAX), (Lane::New, for_new)];
+        bounds.into_iter().filter_map(|(lane, bound)| {
+            let calls = self.calls.in_lane(lane);
+            let head = self.flights.head(lane).filter(|_| calls < bound)?;
+            Some((lane, calls, head))
+        })
+    }
+
+    fn rouse_worker(&mut self, now: Instant) -> Option<RouseWorker> {
+        let lanes = [self.open_lanes().next(), self.open_lanes().nth(1)];
+        lanes.into_iter().flatten().find_map(|(_, calls, head)| self.crew.rouse_worker(calls, head, now))
+    }
+
+    fn rouse_timekeeper(&mut self) -> Option<RouseTimekeeper> {
+        self.crew.rouse_timekeeper(self.next_tick(), self.alarm.is_some())
+    }
+
+    /// When the timekeeper has to look again.
+    fn next_tick(&self) -> Option<Instant> {
+        let start = self.open_lanes().filter_map(|(_, calls, head)| self.crew.next_start(calls, head)).min();
+        [start, self.flights.first_deadline(), self.alarm].into_iter().flatten().min()
     }
 
     fn rouse(&mut self, now: Instant) -> Rouse {
-        let worker = self.crew.rouse_worker(self.flights.oldest_queued(), now);
-        Rouse { timekeeper: self.crew.rouse_timekeeper(self.flights.oldest_queued()), worker }
+        let worker = self.rouse_worker(now);
+        Rouse { timekeeper: self.rouse_timekeeper(), worker }
     }
 }

@@ -1,54 +1,115 @@
 //! The shell around the engine: it locks, asks, unlocks, and only then acts.
 
+mod closing;
+mod epoch;
+mod errands;
+mod roster;
 mod timekeeper;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome};
+pub(crate) use self::epoch::{Epochs, leak};
+
+use self::closing::Closers;
+use self::errands::Errand;
+use self::roster::{Key, Roster};
 use crate::backend::Backend;
-use crate::engine::{Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, Ticket, WorkerId};
+use crate::engine::{Asked, Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, Ticket, WorkerId};
 use crate::error::{Error, ErrorKind};
+use crate::ffi;
 use crate::foreign::{Panic, caught};
 use crate::name::Name;
+use crate::stats::Stats;
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
+
+/// What one resolver's threads are to do, in this process and in its children.
+pub(crate) struct Setup {
+    pub(crate) backend: Arc<dyn Backend>,
+    /// Whether calls are to run inside their caller's span.
+    pub(crate) traced: bool,
+    pub(crate) limits: Limits,
+    pub(crate) stack: Option<usize>,
+    closed: AtomicBool,
+}
+
+impl Setup {
+    pub(crate) fn new(backend: Arc<dyn Backend>, limits: Limits, stack: Option<usize>) -> Self {
+        // A backend that panics over this has not said that it emits none.
+        let traced = caught(|| backend.emits_events()).unwrap_or(true);
+        Self { backend, traced, limits, stack, closed: AtomicBool::new(false) }
+    }
+
+    /// Whether everything new is to be refused.
+    pub(crate) fn is_closed(&self) -> bool {
+        // A flag that stands for itself: the engine's own is what decides a race.
+        self.closed.load(Ordering::Relaxed)
+    }
+}
 
 /// The threads of one resolver, with the engine they share. They start when a lookup needs them and leave when they idle.
 pub(crate) struct Threads {
     state: Mutex<State>,
-    backend: Arc<dyn Backend>,
-    /// Whether calls are to run inside their caller's span.
-    pub(crate) traced: bool,
-    stack: Option<usize>,
+    setup: Arc<Setup>,
+    /// Of the process whose threads they are.
+    generation: u64,
 }
 
 struct State {
     engine: Engine<Arc<Waiter>>,
-    workers: HashMap<WorkerId, Thread>,
+    roster: Roster,
     timekeeper: Option<Thread>,
-    /// Scopes that could not be closed where their lookup ended.
-    unclosed: Vec<Scope>,
+    errands: VecDeque<Errand>,
+    /// Threads that run errands.
+    runners: usize,
+    closers: Closers,
 }
 
 impl Threads {
-    pub(crate) fn new(backend: Arc<dyn Backend>, limits: Limits, stack: Option<usize>) -> Self {
-        let state =
-            State { engine: Engine::new(limits), workers: HashMap::new(), timekeeper: None, unclosed: Vec::new() };
-        // A backend that panics over this has not said that it emits none.
-        let traced = caught(|| backend.emits_events()).unwrap_or(true);
-        Self { state: Mutex::new(state), backend, traced, stack }
+    fn new(setup: Arc<Setup>, generation: u64) -> Self {
+        let mut engine = Engine::new(setup.limits.clone());
+        if setup.is_closed() {
+            // Nobody is there to be told.
+            _ = engine.close();
+        }
+        let state = State {
+            engine,
+            roster: Roster::default(),
+            timekeeper: None,
+            errands: VecDeque::new(),
+            runners: 0,
+            closers: Closers::default(),
+        };
+        Self { state: Mutex::new(state), setup, generation }
+    }
+
+    /// Whether these are the threads of a process that this one was forked from. Nothing of theirs may be locked then, or
+    /// dropped: whoever held a lock is not here.
+    pub(crate) fn are_foreign(&self) -> bool {
+        self.generation != ffi::generation()
     }
 
     /// Asks for `name`; the waiter gets exactly one reply, unless it leaves.
-    pub(crate) fn ask(self: &Arc<Self>, name: Name, waiter: Arc<Waiter>) -> Ticket {
+    pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Result<Ticket, Error> {
         let now = waiter.asked;
-        let asked = self.lock().engine.ask(now, name, waiter);
-        self.rouse(asked.rouse);
-        asked.ticket
+        let asked = self.lock().engine.ask(now, name.clone(), waiter);
+        match asked {
+            Asked::Waits { ticket, rouse } => {
+                self.rouse(rouse);
+                Ok(ticket)
+            }
+            Asked::Refused { waiter, why } => {
+                drop(waiter);
+                Err(Error::from(why).about(name))
+            }
+        }
     }
 
     /// The waiter's caller has lost interest.
@@ -59,18 +120,20 @@ impl Threads {
 
     /// Has a scope closed on a thread of the crate's.
     pub(crate) fn close_later(self: &Arc<Self>, scope: Scope) {
-        let mut state = self.lock();
-        state.unclosed.push(scope);
-        let rouse = state.engine.call_timekeeper();
-        drop(state);
-        self.rouse(rouse);
+        self.send([Errand::Close(scope)]);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let now = Instant::now();
+        self.lock().engine.stats(now)
     }
 
     /// Starts or wakes whom the engine named.
     fn rouse(self: &Arc<Self>, rouse: Rouse) {
         match rouse.timekeeper {
             Some(RouseTimekeeper::Start) => {
-                if let Err(error) = self.start("gaiter-time", timekeeper::run) {
+                let key = self.lock().roster.new_key();
+                if let Err(error) = self.start("gaiter-time", key, move |threads| timekeeper::run(threads, key)) {
                     let untried = match rouse.worker {
                         Some(RouseWorker::Start(worker)) => Some(worker),
                         _ => None,
@@ -87,29 +150,41 @@ impl Threads {
         }
         match rouse.worker {
             Some(RouseWorker::Start(worker)) => {
-                if let Err(error) = self.start("gaiter", move |threads| worker::run(threads, worker)) {
+                if let Err(error) =
+                    self.start("gaiter", Key::Worker(worker), move |threads| worker::run(threads, worker))
+                {
                     let refused = self.lock().engine.worker_refused(Instant::now());
                     self.refused(refused, error);
                 }
             }
-            Some(RouseWorker::Wake(worker)) => self.unpark(|state| state.workers.get(&worker).cloned()),
+            Some(RouseWorker::Wake(worker)) => self.wake(worker),
             None => {}
         }
     }
 
     fn refused(self: &Arc<Self>, refused: Refused<Arc<Waiter>>, error: io::Error) {
-        let error = Error::new(ErrorKind::ThreadRefused, error);
-        for waiter in refused.stranded {
-            let reply = Reply {
-                result: Err(error.clone()),
-                queued: Instant::now().saturating_duration_since(waiter.asked),
-                in_call: Duration::ZERO,
-                shared: false,
-            };
-            // The caller whose ask this is may be one of many.
-            _ = caught(|| waiter.reply(reply));
-        }
+        self.fail(refused.stranded, &Error::new(ErrorKind::ThreadRefused, error));
         self.rouse(refused.rouse);
+    }
+
+    /// Has waiters fail who never had a call.
+    fn fail(&self, waiters: Vec<Arc<Waiter>>, error: &Error) {
+        let now = Instant::now();
+        let reply = |waiter: &Waiter| Reply {
+            result: Err(error.clone()),
+            queued: now.saturating_duration_since(waiter.asked),
+            in_call: Duration::ZERO,
+            shared: false,
+        };
+        // Each may be another caller's.
+        for waker in waiters.iter().filter_map(|waiter| waiter.fill(reply(waiter))) {
+            _ = caught(|| waker.wake());
+        }
+        _ = caught(|| drop(waiters));
+    }
+
+    fn wake(&self, worker: WorkerId) {
+        self.unpark(|state| state.roster.thread(Key::Worker(worker)));
     }
 
     fn unpark(&self, thread: impl FnOnce(&State) -> Option<Thread>) {
@@ -119,17 +194,47 @@ impl Threads {
         }
     }
 
-    fn start(self: &Arc<Self>, name: &str, run: impl FnOnce(&Arc<Self>) + Send + 'static) -> io::Result<()> {
-        let threads = Arc::clone(self);
+    fn start(self: &Arc<Self>, name: &str, key: Key, run: impl FnOnce(&Arc<Self>) + Send + 'static) -> io::Result<()> {
         let mut builder = thread::Builder::new().name(name.to_owned());
-        if let Some(stack) = self.stack {
+        if let Some(stack) = self.setup.stack {
             builder = builder.stack_size(stack);
         }
+        let threads = Arc::clone(self);
+        let body = move || {
+            threads.lock().roster.begin(key);
+            run(&threads);
+            // The last handle, perhaps, of what is foreign.
+            _ = caught(|| drop(threads));
+        };
+        self.lock().roster.enlist(key);
         // `spawn` panics on some of what it cannot do, an absurd stack size for one.
-        match caught(|| builder.spawn(move || run(&threads))) {
-            Ok(spawned) => spawned.map(drop),
+        let started = match caught(|| builder.spawn(body)) {
+            Ok(started) => started,
             Err(Panic(message)) => Err(io::Error::other(message.unwrap_or_default())),
+        };
+        let mut state = self.lock();
+        match started {
+            Ok(handle) => state.roster.store(key, handle),
+            Err(error) => {
+                state.roster.strike(key);
+                return Err(error);
+            }
         }
+        // It may have left by now, and only this handle have been missing.
+        let wakers = state.take_closers();
+        drop(state);
+        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+        Ok(())
+    }
+
+    /// A thread's last act.
+    fn depart(&self, mut state: MutexGuard<'_, State>, key: Key) {
+        state.roster.leave(key);
+        let others = state.roster.take_left(Some(key));
+        let wakers = state.take_closers();
+        drop(state);
+        roster::join(others);
+        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

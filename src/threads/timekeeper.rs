@@ -1,35 +1,51 @@
 use std::sync::Arc;
+use std::task::Waker;
 use std::thread;
 use std::time::Instant;
 
 use super::Threads;
-use crate::engine::Tick;
-use crate::foreign::caught;
+use super::errands::Errand;
+use super::roster::Key;
+use crate::engine::{Expired, Tick};
+use crate::error::Error;
+use crate::waiter::{Reply, Waiter};
 
 /// The timekeeper's thread: does what is due, and sleeps until the next thing is.
-pub(super) fn run(threads: &Arc<Threads>) {
+pub(super) fn run(threads: &Arc<Threads>, key: Key) {
     threads.lock().timekeeper = Some(thread::current());
     loop {
+        while threads.run_stranded_errand() {}
         let now = Instant::now();
         let mut state = threads.lock();
-        let unclosed = std::mem::take(&mut state.unclosed);
-        if !unclosed.is_empty() {
+        let due = state.take_due_closers(now);
+        if !due.is_empty() {
             drop(state);
-            _ = caught(|| drop(unclosed));
+            threads.send(due.into_iter().map(Errand::Wake));
             continue;
         }
         match state.engine.tick(now) {
-            Tick::Sleep { until, rouse } => {
+            Tick::Sleep { expired, rouse, until } => {
                 drop(state);
                 threads.rouse(rouse);
+                let wakers: Vec<_> = expired.into_iter().filter_map(|expired| tell(expired, now)).collect();
+                threads.send(wakers.into_iter().map(Errand::Wake));
                 sleep(until);
             }
             Tick::Leave => {
                 state.timekeeper = None;
-                return;
+                return threads.depart(state, key);
             }
         }
     }
+}
+
+/// Gives a waiter its timeout; the waker is to be woken elsewhere.
+fn tell(expired: Expired<Arc<Waiter>>, now: Instant) -> Option<Waker> {
+    let Expired { waiter, name, since, shared } = expired;
+    let began = since.unwrap_or(now).max(waiter.asked);
+    let queued = began.saturating_duration_since(waiter.asked);
+    let in_call = now.saturating_duration_since(began);
+    waiter.fill(Reply { result: Err(Error::timed_out(&name, queued, in_call)), queued, in_call, shared })
 }
 
 /// Sleeps until roused or until `until`, or less.

@@ -1,108 +1,104 @@
 use std::sync::Arc;
-use std::thread;
 use std::time::Instant;
 
 use super::Threads;
+use super::roster::Key;
 use super::timekeeper::sleep;
 use crate::addrs::Answer;
-use crate::engine::{FlightId, Next, Rouse, WorkerId};
+use crate::engine::{Next, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
 use crate::trace::Scope;
 use crate::waiter::Reply;
 
-/// What a worker does between two visits to the engine.
-enum Turn {
-    Call { flight: Flight, custody: Option<Scope>, rouse: Rouse },
-    Sleep { until: Option<Instant> },
-    Leave { rouse: Rouse },
-}
-
-/// A worker's thread: takes flights until it has idled long enough.
+/// A worker's thread: makes one call after another until it has idled long enough.
 pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
-    threads.lock().workers.insert(id, thread::current());
     let mut slept = false;
     loop {
-        match turn(threads, id, slept) {
-            Turn::Call { flight, custody, rouse } => {
+        let now = Instant::now();
+        let mut state = threads.lock();
+        match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
+            Next::Call { name, rouse } => {
+                // The custody alone, and not its waiter: a call that hangs holds nothing of a caller that leaves. The oldest
+                // waiter's may be with another call for this name.
+                let custody = state.engine.waiters(id).find_map(|waiter| waiter.take_custody());
+                drop(state);
                 slept = false;
                 threads.rouse(rouse);
-                flight.fly(custody);
+                let call = Call { threads, id, name, result: None };
+                if call.run(custody) == Some(ErrorKind::System) {
+                    // After one such as EMFILE, libc's resolver state may stay broken in this thread.
+                    let rouse = threads.lock().engine.retire(id, Instant::now());
+                    return leave(threads, id, rouse);
+                }
             }
-            Turn::Sleep { until } => {
+            Next::Sleep { until } => {
+                drop(state);
                 slept = true;
                 sleep(until);
             }
-            Turn::Leave { rouse } => return threads.rouse(rouse),
+            Next::Leave { rouse } => {
+                drop(state);
+                return leave(threads, id, rouse);
+            }
         }
     }
 }
 
-fn turn(threads: &Arc<Threads>, id: WorkerId, slept: bool) -> Turn {
-    let now = Instant::now();
-    let mut state = threads.lock();
-    let next = if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) };
-    match next {
-        Next::Call { flight, name, oldest, rouse } => {
-            // The custody alone, and not the waiter: a call that hangs holds nothing of a caller that leaves.
-            let custody = oldest.and_then(|waiter| waiter.take_custody());
-            let flight = Flight { threads: Arc::clone(threads), id: flight, name, result: None };
-            Turn::Call { flight, custody, rouse }
-        }
-        Next::Sleep { until } => Turn::Sleep { until },
-        Next::Leave { rouse } => {
-            state.workers.remove(&id);
-            Turn::Leave { rouse }
-        }
-    }
+/// The engine has forgotten this worker.
+fn leave(threads: &Arc<Threads>, id: WorkerId, rouse: Rouse) {
+    threads.rouse(rouse);
+    threads.depart(threads.lock(), Key::Worker(id));
 }
 
-/// A flight in the hands of a worker. However it ends, it ends once, and every waiter gets its reply: `Drop` sees to it.
-struct Flight {
-    threads: Arc<Threads>,
-    id: FlightId,
+/// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` sees to it.
+struct Call<'a> {
+    threads: &'a Arc<Threads>,
+    id: WorkerId,
     name: Name,
     result: Option<Result<Answer, Error>>,
 }
 
-impl Flight {
-    fn fly(mut self, custody: Option<Scope>) {
-        let backend = Arc::clone(&self.threads.backend);
+impl Call<'_> {
+    /// Makes the call and replies; gives the kind of its failure.
+    fn run(mut self, custody: Option<Scope>) -> Option<ErrorKind> {
+        let Self { threads, name, result, .. } = &mut self;
         let mut call = || {
-            let answer = caught(|| backend.lookup(self.name.as_str()));
-            self.result = Some(answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0))));
+            let answer = caught(|| threads.setup.backend.lookup(name.as_str()));
+            let answer = answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0)));
+            *result = Some(match answer {
+                Ok(answer) if answer.as_slice().is_empty() => Err(ErrorKind::NoData.into()),
+                answer => answer,
+            });
         };
         match custody {
             Some(scope) => scope.run(call),
             None => call(),
         }
+        self.result.as_ref().and_then(|result| result.as_ref().err()).map(Error::kind)
     }
 }
 
-impl Drop for Flight {
+impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let result = match self.result.take() {
-            Some(Ok(answer)) if answer.as_slice().is_empty() => Err(ErrorKind::NoData.into()),
-            Some(result) => result,
-            None => Err(Error::panicked(None)),
-        };
+        let result = self.result.take().unwrap_or_else(|| Err(Error::panicked(None)));
         let result = result.map_err(|error| error.about(&self.name));
         let now = Instant::now();
-        let finished = self.threads.lock().engine.finish(self.id, now);
-        for waiter in finished.waiters {
-            let reply = Reply {
-                result: result.clone(),
-                queued: finished.taken.saturating_duration_since(waiter.asked),
-                in_call: now.saturating_duration_since(finished.taken),
-                shared: finished.shared,
-            };
-            // Wakers are foreign, and so is the destructor of a backend's error.
-            _ = caught(|| {
-                waiter.reply(reply);
-                drop(waiter);
-            });
+        let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
+        let finished = self.threads.lock().engine.finish(self.id, now, kind);
+        let reply = |asked| Reply {
+            result: result.clone(),
+            queued: finished.since.saturating_duration_since(asked),
+            in_call: now.saturating_duration_since(finished.since),
+            shared: finished.shared,
+        };
+        // Everyone has its reply before the first waker runs, which may take its time.
+        let wakers: Vec<_> = finished.waiters.iter().filter_map(|waiter| waiter.fill(reply(waiter.asked))).collect();
+        for waker in wakers {
+            _ = caught(|| waker.wake());
         }
-        _ = caught(|| drop(result));
+        // With the destructor of a backend's error, which is foreign too.
+        _ = caught(|| drop((finished.waiters, result)));
     }
 }

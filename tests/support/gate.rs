@@ -1,4 +1,4 @@
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::WATCHDOG;
 
@@ -24,7 +24,8 @@ impl Gate {
 
     pub fn open(&self) {
         let (state, changed) = &*self.0;
-        state.lock().unwrap().open = true;
+        // Also while a failed assertion unwinds, which may have poisoned it.
+        state.lock().unwrap_or_else(PoisonError::into_inner).open = true;
         changed.notify_all();
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use socket2::SockAddr;
 
@@ -107,6 +108,34 @@ pub(crate) fn descriptor_limit() -> Option<usize> {
         return None;
     }
     usize::try_from(limit.rlim_cur).ok()
+}
+
+/// How many forks lie between this process and the first one that called [`watch_forks`].
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// Counts the forks from here on. The handler stays for good.
+pub(crate) fn watch_forks() {
+    static WATCHING: AtomicBool = AtomicBool::new(false);
+
+    /// In the child, where it is the only thread, and bound to what is async-signal-safe.
+    unsafe extern "C" fn count() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+
+    // Not a `Once`, which a fork could leave locked in the child. Threads that come at the same time register it twice, and
+    // a fork then counts twice.
+    if !WATCHING.load(Ordering::Acquire) {
+        // SAFETY: pthread_atfork(3) takes any of the three as null; `count` is a function of this program's and touches
+        // nothing but an atomic.
+        let failed = unsafe { libc::pthread_atfork(None, None, Some(count)) } != 0;
+        // It fails for want of memory only; the next resolver tries again.
+        WATCHING.store(!failed, Ordering::Release);
+    }
+}
+
+/// Tells processes apart: another number after each fork.
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
 }
 
 /// `host` for C, which is refused only if it has a NUL byte inside.

@@ -1,0 +1,60 @@
+use std::collections::HashSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use crate::name::Name;
+
+/// So many names are remembered at least, and twice as many at most: some 64 KiB of hashes.
+const GENERATION: usize = 2048;
+
+/// Names that have answered, by their hashes; two that collide are taken for one, which harms nobody.
+///
+/// In two generations: when the young one is full it becomes the old one, and what nobody has asked for since is forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    hasher: RandomState,
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+}
+
+impl Known {
+    pub(super) fn insert(&mut self, name: &Name) {
+        let hash = self.hasher.hash_one(name);
+        if self.young.len() >= GENERATION && !self.young.contains(&hash) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(hash);
+    }
+
+    pub(super) fn contains(&self, name: &Name) -> bool {
+        let hash = self.hasher.hash_one(name);
+        self.young.contains(&hash) || self.old.contains(&hash)
+    }
+
+    pub(super) fn remove(&mut self, name: &Name) {
+        let hash = self.hasher.hash_one(name);
+        self.young.remove(&hash);
+        self.old.remove(&hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recent_are_remembered_and_the_bound_holds() {
+        let name = |number: usize| Name::parse(&format!("n{number}")).unwrap();
+        let mut known = Known::default();
+        for number in 0..10_000 {
+            known.insert(&name(number));
+            known.insert(&name(0));
+            assert!(known.young.len() + known.old.len() <= 2 * GENERATION);
+        }
+        assert!((10_000 - GENERATION..10_000).all(|number| known.contains(&name(number))));
+        assert!(known.contains(&name(0)), "it has answered all the while");
+        assert!(!known.contains(&name(1)));
+        known.remove(&name(0));
+        assert!(!known.contains(&name(0)));
+    }
+}

@@ -1,0 +1,620 @@
+//! The engine against a model of it and of its shell, in virtual time: what may happen between two steps of the shell is left
+//! to the sequence of operations.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use crate::engine::*;
+
+const MAX_THREADS: usize = 4;
+const KEPT: usize = 1;
+const MAX_QUEUED: usize = 3;
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A waiter that must not be dropped in the engine.
+#[derive(Debug)]
+struct Token {
+    id: u32,
+    engine_runs: Rc<Cell<bool>>,
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        assert!(!self.engine_runs.get(), "waiter {} was dropped inside the engine", self.id);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Ask {
+        name: u8,
+    },
+    Leave {
+        who: u8,
+    },
+    /// A roused worker arrives, or one that sleeps wakes by itself.
+    Worker {
+        which: u8,
+    },
+    /// The system refuses the worker that is being started.
+    RefuseWorker,
+    Timekeeper,
+    RefuseTimekeeper,
+    Alarm {
+        millis: Option<u16>,
+    },
+    Finish {
+        which: u8,
+        result: Result<(), ErrorKind>,
+    },
+    /// A worker that finished has told its waiters and comes for more.
+    Take {
+        which: u8,
+    },
+    /// Or leaves.
+    Retire {
+        which: u8,
+    },
+    Pass {
+        millis: u16,
+    },
+    Close,
+    AbortQueued,
+    GiveUp,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let result = prop_oneof![
+        3 => Just(Ok(())),
+        1 => Just(Err(ErrorKind::NotFound)),
+        2 => Just(Err(ErrorKind::Temporary)),
+    ];
+    prop_oneof![
+        120 => (0..10u8).prop_map(|name| Op::Ask { name }),
+        30 => any::<u8>().prop_map(|who| Op::Leave { who }),
+        120 => any::<u8>().prop_map(|which| Op::Worker { which }),
+        10 => Just(Op::RefuseWorker),
+        60 => Just(Op::Timekeeper),
+        10 => Just(Op::RefuseTimekeeper),
+        10 => any::<Option<u16>>().prop_map(|millis| Op::Alarm { millis }),
+        60 => (any::<u8>(), result).prop_map(|(which, result)| Op::Finish { which, result }),
+        60 => any::<u8>().prop_map(|which| Op::Take { which }),
+        5 => any::<u8>().prop_map(|which| Op::Retire { which }),
+        30 => (0..200u16).prop_map(|millis| Op::Pass { millis }),
+        30 => (4_000..11_000u16).prop_map(|millis| Op::Pass { millis }),
+        2 => Just(Op::Close),
+        2 => Just(Op::AbortQueued),
+        1 => Just(Op::GiveUp),
+    ]
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Doing {
+    Starting,
+    Waking,
+    Sleeping { until: Option<Instant> },
+    Calling { name: u8, since: Instant, new: bool },
+    Replying { name: u8, new: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Keeper {
+    Absent,
+    Starting,
+    Waking,
+    Asleep { until: Option<Instant> },
+}
+
+struct Waits {
+    name: u8,
+    ticket: Ticket,
+    deadline: Instant,
+}
+
+struct Model {
+    engine: Engine<Token>,
+    engine_runs: Rc<Cell<bool>>,
+    clock: Instant,
+    /// How far back the next times lie that the engine is given.
+    lag: Duration,
+    waiting: BTreeMap<u32, Waits>,
+    /// Names that wait for a thread: in which order, and whether as known ones.
+    queued: BTreeMap<u8, (u32, bool)>,
+    known: BTreeSet<u8>,
+    workers: BTreeMap<u64, (WorkerId, Doing)>,
+    keeper: Keeper,
+    alarm: Option<Instant>,
+    /// How much was outstanding when it was closed.
+    closed: Option<usize>,
+    last: u32,
+    last_worker: u64,
+}
+
+impl Model {
+    fn new(thread_idle: Duration) -> Self {
+        let limits = Limits {
+            max_threads: MAX_THREADS,
+            kept_for_known: KEPT,
+            max_queued: MAX_QUEUED,
+            thread_idle,
+            timeout: Some(TIMEOUT),
+        };
+        Self {
+            engine: Engine::new(limits),
+            engine_runs: Rc::default(),
+            clock: Instant::now() + Duration::from_secs(100),
+            lag: Duration::ZERO,
+            waiting: BTreeMap::new(),
+            queued: BTreeMap::new(),
+            known: BTreeSet::new(),
+            workers: BTreeMap::new(),
+            keeper: Keeper::Absent,
+            alarm: None,
+            closed: None,
+            last: 0,
+            last_worker: 0,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.clock - self.lag
+    }
+
+    /// Runs one input; what it returns is dropped by the caller.
+    fn input<T>(&mut self, f: impl FnOnce(&mut Engine<Token>, Instant) -> T) -> T {
+        let now = self.now();
+        self.engine_runs.set(true);
+        let out = f(&mut self.engine, now);
+        self.engine_runs.set(false);
+        out
+    }
+
+    fn pick(&self, which: u8, of: impl Fn(&Doing) -> bool) -> Option<u64> {
+        let able: Vec<u64> = self.workers.iter().filter(|(_, (_, doing))| of(doing)).map(|(&key, _)| key).collect();
+        (!able.is_empty()).then(|| able[usize::from(which) % able.len()])
+    }
+
+    fn doings(&self) -> impl Iterator<Item = &Doing> {
+        self.workers.values().map(|(_, doing)| doing)
+    }
+
+    /// When each call for `name` began.
+    fn calls(&self, name: u8) -> Vec<Instant> {
+        let since = |doing: &Doing| match doing {
+            Doing::Calling { name: called, since, .. } if *called == name => Some(*since),
+            _ => None,
+        };
+        self.doings().filter_map(since).collect()
+    }
+
+    fn threads_of_new(&self) -> usize {
+        let new =
+            |doing: &&Doing| matches!(doing, Doing::Calling { new: true, .. } | Doing::Replying { new: true, .. });
+        self.doings().filter(new).count()
+    }
+
+    /// What has not come to its end, in the report's sense.
+    fn outstanding(&self) -> usize {
+        let working = |doing: &&Doing| matches!(doing, Doing::Calling { .. } | Doing::Replying { .. });
+        self.queued.len() + self.doings().filter(working).count()
+    }
+
+    fn is_waited_for(&self, name: u8) -> bool {
+        self.waiting.values().any(|waits| waits.name == name)
+    }
+
+    fn forget(&mut self, name: u8) {
+        self.known.remove(&name);
+        for (_, doing) in self.workers.values_mut() {
+            if let Doing::Calling { name: called, new, .. } = doing {
+                *new |= *called == name;
+            }
+        }
+    }
+
+    fn rouse(&mut self, rouse: Rouse) {
+        self.rouse_timekeeper(rouse.timekeeper);
+        let on_the_way = |doing: &Doing| matches!(doing, Doing::Starting | Doing::Waking);
+        match rouse.worker {
+            Some(RouseWorker::Start(id)) => {
+                assert!(self.closed.is_some() || self.pick(0, on_the_way).is_none(), "two on the way");
+                assert!(self.doings().all(|doing| !matches!(doing, Doing::Sleeping { .. })), "beside an idle one");
+                self.last_worker += 1;
+                self.workers.insert(self.last_worker, (id, Doing::Starting));
+                assert!(self.workers.len() <= MAX_THREADS);
+            }
+            Some(RouseWorker::Wake(id)) => {
+                assert_eq!(self.pick(0, on_the_way), None, "two on the way");
+                self.wake(id);
+            }
+            None => {}
+        }
+    }
+
+    fn wake(&mut self, id: WorkerId) {
+        let (_, doing) = self.workers.values_mut().find(|(worker, _)| *worker == id).expect("a live worker");
+        assert!(matches!(doing, Doing::Sleeping { .. }), "woken while {doing:?}");
+        *doing = Doing::Waking;
+    }
+
+    fn rouse_timekeeper(&mut self, rouse: Option<RouseTimekeeper>) {
+        match rouse {
+            Some(RouseTimekeeper::Start) => {
+                assert_eq!(self.keeper, Keeper::Absent);
+                self.keeper = Keeper::Starting;
+            }
+            Some(RouseTimekeeper::Wake) => {
+                assert!(matches!(self.keeper, Keeper::Asleep { .. }), "{:?}", self.keeper);
+                self.keeper = Keeper::Waking;
+            }
+            None => {}
+        }
+    }
+
+    /// A waiter is out of the engine.
+    fn end(&mut self, token: &Token) -> Waits {
+        self.waiting.remove(&token.id).expect("ended once, and only if it waits")
+    }
+
+    /// A waiter has left a flight alone, which goes if it was only queued.
+    fn left_by(&mut self, waits: &Waits) {
+        if !self.is_waited_for(waits.name) {
+            self.queued.remove(&waits.name);
+        }
+    }
+
+    fn ask(&mut self, name: u8) {
+        self.last += 1;
+        let id = self.last;
+        let token = Token { id, engine_runs: Rc::clone(&self.engine_runs) };
+        // Of either case, which is one name.
+        let letter = if id % 2 == 0 { b'a' + name } else { b'A' + name };
+        let text = Name::parse(&char::from(letter).to_string()).unwrap();
+        let asked = self.input(|engine, now| engine.ask(now, text, token));
+
+        let calls = self.calls(name);
+        let stuck = calls.iter().all(|&since| self.now().saturating_duration_since(since) > TIMEOUT);
+        let in_progress = self.queued.contains_key(&name) || !calls.is_empty();
+        match asked {
+            Asked::Refused { waiter, why } => {
+                assert_eq!(waiter.id, id);
+                let known = self.known.contains(&name);
+                let lane = self.queued.values().filter(|(_, queued_as_known)| *queued_as_known == known).count();
+                match why {
+                    ErrorKind::Closed => assert!(self.closed.is_some()),
+                    ErrorKind::Overloaded => assert!(self.closed.is_none() && !in_progress && lane >= MAX_QUEUED),
+                    _ => panic!("refused for {why:?}"),
+                }
+            }
+            Asked::Waits { ticket, rouse } => {
+                assert!(self.closed.is_none(), "admitted after close");
+                if !self.queued.contains_key(&name) && stuck && calls.len() < 2 {
+                    if in_progress {
+                        self.forget(name);
+                    }
+                    let known = self.known.contains(&name);
+                    let lane = self.queued.values().filter(|(_, queued_as_known)| *queued_as_known == known).count();
+                    assert!(lane < MAX_QUEUED || in_progress, "over the bound");
+                    if lane < MAX_QUEUED {
+                        self.queued.insert(name, (id, known));
+                    }
+                }
+                self.waiting.insert(id, Waits { name, ticket, deadline: self.now() + TIMEOUT });
+                self.rouse(rouse);
+            }
+        }
+    }
+
+    /// A worker has asked the engine what to do.
+    fn turn(&mut self, key: u64, input: impl FnOnce(&mut Engine<Token>, WorkerId, Instant) -> Next) {
+        let id = self.workers[&key].0;
+        // It is done with what it did.
+        self.workers.insert(key, (id, Doing::Starting));
+        match self.input(|engine, now| input(engine, id, now)) {
+            Next::Call { name, rouse } => {
+                let name = name.as_str().to_ascii_lowercase().as_bytes()[0] - b'a';
+                let head = |known: bool| {
+                    let lane = self.queued.iter().filter(|(_, (_, as_known))| *as_known == known);
+                    lane.min_by_key(|(_, (order, _))| *order).map(|(&name, _)| name)
+                };
+                let may_take_new = self.threads_of_new() < MAX_THREADS - KEPT;
+                let next = head(true).or_else(|| head(false).filter(|_| may_take_new));
+                assert_eq!(Some(name), next, "the known before the new, and each in order");
+                let (_, known) = self.queued.remove(&name).expect("queued");
+                assert!(self.calls(name).len() < 2, "a third call for {name}");
+
+                let longest = self.waiting.iter().filter(|(_, waits)| waits.name == name).map(|(&id, _)| id);
+                assert!(longest.clone().next().is_some(), "a call for nobody");
+                let waiters: Vec<u32> = self.engine.waiters(id).map(|token| token.id).collect();
+                assert_eq!(waiters, longest.collect::<Vec<_>>(), "the call runs for the one that waits longest");
+                self.workers.insert(key, (id, Doing::Calling { name, since: self.now(), new: !known }));
+                self.rouse(rouse);
+            }
+            Next::Sleep { until } => _ = self.workers.insert(key, (id, Doing::Sleeping { until })),
+            Next::Leave { rouse } => {
+                self.workers.remove(&key);
+                self.rouse(rouse);
+            }
+        }
+    }
+
+    fn finish(&mut self, key: u64, result: Result<(), ErrorKind>) {
+        let (id, Doing::Calling { name, since, new }) = self.workers[&key].clone() else { unreachable!() };
+        self.workers.insert(key, (id, Doing::Replying { name, new }));
+        let finished = self.input(|engine, now| engine.finish(id, now, result));
+        assert_eq!(finished.since, since);
+        let ended: Vec<Waits> = finished.waiters.iter().map(|token| self.end(token)).collect();
+        assert!(ended.iter().all(|waits| waits.name == name), "an answer for another name");
+
+        let answered = result != Err(ErrorKind::Temporary);
+        let another = self.queued.contains_key(&name) || !self.calls(name).is_empty();
+        if answered || !another {
+            assert!(!self.is_waited_for(name), "someone was left out");
+        } else {
+            assert!(ended.is_empty(), "another call may do better");
+        }
+        if answered && self.now().saturating_duration_since(since) <= TIMEOUT {
+            self.known.insert(name);
+        }
+        if !self.is_waited_for(name) {
+            self.queued.remove(&name);
+        }
+        drop(finished);
+    }
+
+    fn tick(&mut self) {
+        match self.input(Engine::tick) {
+            Tick::Sleep { expired, rouse, until } => {
+                for expired in &expired {
+                    let waits = self.end(&expired.waiter);
+                    assert!(waits.deadline <= self.now(), "before its time");
+                    assert_eq!(expired.since, self.calls(waits.name).into_iter().max());
+                    if expired.since.is_some() {
+                        self.forget(waits.name);
+                    }
+                    self.left_by(&waits);
+                }
+                assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
+                self.keeper = Keeper::Asleep { until };
+                self.rouse(rouse);
+            }
+            Tick::Leave => {
+                self.keeper = Keeper::Absent;
+                assert!(self.workers.is_empty() && self.waiting.is_empty() && self.alarm.is_none());
+            }
+        }
+    }
+
+    /// Those who wait in the queue and for no call are told that their lookup will never be.
+    fn cancel_queued(&mut self, tokens: &[Token]) {
+        let cancelled: BTreeSet<u8> = self.queued.keys().copied().filter(|&name| self.calls(name).is_empty()).collect();
+        self.queued.clear();
+        for token in tokens {
+            assert!(cancelled.contains(&self.end(token).name));
+        }
+        assert!(!self.waiting.values().any(|waits| cancelled.contains(&waits.name)), "someone was left out");
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Ask { name } => self.ask(name),
+            Op::Leave { who } => {
+                let all: Vec<u32> = self.waiting.keys().copied().collect();
+                if let Some(&id) = all.get(usize::from(who) % all.len().max(1)) {
+                    let ticket = self.waiting[&id].ticket;
+                    let token = self.input(|engine, _| engine.leave(ticket)).expect("it was waiting");
+                    assert_eq!(token.id, id);
+                    let waits = self.end(&token);
+                    self.left_by(&waits);
+                    assert!(self.input(|engine, _| engine.leave(ticket)).is_none(), "left twice");
+                }
+            }
+            Op::Worker { which } => {
+                let able = |doing: &Doing| matches!(doing, Doing::Starting | Doing::Waking | Doing::Sleeping { .. });
+                if let Some(key) = self.pick(which, able) {
+                    if self.keeper == Keeper::Starting {
+                        // Whoever starts both starts the timekeeper first, and the worker only if that went well.
+                        self.keeper = Keeper::Waking;
+                    }
+                    if self.workers[&key].1 == Doing::Starting {
+                        self.turn(key, Engine::take);
+                    } else {
+                        self.turn(key, Engine::woke);
+                    }
+                }
+            }
+            Op::RefuseWorker => {
+                if let Some(key) = self.pick(0, |doing| *doing == Doing::Starting) {
+                    if self.keeper != Keeper::Starting {
+                        self.workers.remove(&key);
+                        let refused = self.input(Engine::worker_refused);
+                        let alone = self.workers.is_empty();
+                        self.refused(refused);
+                        assert!(!alone || self.waiting.is_empty(), "nobody was left for them");
+                    }
+                }
+            }
+            Op::Timekeeper if self.keeper != Keeper::Absent => self.tick(),
+            Op::RefuseTimekeeper if self.keeper == Keeper::Starting => {
+                (self.keeper, self.alarm) = (Keeper::Absent, None);
+                let untried = self.pick(0, |doing| *doing == Doing::Starting);
+                let id = untried.and_then(|key| self.workers.remove(&key)).map(|(id, _)| id);
+                let refused = self.input(|engine, _| engine.timekeeper_refused(id));
+                self.refused(refused);
+            }
+            Op::Timekeeper | Op::RefuseTimekeeper => {}
+            Op::Alarm { millis } if self.closed.is_some() => {
+                self.alarm = millis.map(|millis| self.clock + Duration::from_millis(millis.into()));
+                let alarm = self.alarm;
+                let rouse = self.input(|engine, _| engine.set_alarm(alarm));
+                self.rouse(rouse);
+            }
+            Op::Finish { which, result } => {
+                if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Calling { .. })) {
+                    self.finish(key, result);
+                }
+            }
+            Op::Take { which } => {
+                if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Replying { .. })) {
+                    self.turn(key, Engine::take);
+                }
+            }
+            Op::Retire { which } => {
+                if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Replying { .. })) {
+                    let (id, _) = self.workers.remove(&key).expect("picked");
+                    let rouse = self.input(|engine, now| engine.retire(id, now));
+                    self.rouse(rouse);
+                }
+            }
+            Op::Pass { millis } => {
+                self.clock += Duration::from_millis(millis.into());
+                self.lag = Duration::from_millis(u64::from(millis % 7));
+            }
+            Op::Close => {
+                let outstanding = self.outstanding();
+                self.closed.get_or_insert(outstanding);
+                let closing = self.input(|engine, _| engine.close());
+                closing.idle.into_iter().for_each(|id| self.wake(id));
+                self.rouse_timekeeper(closing.timekeeper);
+            }
+            Op::AbortQueued if self.closed.is_some() => {
+                let tokens = self.input(|engine, _| {
+                    let tokens = engine.abort_queued();
+                    engine.count_closed(tokens.len());
+                    tokens
+                });
+                self.cancel_queued(&tokens);
+            }
+            Op::GiveUp if self.closed.is_some() => {
+                let GivenUp { waiters, abandoned } = self.input(Engine::give_up);
+                waiters.iter().for_each(|token| _ = self.end(token));
+                assert!(self.waiting.is_empty(), "someone still waits");
+                self.queued.clear();
+                assert_eq!(abandoned.len(), self.outstanding(), "what is left behind is named");
+            }
+            Op::Alarm { .. } | Op::AbortQueued | Op::GiveUp => {}
+        }
+        self.check();
+    }
+
+    fn refused(&mut self, refused: Refused<Token>) {
+        if !refused.stranded.is_empty() || self.workers.is_empty() || self.keeper == Keeper::Absent {
+            self.cancel_queued(&refused.stranded);
+        }
+        self.rouse(refused.rouse);
+    }
+
+    /// What holds after every step.
+    fn check(&self) {
+        let stats = self.engine.stats(self.now());
+        let failed: u64 = stats.failed.values().sum();
+        let ended = stats.answered + failed + stats.timed_out + stats.cancelled;
+        assert_eq!(stats.started, ended + self.waiting.len() as u64, "callers add up");
+        let working = |doing: &&Doing| matches!(doing, Doing::Calling { .. });
+        assert_eq!((stats.queued, stats.running), (self.queued.len(), self.doings().filter(working).count()));
+        assert_eq!(stats.threads, self.workers.len());
+        assert!(self.threads_of_new() <= MAX_THREADS, "more threads than there are");
+
+        let drained = self.workers.is_empty() && self.keeper == Keeper::Absent && self.closed.is_some();
+        assert_eq!(self.engine.is_drained(), drained && self.waiting.is_empty());
+        if let Some(outstanding) = self.closed {
+            let Tally { finished, cancelled } = self.engine.tally();
+            assert_eq!(finished + cancelled + self.outstanding(), outstanding, "lookups add up");
+            assert!(!self.doings().any(|doing| matches!(doing, Doing::Sleeping { .. })), "an idle thread stays");
+        }
+
+        let comes_by = |time: Instant| match self.keeper {
+            Keeper::Absent => false,
+            Keeper::Starting | Keeper::Waking => true,
+            Keeper::Asleep { until } => until.is_some_and(|until| until <= time),
+        };
+        if let Some(first) = self.waiting.values().map(|waits| waits.deadline).min() {
+            assert!(comes_by(first), "nobody comes for a deadline: {:?}", self.keeper);
+        }
+        if let Some(alarm) = self.alarm {
+            assert!(comes_by(alarm), "nobody comes for the alarm: {:?}", self.keeper);
+        }
+        // Someone comes for whoever is queued, and soon, if a thread can be had for it.
+        let known_queued = self.queued.values().any(|&(_, known)| known);
+        let new_may_run = self.threads_of_new() < MAX_THREADS - KEPT;
+        let can_run = known_queued || (!self.queued.is_empty() && new_may_run);
+        let coming = |doing: &Doing| matches!(doing, Doing::Starting | Doing::Waking | Doing::Replying { .. });
+        assert!(
+            !can_run
+                || self.doings().any(coming)
+                || self.workers.len() == MAX_THREADS
+                || comes_by(self.clock + Duration::from_millis(100)),
+            "nobody comes for the queue: {:?}, timekeeper {:?}",
+            self.workers,
+            self.keeper,
+        );
+    }
+
+    /// Lets everything happen that will happen by itself, in the time it takes. Calls for the names in `hung` never end.
+    fn settle(&mut self, hung: &BTreeSet<u8>) {
+        for _ in 0..20_000 {
+            let moving = |doing: &Doing| match doing {
+                Doing::Calling { name, .. } => !hung.contains(name),
+                Doing::Sleeping { .. } => false,
+                _ => true,
+            };
+            if let Some(key) = self.pick(0, moving) {
+                match self.workers[&key].1 {
+                    Doing::Starting | Doing::Replying { .. } => self.turn(key, Engine::take),
+                    Doing::Calling { .. } => self.finish(key, Ok(())),
+                    Doing::Waking | Doing::Sleeping { .. } => self.turn(key, Engine::woke),
+                }
+            } else if matches!(self.keeper, Keeper::Starting | Keeper::Waking) {
+                self.tick();
+            } else {
+                // Everyone sleeps or hangs: on to the first alarm.
+                let alarms = self.workers.iter().filter_map(|(&key, (_, doing))| match doing {
+                    Doing::Sleeping { until } => until.map(|until| (until, Some(key))),
+                    _ => None,
+                });
+                let keeper = match self.keeper {
+                    Keeper::Asleep { until: Some(until) } => Some((until, None)),
+                    _ => None,
+                };
+                let Some((at, who)) = alarms.chain(keeper).min() else { break };
+                (self.clock, self.lag) = (self.clock.max(at), Duration::ZERO);
+                match who {
+                    Some(key) => self.turn(key, Engine::woke),
+                    None => self.tick(),
+                }
+            }
+            self.check();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_waiter_ends_once_and_nothing_is_stranded(
+        ops in prop::collection::vec(op(), 0..200),
+        hung in prop::collection::btree_set(0..10u8, 0..10),
+        idle in prop_oneof![Just(Duration::from_secs(10)), Just(Duration::ZERO)],
+    ) {
+        let mut model = Model::new(idle);
+        for op in ops {
+            model.step(op);
+        }
+        model.step(Op::Alarm { millis: None });
+
+        // While some names never answer, everyone who waits has an end.
+        model.settle(&hung);
+        assert!(model.waiting.is_empty(), "stranded: {:?}", model.waiting.keys());
+        assert!(model.queued.is_empty(), "queued for ever: {:?}", model.queued);
+
+        model.settle(&BTreeSet::new());
+        assert!(model.workers.is_empty(), "threads stayed: {:?}", model.workers);
+        assert_eq!(model.keeper, Keeper::Absent, "the timekeeper stayed");
+        model.step(Op::Close);
+        assert!(model.engine.is_drained());
+    }
+}

@@ -1,0 +1,208 @@
+//! Which thread comes for what, case by case.
+
+use crate::engine::*;
+
+const IDLE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+fn name(number: usize) -> Name {
+    Name::parse(&format!("n{number}")).unwrap()
+}
+
+fn engine(max_threads: usize) -> Engine<usize> {
+    engine_with(max_threads, 0)
+}
+
+fn engine_with(max_threads: usize, kept_for_known: usize) -> Engine<usize> {
+    Engine::new(Limits { max_threads, kept_for_known, max_queued: 1024, thread_idle: IDLE, timeout: Some(TIMEOUT) })
+}
+
+fn ask(engine: &mut Engine<usize>, now: Instant, number: usize) -> (Ticket, Rouse) {
+    match engine.ask(now, name(number), number) {
+        Asked::Waits { ticket, rouse } => (ticket, rouse),
+        Asked::Refused { why, .. } => panic!("{why:?}"),
+    }
+}
+
+fn tick(engine: &mut Engine<usize>, now: Instant) -> (Vec<usize>, Rouse, Option<Instant>) {
+    match engine.tick(now) {
+        Tick::Sleep { expired, rouse, until } => {
+            (expired.into_iter().map(|expired| expired.waiter).collect(), rouse, until)
+        }
+        Tick::Leave => panic!("left"),
+    }
+}
+
+/// Has the worker that is roused make one call and go to sleep.
+fn answer(engine: &mut Engine<usize>, rouse: Rouse, now: Instant) -> WorkerId {
+    let Some(RouseWorker::Start(id) | RouseWorker::Wake(id)) = rouse.worker else { panic!("nobody comes") };
+    assert!(matches!(engine.take(id, now), Next::Call { .. }));
+    _ = engine.finish(id, now, Ok(()));
+    assert!(matches!(engine.take(id, now), Next::Sleep { .. }));
+    id
+}
+
+/// Has every worker that is roused arrive and hang in its call; gives how many came.
+fn hang_all(engine: &mut Engine<usize>, mut rouse: Rouse, now: Instant) -> usize {
+    for came in 0.. {
+        let id = match rouse.worker {
+            Some(RouseWorker::Start(id) | RouseWorker::Wake(id)) => id,
+            None => return came,
+        };
+        let Next::Call { rouse: next, .. } = engine.take(id, now) else { panic!("nothing to call") };
+        rouse = next;
+    }
+    unreachable!()
+}
+
+#[test]
+fn sixty_four_threads_come_at_once_and_more_only_for_a_queue_that_stands() {
+    let mut engine = engine(512);
+    let start = Instant::now();
+    let (_, first) = ask(&mut engine, start, 0);
+    for number in 1..200 {
+        assert_eq!(ask(&mut engine, start, number).1, Rouse::default(), "one on the way is enough");
+    }
+    assert_eq!(hang_all(&mut engine, first, start), 64);
+
+    let (_, rouse, until) = tick(&mut engine, start);
+    assert_eq!((until, rouse), (Some(start + Duration::from_millis(20)), Rouse::default()));
+    let late = start + Duration::from_millis(20);
+    let (_, rouse, _) = tick(&mut engine, late);
+    assert_eq!(hang_all(&mut engine, rouse, late), 136, "all have waited long enough by now");
+}
+
+#[test]
+fn the_bound_on_threads_holds_and_the_queue_moves_on_when_one_is_free() {
+    let mut engine = engine(2);
+    let now = Instant::now();
+    let (_, first) = ask(&mut engine, now, 0);
+    for number in 1..5 {
+        _ = ask(&mut engine, now, number);
+    }
+    let Some(RouseWorker::Start(worker)) = first.worker else { panic!("not started") };
+    let Next::Call { rouse, .. } = engine.take(worker, now) else { panic!("no call") };
+    assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    let later = now + TIMEOUT / 2;
+    assert_eq!(tick(&mut engine, later), (vec![], Rouse::default(), Some(now + TIMEOUT)));
+
+    assert_eq!(engine.finish(worker, later, Ok(())).waiters, [0]);
+    assert!(matches!(engine.take(worker, later), Next::Call { name, .. } if name.as_str() == "n2"));
+}
+
+#[test]
+fn the_most_recently_idle_is_woken_first() {
+    let mut engine = engine(8);
+    let now = Instant::now();
+    let (_, mut rouse) = ask(&mut engine, now, 0);
+    _ = ask(&mut engine, now, 1);
+    let mut workers = Vec::new();
+    while let Some(RouseWorker::Start(id)) = rouse.worker {
+        let Next::Call { rouse: next, .. } = engine.take(id, now) else { panic!("no call") };
+        workers.push(id);
+        rouse = next;
+    }
+    for &id in &workers {
+        _ = engine.finish(id, now, Ok(()));
+        assert!(matches!(engine.take(id, now), Next::Sleep { .. }));
+    }
+    assert_eq!(ask(&mut engine, now, 2).1.worker, workers.last().map(|&id| RouseWorker::Wake(id)));
+}
+
+#[test]
+fn a_refusal_with_others_alive_is_tried_again_at_a_tick() {
+    let mut engine = engine(8);
+    let now = Instant::now();
+    let (_, rouse) = ask(&mut engine, now, 0);
+    assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    let (_, rouse) = ask(&mut engine, now, 1);
+    assert!(matches!(rouse.worker, Some(RouseWorker::Start(_))));
+
+    let refused = engine.worker_refused(now);
+    assert!(refused.stranded.is_empty(), "the one alive may still come for it");
+    assert_eq!(refused.rouse.worker, None, "not at once");
+    let (_, _, retry) = tick(&mut engine, now);
+    let retry = retry.expect("a retry");
+    assert!(retry < now + Duration::from_secs(1));
+    let (_, rouse, _) = tick(&mut engine, retry);
+    assert_eq!(hang_all(&mut engine, rouse, retry), 1);
+}
+
+#[test]
+fn threads_are_kept_for_names_that_have_answered() {
+    let mut engine = engine_with(8, 2);
+    let now = Instant::now();
+    let (_, rouse) = ask(&mut engine, now, 0);
+    answer(&mut engine, rouse, now);
+
+    let (_, rouse) = ask(&mut engine, now, 1);
+    (2..20).for_each(|number| _ = ask(&mut engine, now, number));
+    assert_eq!(hang_all(&mut engine, rouse, now), 6, "new names have all threads but two");
+    let (_, rouse) = ask(&mut engine, now, 0);
+    answer(&mut engine, rouse, now);
+}
+
+#[test]
+fn a_known_name_that_times_out_is_known_no_longer() {
+    let mut engine = engine_with(3, 1);
+    let start = Instant::now();
+    let (_, rouse) = ask(&mut engine, start, 0);
+    answer(&mut engine, rouse, start);
+
+    // It hangs, as a known name, and counts as a new one from its timeout on.
+    let (_, rouse) = ask(&mut engine, start, 0);
+    assert_eq!(hang_all(&mut engine, rouse, start), 1);
+    let late = start + TIMEOUT;
+    assert_eq!(tick(&mut engine, late).0, [0]);
+    let (_, rouse) = ask(&mut engine, late, 1);
+    assert_eq!(hang_all(&mut engine, rouse, late), 1);
+    assert_eq!(ask(&mut engine, late, 2).1.worker, None, "the third thread is kept");
+}
+
+#[test]
+fn a_call_that_is_stuck_gets_a_second_and_no_third() {
+    let mut engine = engine(8);
+    let start = Instant::now();
+    let (_, rouse) = ask(&mut engine, start, 0);
+    let Some(RouseWorker::Start(first)) = rouse.worker else { panic!("not started") };
+    assert_eq!(hang_all(&mut engine, rouse, start), 1);
+    assert_eq!(ask(&mut engine, start + TIMEOUT, 0).1.worker, None, "not stuck yet");
+
+    let late = start + TIMEOUT + Duration::from_millis(1);
+    let (_, rouse) = ask(&mut engine, late, 0);
+    assert_eq!(hang_all(&mut engine, rouse, late), 1, "a second call");
+    let later = late + TIMEOUT + Duration::from_millis(1);
+    assert_eq!(ask(&mut engine, later, 0).1.worker, None, "both are stuck");
+
+    // A failure is not yet an answer while the other call may still give one.
+    assert_eq!(engine.finish(first, later, Err(ErrorKind::Temporary)).waiters, [0; 0]);
+}
+
+#[test]
+fn the_first_of_two_calls_to_answer_answers_everyone() {
+    let mut engine = engine(8);
+    let start = Instant::now();
+    let (_, rouse) = ask(&mut engine, start, 0);
+    let Some(RouseWorker::Start(first)) = rouse.worker else { panic!("not started") };
+    assert_eq!(hang_all(&mut engine, rouse, start), 1);
+    let late = start + TIMEOUT + Duration::from_millis(1);
+    let (_, rouse) = ask(&mut engine, late, 0);
+    let Some(RouseWorker::Start(second)) = rouse.worker else { panic!("not started") };
+    assert_eq!(hang_all(&mut engine, rouse, late), 1);
+    assert_eq!(engine.finish(first, late, Ok(())).waiters, [0, 0]);
+    assert_eq!(engine.finish(second, late, Ok(())).waiters, [0; 0]);
+    assert!(engine.flights.is_empty());
+}
+
+#[test]
+fn deadlines_cost_no_more_than_those_who_wait() {
+    let mut engine = engine(2);
+    let now = Instant::now();
+    let (_, rouse) = ask(&mut engine, now, 0);
+    assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    for _ in 0..10_000 {
+        let (ticket, _) = ask(&mut engine, now, 0);
+        assert_eq!(engine.leave(ticket), Some(0));
+        assert_eq!(engine.flights.deadlines(), 1);
+    }
+}

@@ -1,0 +1,190 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::threads::{CloserId, ClosingOutcome, Threads};
+
+/// The future of a shutdown, from [`Resolver::shutdown`](crate::Resolver::shutdown): it completes when every lookup that was
+/// outstanding has finished and every thread of the resolver has left.
+///
+/// Without a bound it waits for as long as the lookups take. [`within`](Self::within) and [`until`](Self::until) make it give
+/// up: callers who still wait then get an error that [`is_closed`](crate::Error::is_closed), at once, and the report names
+/// the calls that were left behind. Those end on their own, on their threads, whenever they do.
+///
+/// It needs no runtime. Several may wait at once, each with bounds of its own; one that gives up ends the wait of callers,
+/// and not that of the others, which go on until the calls have ended.
+///
+/// # Cancel safety
+///
+/// Dropping it stops the waiting and nothing else: the resolver stays closed. Another call of
+/// [`Resolver::shutdown`](crate::Resolver::shutdown) resumes.
+#[must_use = "futures do nothing unless polled"]
+pub struct Shutdown<'a> {
+    threads: Arc<Threads>,
+    deadline: Option<Instant>,
+    until: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
+    closer: Option<CloserId>,
+}
+
+impl<'a> Shutdown<'a> {
+    pub(crate) fn new(threads: Arc<Threads>) -> Self {
+        Self { threads, deadline: None, until: None, closer: None }
+    }
+
+    /// Gives up after `grace`, counted from now. Default: never.
+    pub fn within(mut self, grace: Duration) -> Self {
+        self.deadline = Instant::now().checked_add(grace);
+        self
+    }
+
+    /// Gives up when `signal` completes, whatever it gives: the `cancelled()` of a `CancellationToken`, a second Ctrl-C.
+    pub fn until<'b, F>(self, signal: F) -> Shutdown<'b>
+    where
+        'a: 'b,
+        F: Future + Send + 'b,
+    {
+        let signal = Box::pin(async move { _ = signal.await });
+        let mut shutdown: Shutdown<'b> = self;
+        shutdown.until = Some(match shutdown.until.take() {
+            None => signal,
+            Some(first) => Box::pin(Either { first, second: signal }),
+        });
+        shutdown
+    }
+
+    /// Cancels, now, what has not begun: those who wait for it get an error that
+    /// [`is_closed`](crate::Error::is_closed).
+    pub fn abort_queued(self) -> Self {
+        if !self.threads.are_foreign() {
+            self.threads.abort_queued();
+        }
+        self
+    }
+
+    /// Waits on the calling thread, for programs without a runtime.
+    ///
+    /// Blocks it for as long as the future would take to complete: without [`within`](Self::within) or
+    /// [`until`](Self::until), until the last lookup has ended. Not for use in async code.
+    pub fn wait(mut self) -> Report {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Arc::new(Unpark(thread::current())).into();
+        loop {
+            if let Poll::Ready(report) = Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {
+                return report;
+            }
+            thread::park();
+        }
+    }
+}
+
+impl Future for Shutdown<'_> {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        // In a forked child: nothing that was outstanding is here.
+        if self.threads.are_foreign() {
+            return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new() });
+        }
+        let this = &mut *self;
+        if let Poll::Ready(outcome) = this.threads.poll_end(&mut this.closer, this.deadline, cx) {
+            return Poll::Ready(outcome.into());
+        }
+        let late = this.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let signalled = this.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
+        if late || signalled { Poll::Ready(this.threads.give_up().into()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Shutdown<'_> {
+    fn drop(&mut self) {
+        if self.threads.are_foreign() {
+            crate::threads::leak(&self.threads);
+        } else if let Some(closer) = self.closer {
+            self.threads.forget_closer(closer);
+        }
+    }
+}
+
+/// The first of two to complete.
+struct Either<'a> {
+    first: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+    second: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+}
+
+impl Future for Either<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.first.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.second.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Shutdown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shutdown").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// What became of the lookups that were outstanding when the resolver was closed.
+///
+/// As text it is one line: `2 lookups finished, 1 cancelled, 1 abandoned: slow.example (4.2s)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Calls that ran to their end.
+    pub finished: usize,
+    /// Lookups that were queued and never ran.
+    pub cancelled: usize,
+    /// Calls that were still running when the shutdown gave up, the longest first.
+    pub abandoned: Vec<Abandoned>,
+}
+
+/// A call that a shutdown has left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Abandoned {
+    /// The name that is being looked up.
+    pub name: String,
+    /// For how long it had been running.
+    pub running: Duration,
+}
+
+impl Report {
+    /// Whether nothing was left behind: every thread has left, and nothing of the resolver runs any more.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.abandoned.is_empty()
+    }
+}
+
+impl From<ClosingOutcome> for Report {
+    fn from(ClosingOutcome { tally, abandoned }: ClosingOutcome) -> Self {
+        let abandoned = abandoned.into_iter().map(|(name, running)| Abandoned { name: name.to_string(), running });
+        Self { finished: tally.finished, cancelled: tally.cancelled, abandoned: abandoned.collect() }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.finished == 1 { "" } else { "s" };
+        let Self { finished, cancelled, abandoned } = self;
+        write!(f, "{finished} lookup{plural} finished, {cancelled} cancelled, {} abandoned", abandoned.len())?;
+        for (number, Abandoned { name, running }) in abandoned.iter().enumerate() {
+            let before = if number == 0 { ": " } else { ", " };
+            write!(f, "{before}{} ({running:.1?})", name.escape_debug())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+use std::collections::BTreeMap;
+
+use crate::error::ErrorKind;
+
+/// What a resolver is doing and has done, at one moment; from [`Resolver::stats`](crate::Resolver::stats).
+///
+/// Callers are counted one by one: each that [`started`](Self::started) ends as answered, failed, timed out or cancelled, or
+/// still waits. (A future that was dropped with its result in it, unread, counts as answered or failed.) IP addresses that
+/// are answered with themselves, and names refused as invalid, are not counted. In a forked child all begins at zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Names that wait for a thread.
+    pub queued: usize,
+    /// Calls that run, those that nobody waits for any more included.
+    pub running: usize,
+    /// Of these, the ones that have run for more than a second.
+    pub running_long: usize,
+    /// Threads that run calls or wait for one.
+    pub threads: usize,
+    /// Of these, the ones that wait.
+    pub idle_threads: usize,
+    /// Callers who were admitted.
+    pub started: u64,
+    /// Callers who got addresses.
+    pub answered: u64,
+    /// Callers who got an error other than a timeout, by its kind.
+    pub failed: BTreeMap<ErrorKind, u64>,
+    /// Callers who joined a lookup in progress; they are in the other figures too.
+    pub shared: u64,
+    /// Callers whose deadline came.
+    pub timed_out: u64,
+    /// Callers who dropped their future before it had a result.
+    pub cancelled: u64,
+    /// Callers who were turned away, because the queue was full or the resolver closed. They did not start.
+    pub refused: u64,
+    /// Calls that were still running when a shutdown gave up.
+    pub abandoned: u64,
+}
+
+impl Stats {
+    pub(crate) fn fail(&mut self, kind: ErrorKind, callers: u64) {
+        if callers > 0 {
+            *self.failed.entry(kind).or_default() += callers;
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Which threads are this process's.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use once_cell::race::OnceBox;
+
+use super::{Setup, Threads};
+use crate::ffi;
+
+/// The threads of one resolver, in each process that it has come to by `fork`.
+///
+/// A forked child has its parent's memory and none of its threads, so that any lock in there may be held by nobody, for
+/// ever. The child begins with threads and an engine of its own, and leaves what was there alone.
+pub(crate) struct Epochs {
+    setup: Arc<Setup>,
+    first: Epoch,
+}
+
+struct Epoch {
+    threads: Arc<Threads>,
+    /// Those of the process that was forked off this one. Set without a lock, for what holds of locks holds of this one too.
+    next: OnceBox<Epoch>,
+}
+
+impl Epochs {
+    pub(crate) fn new(setup: Setup) -> Self {
+        ffi::watch_forks();
+        let setup = Arc::new(setup);
+        let first = Epoch::new(&setup);
+        Self { setup, first }
+    }
+
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The threads of this process.
+    pub(crate) fn current(&self) -> &Arc<Threads> {
+        let mut epoch = &self.first;
+        while epoch.threads.are_foreign() {
+            epoch = epoch.next.get_or_init(|| Box::new(Epoch::new(&self.setup)));
+        }
+        &epoch.threads
+    }
+
+    /// Stops admission, here and in children to come.
+    pub(crate) fn close(&self) {
+        self.setup.closed.store(true, Ordering::Relaxed);
+        self.current().close();
+    }
+}
+
+impl Epoch {
+    fn new(setup: &Arc<Setup>) -> Self {
+        let threads = Threads::new(Arc::clone(setup), ffi::generation());
+        Self { threads: Arc::new(threads), next: OnceBox::new() }
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        if self.threads.are_foreign() {
+            leak(&self.threads);
+        }
+    }
+}
+
+/// Sees to it that what `shared` points to is never dropped.
+pub(crate) fn leak<T>(shared: &Arc<T>) {
+    mem::forget(Arc::clone(shared));
+}
