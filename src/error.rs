@@ -46,7 +46,8 @@ pub enum ErrorKind {
     Temporary,
     /// The resolver could not tell, and another try is not likely to help: `EAI_FAIL`, `WSANO_RECOVERY`.
     Permanent,
-    /// The operating system failed underneath the resolver (`EAI_SYSTEM`, `EAI_MEMORY`); the source says how.
+    /// The operating system failed underneath the resolver (`EAI_SYSTEM`, `EAI_MEMORY`); the source says how, where there is
+    /// an `errno`.
     System,
     /// The backend panicked. The panic was contained: other lookups and the thread go on.
     Panicked,
@@ -58,7 +59,8 @@ pub enum ErrorKind {
     Overloaded,
     /// The resolver has been closed, or its shutdown did not wait for this lookup.
     Closed,
-    /// Anything else, from a backend of the program's own.
+    /// Anything else: a code of the platform's that says nothing of the name, an error of the program's own backend without a
+    /// kind, a future polled after it had completed.
     Other,
 }
 
@@ -153,9 +155,9 @@ impl Error {
         self
     }
 
-    /// This error as one about `name`, unless it is about another already.
+    /// This error as one about `name`.
     pub(crate) fn about(mut self, name: &Name) -> Self {
-        if self.inner.name.is_none() {
+        if self.name() != Some(name.as_str()) {
             Arc::make_mut(&mut self.inner).name = Some(name.clone());
         }
         self
@@ -166,7 +168,7 @@ impl Error {
         self.inner.kind
     }
 
-    /// The name that was looked up, as it was written.
+    /// The name that was looked up, as this caller wrote it.
     pub fn name(&self) -> Option<&str> {
         self.inner.name.as_ref().map(Name::as_str)
     }
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn text_names_the_host_once_and_on_one_line() {
         let name = Name::parse("a\nb").unwrap();
-        let error = Error::from(ErrorKind::NotFound).about(&name).about(&Name::parse("c").unwrap());
+        let error = Error::from(ErrorKind::NotFound).about(&Name::parse("c").unwrap()).about(&name);
         assert_eq!(error.to_string(), r"failed to resolve a\nb: no such host");
         assert_eq!(error.name(), Some("a\nb"));
         let long = Error::invalid_name(&"x".repeat(2000), "too long");

@@ -13,8 +13,9 @@ use crate::threads::{Epochs, Setup};
 /// Resolves host names; the handle that programs hold.
 ///
 /// Cheap to clone: all clones share one set of threads and the lookups in progress. Making one starts nothing and needs
-/// no runtime, so it may be made in a `static`, before a `fork` or outside of Tokio; threads start with the first lookup
-/// that needs one and leave when they have idled.
+/// no runtime, so it may be made in a `LazyLock`, before a `fork` or outside of Tokio; threads start with the first lookup
+/// that needs one and leave when they have idled. In a forked child every clone works as in the parent, with threads of the
+/// child's own.
 ///
 /// With the `hyper` feature it is a `tower_service::Service` of hyper-util's `Name`, with `reqwest` a
 /// `reqwest::dns::Resolve`.

@@ -25,7 +25,7 @@ use crate::waiter::{Reply, Waiter};
 /// Dropping it leaves the lookup at once and without blocking. A lookup that nobody waits for any more never starts if it
 /// was still queued; if it was running it goes on alone, since a call of `getaddrinfo` cannot be stopped. Others who wait
 /// for the same name are not affected.
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "dropping it leaves the lookup"]
 pub struct Resolving {
     state: State,
 }
@@ -101,6 +101,7 @@ impl Future for Resolving {
 impl Waiting {
     fn end(mut self, reply: Reply) -> Result<Addrs, Error> {
         let Reply { result, queued, in_call, shared } = reply;
+        // In this caller's spelling, which may not be that of the first.
         let result = result.map_err(|error| error.about(&self.name));
         if let Some(scope) = self.scope.take() {
             let addresses = result.as_ref().map(|answer| answer.as_slice().len()).map_err(Error::clone);

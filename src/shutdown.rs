@@ -22,7 +22,7 @@ use crate::threads::{CloserId, ClosingOutcome, Threads};
 ///
 /// Dropping it stops the waiting and nothing else: the resolver stays closed. Another call of
 /// [`Resolver::shutdown`](crate::Resolver::shutdown) resumes.
-#[must_use = "futures do nothing unless polled"]
+#[must_use = "nothing waits for the end unless it is polled"]
 pub struct Shutdown<'a> {
     threads: Arc<Threads>,
     deadline: Option<Instant>,

@@ -157,8 +157,11 @@ impl Spans {
         // dispatcher of the process went while this thread was inside one: `set_default` then panics before `f`.
         _ = caught(|| {
             dispatcher::with_default(&dispatch, || {
-                ran = true;
-                f(self);
+                // Past the end of the thread nothing was set, which shows only now that a scoped dispatcher is counted.
+                if !is_inside_subscriber() {
+                    ran = true;
+                    f(self);
+                }
             });
         });
         ran

@@ -4,6 +4,8 @@ mod system;
 
 pub use system::System;
 
+use std::sync::Arc;
+
 use crate::addrs::Answer;
 use crate::error::Error;
 
@@ -27,6 +29,9 @@ use crate::error::Error;
 /// A backend runs on threads of the resolver's own, several calls at once, and each of its calls serves every caller that
 /// waits for the name. It may block for as long as it takes. A call cannot be stopped: when its callers have left it goes
 /// on alone.
+///
+/// It is dropped with the last of what holds it, which may be a handle, a future or a thread of the resolver's, and so has to
+/// be fit to be dropped anywhere.
 ///
 /// # Tracing
 ///
@@ -64,5 +69,25 @@ where
 {
     fn lookup(&self, name: &str) -> Result<Answer, Error> {
         self(name).map(Into::into).map_err(Into::into)
+    }
+}
+
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn lookup(&self, name: &str) -> Result<Answer, Error> {
+        (**self).lookup(name)
+    }
+
+    fn emits_events(&self) -> bool {
+        (**self).emits_events()
+    }
+}
+
+impl Backend for Box<dyn Backend> {
+    fn lookup(&self, name: &str) -> Result<Answer, Error> {
+        (**self).lookup(name)
+    }
+
+    fn emits_events(&self) -> bool {
+        (**self).emits_events()
     }
 }

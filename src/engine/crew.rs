@@ -192,7 +192,7 @@ impl Crew {
             Timekeeper::Absent => (RouseTimekeeper::Start, !self.is_empty() || alarm),
             Timekeeper::Asleep { until } => {
                 let earlier = next.is_some_and(|next| until.is_none_or(|until| next < until));
-                (RouseTimekeeper::Wake, earlier || (self.is_empty() && !alarm))
+                (RouseTimekeeper::Wake, earlier || self.is_empty())
             }
         };
         if !needed {

@@ -325,7 +325,7 @@ impl<W> Engine<W> {
     /// The timekeeper has started or woken.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick<W> {
         let expired = self.expire(now);
-        if self.crew.is_empty() && self.flights.is_empty() && self.alarm.is_none() {
+        if self.is_idle() && self.alarm.is_none() {
             self.crew.timekeeper_left();
             return Tick::Leave;
         }
@@ -396,9 +396,14 @@ impl<W> Engine<W> {
         self.stats.fail(ErrorKind::Closed, waiters as u64);
     }
 
-    /// Nothing is outstanding, and the engine knows of no thread.
+    /// Nothing is in progress, and there is no worker.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.crew.is_empty() && self.flights.is_empty()
+    }
+
+    /// Nothing will ever be in progress again, and there is no thread.
     pub(crate) fn is_drained(&self) -> bool {
-        self.closed && self.crew.is_empty() && self.crew.is_timekeeper_absent() && self.flights.is_empty()
+        self.closed && self.is_idle() && self.crew.is_timekeeper_absent()
     }
 
     pub(crate) fn tally(&self) -> Tally {

@@ -32,15 +32,18 @@ pub(crate) struct Outcome {
     pub(crate) abandoned: Vec<(Name, Duration)>,
 }
 
-impl Closers {
-    fn alarm(&self) -> Option<Instant> {
-        self.closers.values().filter_map(|closer| closer.deadline).min()
-    }
-}
-
 impl State {
     fn is_drained(&self) -> bool {
-        self.engine.is_drained() && self.errands.is_empty() && self.runners == 0
+        self.engine.is_drained() && self.errands.is_over()
+    }
+
+    /// When the timekeeper is to come for one of them. For none, where there is nothing left for them to wait for but the
+    /// timekeeper itself.
+    pub(super) fn alarm(&self) -> Option<Instant> {
+        if self.engine.is_idle() && self.errands.is_over() {
+            return None;
+        }
+        self.closers.closers.values().filter_map(|closer| closer.deadline).min()
     }
 
     /// The wakers of those whose deadline has come.
@@ -50,10 +53,7 @@ impl State {
             closer.deadline = None;
             closer.waker.take()
         };
-        let wakers = self.closers.closers.values_mut().filter(due).filter_map(take).collect();
-        // To the timekeeper itself, which is the one that asks.
-        _ = self.engine.set_alarm(self.closers.alarm());
-        wakers
+        self.closers.closers.values_mut().filter(due).filter_map(take).collect()
     }
 
     /// The wakers of all who wait for the end, if it has come.
@@ -119,7 +119,7 @@ impl Threads {
             CloserId(closers.last)
         });
         let old = closers.closers.insert(id, Closer { deadline, waker: Some(waker) });
-        let alarm = closers.alarm();
+        let alarm = state.alarm();
         let rouse = state.engine.set_alarm(alarm);
         drop(state);
         drop(old);
@@ -132,7 +132,7 @@ impl Threads {
     pub(crate) fn forget_closer(self: &Arc<Self>, closer: CloserId) {
         let mut state = self.lock();
         let forgotten = state.closers.closers.remove(&closer);
-        let alarm = state.closers.alarm();
+        let alarm = state.alarm();
         let rouse = state.engine.set_alarm(alarm);
         drop(state);
         drop(forgotten);

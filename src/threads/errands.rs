@@ -1,6 +1,7 @@
 //! Foreign code that is nobody's call, run on threads of its own: the timekeeper runs none, so that no waker that blocks
 //! keeps it from the next deadline.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -12,10 +13,29 @@ use crate::trace::Scope;
 /// So many threads run errands at most. What blocks one of them costs the others no more than that.
 const RUNNERS: usize = 4;
 
+/// What is to be run, and who runs it.
+#[derive(Default)]
+pub(super) struct Errands {
+    waiting: VecDeque<Errand>,
+    runners: usize,
+    /// Of the runners, those that have an errand, which may block them.
+    busy: usize,
+}
+
 pub(super) enum Errand {
     Wake(Waker),
     /// A scope that could not be closed where its lookup ended.
     Close(Scope),
+}
+
+impl Errands {
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.runners == 0
+    }
+
+    fn wants_runner(&self) -> bool {
+        self.runners < RUNNERS && self.runners - self.busy < self.waiting.len()
+    }
 }
 
 impl Errand {
@@ -31,37 +51,42 @@ impl Threads {
     /// Has errands run, in no order.
     pub(super) fn send(self: &Arc<Self>, errands: impl IntoIterator<Item = Errand>) {
         let mut state = self.lock();
-        state.errands.extend(errands);
-        while state.runners < RUNNERS.min(state.errands.len()) {
-            state.runners += 1;
+        state.errands.waiting.extend(errands);
+        while state.errands.wants_runner() {
+            state.errands.runners += 1;
             let key = state.roster.new_key();
             drop(state);
             let started = self.start("gaiter-errand", key, move |threads| run(threads, key));
             state = self.lock();
             if started.is_err() {
-                state.runners -= 1;
-                break;
+                state.errands.runners -= 1;
+                return;
             }
         }
     }
 
-    /// Runs one errand that waits, if no thread could be had for it.
+    /// Runs one errand here, if no thread could be had for it.
     pub(super) fn run_stranded_errand(&self) -> bool {
         let mut state = self.lock();
-        let stranded = if state.runners == 0 { state.errands.pop_front() } else { None };
+        let stranded = if state.errands.runners == 0 { state.errands.waiting.pop_front() } else { None };
         drop(state);
         stranded.map(Errand::run).is_some()
     }
 }
 
 fn run(threads: &Arc<Threads>, key: Key) {
-    loop {
-        let mut state = threads.lock();
-        let Some(errand) = state.errands.pop_front() else {
-            state.runners -= 1;
-            return threads.depart(state, key);
-        };
+    let mut state = threads.lock();
+    while let Some(errand) = state.errands.waiting.pop_front() {
+        state.errands.busy += 1;
         drop(state);
         errand.run();
+        state = threads.lock();
+        state.errands.busy -= 1;
     }
+    state.errands.runners -= 1;
+    let alarm = state.alarm();
+    let rouse = state.engine.set_alarm(alarm);
+    drop(state);
+    threads.rouse(rouse);
+    threads.depart(threads.lock(), key);
 }

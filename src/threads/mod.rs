@@ -7,7 +7,6 @@ mod roster;
 mod timekeeper;
 mod worker;
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +17,7 @@ pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome};
 pub(crate) use self::epoch::{Epochs, leak};
 
 use self::closing::Closers;
-use self::errands::Errand;
+use self::errands::{Errand, Errands};
 use self::roster::{Key, Roster};
 use crate::backend::Backend;
 use crate::engine::{Asked, Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, Ticket, WorkerId};
@@ -66,9 +65,7 @@ struct State {
     engine: Engine<Arc<Waiter>>,
     roster: Roster,
     timekeeper: Option<Thread>,
-    errands: VecDeque<Errand>,
-    /// Threads that run errands.
-    runners: usize,
+    errands: Errands,
     closers: Closers,
 }
 
@@ -83,8 +80,7 @@ impl Threads {
             engine,
             roster: Roster::default(),
             timekeeper: None,
-            errands: VecDeque::new(),
-            runners: 0,
+            errands: Errands::default(),
             closers: Closers::default(),
         };
         Self { state: Mutex::new(state), setup, generation }

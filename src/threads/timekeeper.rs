@@ -23,6 +23,9 @@ pub(super) fn run(threads: &Arc<Threads>, key: Key) {
             threads.send(due.into_iter().map(Errand::Wake));
             continue;
         }
+        let alarm = state.alarm();
+        // For this thread, which is awake.
+        _ = state.engine.set_alarm(alarm);
         match state.engine.tick(now) {
             Tick::Sleep { expired, rouse, until } => {
                 drop(state);

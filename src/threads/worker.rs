@@ -5,12 +5,12 @@ use super::Threads;
 use super::roster::Key;
 use super::timekeeper::sleep;
 use crate::addrs::Answer;
-use crate::engine::{Next, Rouse, WorkerId};
+use crate::engine::{Finished, Next, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
 use crate::trace::Scope;
-use crate::waiter::Reply;
+use crate::waiter::{Reply, Waiter};
 
 /// A worker's thread: makes one call after another until it has idled long enough.
 pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
@@ -26,7 +26,7 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
                 drop(state);
                 slept = false;
                 threads.rouse(rouse);
-                let call = Call { threads, id, name, result: None };
+                let call = Call { threads, id, name, landed: None };
                 if call.run(custody) == Some(ErrorKind::System) {
                     // After one such as EMFILE, libc's resolver state may stay broken in this thread.
                     let rouse = threads.lock().engine.retire(id, Instant::now());
@@ -57,40 +57,55 @@ struct Call<'a> {
     threads: &'a Arc<Threads>,
     id: WorkerId,
     name: Name,
-    result: Option<Result<Answer, Error>>,
+    landed: Option<Landed>,
+}
+
+/// A call that has its result, and those who are to get it.
+struct Landed {
+    result: Result<Answer, Error>,
+    finished: Finished<Arc<Waiter>>,
+    at: Instant,
 }
 
 impl Call<'_> {
     /// Makes the call and replies; gives the kind of its failure.
     fn run(mut self, custody: Option<Scope>) -> Option<ErrorKind> {
-        let Self { threads, name, result, .. } = &mut self;
         let mut call = || {
-            let answer = caught(|| threads.setup.backend.lookup(name.as_str()));
-            let answer = answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0)));
-            *result = Some(match answer {
-                Ok(answer) if answer.as_slice().is_empty() => Err(ErrorKind::NoData.into()),
-                answer => answer,
-            });
+            let answer = caught(|| self.threads.setup.backend.lookup(self.name.as_str()));
+            // While the custody is still held: its subscriber may ask for this very name when it is let go, and must not
+            // find a flight there that waits for it.
+            self.land(answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0))));
         };
         match custody {
-            Some(scope) => scope.run(call),
+            Some(scope) => scope.run(&mut call),
             None => call(),
         }
-        self.result.as_ref().and_then(|result| result.as_ref().err()).map(Error::kind)
+        self.landed.as_ref().and_then(|landed| landed.result.as_ref().err()).map(Error::kind)
+    }
+
+    fn land(&mut self, result: Result<Answer, Error>) {
+        let result = match result {
+            Ok(answer) if answer.as_slice().is_empty() => Err(ErrorKind::NoData.into()),
+            result => result,
+        };
+        let result = result.map_err(|error| error.about(&self.name));
+        let at = Instant::now();
+        let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
+        let finished = self.threads.lock().engine.finish(self.id, at, kind);
+        self.landed = Some(Landed { result, finished, at });
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| Err(Error::panicked(None)));
-        let result = result.map_err(|error| error.about(&self.name));
-        let now = Instant::now();
-        let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
-        let finished = self.threads.lock().engine.finish(self.id, now, kind);
+        if self.landed.is_none() {
+            self.land(Err(Error::panicked(None)));
+        }
+        let Some(Landed { result, finished, at }) = self.landed.take() else { return };
         let reply = |asked| Reply {
             result: result.clone(),
             queued: finished.since.saturating_duration_since(asked),
-            in_call: now.saturating_duration_since(finished.since),
+            in_call: at.saturating_duration_since(finished.since),
             shared: finished.shared,
         };
         // Everyone has its reply before the first waker runs, which may take its time.

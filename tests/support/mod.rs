@@ -6,6 +6,7 @@ pub mod gate;
 pub mod log;
 pub mod panics;
 pub mod strict;
+pub mod threads;
 pub mod trace_matrix;
 
 use std::time::Duration;

@@ -1,0 +1,76 @@
+//! Threads and queue have bounds that hold with calls that hang, and names that have answered do not wait behind them.
+
+mod support;
+
+use futures::executor::block_on;
+use futures::future::join_all;
+use gaiter::{ErrorKind, Resolver};
+use support::backend::Scripted;
+use support::gate::OpenOnDrop;
+
+#[test]
+fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not() {
+    let backend = Scripted::default();
+    let resolver = Resolver::builder().backend(backend.clone()).max_threads(1).max_queued(2).build();
+    let _open = OpenOnDrop(&backend.gate);
+    let mut waiting = vec![resolver.resolve("hang")];
+    backend.gate.await_arrivals(1);
+    waiting.extend(["a", "b"].map(|name| resolver.resolve(name)));
+    let error = block_on(resolver.resolve("c")).expect_err("refused");
+    assert!(error.is_overloaded());
+    assert_eq!((error.kind(), error.name()), (ErrorKind::Overloaded, Some("c")));
+    waiting.extend(["a", "b", "hang"].map(|name| resolver.resolve(name)));
+    // A place that is given up is free for another.
+    drop(waiting.remove(1));
+    drop(waiting.remove(2));
+    waiting.push(resolver.resolve("c"));
+    backend.gate.open();
+    assert!(block_on(join_all(waiting)).iter().all(Result::is_ok));
+    assert_eq!(resolver.stats().refused, 1);
+}
+
+#[test]
+fn a_known_name_is_answered_while_more_names_hang_than_there_are_threads() {
+    let backend = Scripted::default();
+    let resolver = Resolver::builder().backend(backend.clone()).max_threads(16).build();
+    let _open = OpenOnDrop(&backend.gate);
+    assert_eq!(resolver.config().kept_for_known, 2);
+    block_on(resolver.resolve("known")).expect("an answer");
+
+    let hung: Vec<_> = (0..40).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
+    backend.gate.await_arrivals(14);
+    for round in 0..100 {
+        block_on(resolver.resolve("known")).expect("an answer, while the gate is shut");
+        assert_eq!(backend.calls(), 16 + round, "by a call of its own");
+    }
+    assert_eq!(backend.gate.arrived(), 14, "new names hang on all threads but those that are kept");
+    let stats = resolver.stats();
+    assert!(stats.threads <= 16 && stats.queued == 26, "{stats:?}");
+    backend.gate.open();
+    assert!(block_on(join_all(hung)).iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_full_queue_of_new_names_does_not_refuse_a_known_one() {
+    let backend = Scripted::default();
+    let resolver = Resolver::builder().backend(backend.clone()).max_threads(2).max_queued(1).build();
+    let _open = OpenOnDrop(&backend.gate);
+    block_on(resolver.resolve("known")).expect("an answer");
+    let running = resolver.resolve("hang-a");
+    backend.gate.await_arrivals(1);
+    let queued = resolver.resolve("hang-b");
+    assert!(block_on(resolver.resolve("hang-c")).expect_err("full").is_overloaded());
+    block_on(resolver.resolve("known")).expect("an answer");
+    drop((running, queued));
+}
+
+#[test]
+fn every_setting_can_be_read_back() {
+    let resolver = Resolver::builder().max_threads(0).kept_for_known(9).max_queued(7).build();
+    let config = resolver.config();
+    assert_eq!((config.max_threads, config.kept_for_known, config.max_queued), (1, 0, 7));
+    assert_eq!(Resolver::builder().max_threads(80).build().config().kept_for_known, 10);
+    let defaults = Resolver::new().config().clone();
+    assert!((1..=512).contains(&defaults.max_threads));
+    assert_eq!((defaults.max_queued, defaults.timeout), (1024, Some(std::time::Duration::from_secs(10))));
+}

@@ -1,0 +1,111 @@
+//! Ten thousand lookups of a backend that hangs, each dropped at a random point, leave nothing behind.
+//!
+//! The only test of its binary, since it counts the process's memory.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::task::{Context, Waker};
+
+use gaiter::Resolver;
+use support::backend::Scripted;
+use support::gate::OpenOnDrop;
+use support::log::Log;
+use support::strict::Strict;
+use tracing::{Dispatch, dispatcher, info_span};
+
+struct Counting;
+
+static BYTES: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: `System`'s, with a count beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// xorshift64: the same sequence every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+/// All of it, from the resolver to its end.
+fn round(seed: u64, traced: bool) {
+    let log = Log::default();
+    let own = Dispatch::new(Strict::new(log.clone()));
+    let backend = Scripted { emits_events: traced, ..Scripted::default() };
+    let resolver = Resolver::builder().backend(backend.clone()).max_threads(8).kept_for_known(0).build();
+    let open = OpenOnDrop(&backend.gate);
+    let mut random = Random(seed);
+    let mut held = Vec::new();
+    for number in 0..10_000 {
+        let name = format!("hang-{}", random.below(2000));
+        let mut lookup = dispatcher::with_default(&own, || info_span!("request").in_scope(|| resolver.resolve(name)));
+        if random.below(2) == 0 {
+            _ = Pin::new(&mut lookup).poll(&mut Context::from_waker(Waker::noop()));
+        }
+        match random.below(3) {
+            0 => drop(lookup),
+            1 => held.push(lookup),
+            _ => {
+                held.push(lookup);
+                drop(held.swap_remove(random.below(held.len())));
+            }
+        }
+        // Never so many that the queue's bound decides.
+        while held.len() > 500 {
+            drop(held.swap_remove(random.below(held.len())));
+        }
+        if number == 5_000 {
+            backend.gate.await_arrivals(8);
+        }
+    }
+    drop(held);
+
+    // The gate is still shut.
+    let stats = resolver.stats();
+    assert_eq!((stats.queued, stats.running, stats.threads), (0, 8, 8));
+    assert_eq!((stats.started, stats.cancelled, stats.refused), (10_000, 10_000, 0));
+    if !traced {
+        log.look(|seen| assert_eq!(seen.open.len(), 0, "spans are open"));
+    }
+    drop(open);
+    assert!(resolver.shutdown().wait().is_clean());
+    log.look(|seen| assert_eq!((seen.open.len(), &*seen.failures), (0, &[][..])));
+}
+
+#[test]
+fn not_a_byte_is_left() {
+    // What is made once for good is made here.
+    round(7, true);
+    round(7, false);
+    for seed in [11, 13] {
+        for traced in [true, false] {
+            let before = BYTES.load(Ordering::Relaxed);
+            round(seed, traced);
+            assert_eq!(BYTES.load(Ordering::Relaxed) - before, 0, "seed {seed}, traced: {traced}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Shutdown ends on time, says what it left behind, and may be given up on, dropped and resumed.
+
+mod support;
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use futures::executor::block_on;
+use futures::future::{join, join_all};
+use gaiter::{ErrorKind, Report, Resolver, Resolving};
+use support::backend::Scripted;
+use support::gate::OpenOnDrop;
+
+fn scripted(max_threads: usize) -> (Scripted, Resolver) {
+    let backend = Scripted::default();
+    let resolver = Resolver::builder().backend(backend.clone()).max_threads(max_threads).kept_for_known(0).build();
+    (backend, resolver)
+}
+
+/// Two calls that hang, and two names in the queue.
+fn busy() -> (Scripted, Resolver, Vec<Resolving>) {
+    let (backend, resolver) = scripted(2);
+    let lookups = ["hang-a", "hang-b", "queued-a", "queued-b"].map(|name| resolver.resolve(name)).into();
+    backend.gate.await_arrivals(2);
+    (backend, resolver, lookups)
+}
+
+fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn names(report: &Report) -> Vec<&str> {
+    let mut names: Vec<_> = report.abandoned.iter().map(|abandoned| abandoned.name.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn after_close_everything_new_is_refused_and_the_rest_goes_on() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    resolver.clone().close();
+    // A name to join, a new one, and an address.
+    for name in ["hang-a", "queued-a", "new", "127.0.0.1"] {
+        assert!(block_on(resolver.resolve(name)).expect_err("refused").is_closed(), "{name}");
+    }
+    backend.gate.open();
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+    let stats = resolver.stats();
+    assert_eq!((stats.started, stats.answered, stats.refused), (4, 4, 3));
+}
+
+#[test]
+fn it_completes_when_the_last_lookup_has_ended_and_the_last_thread_has_left() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    let mut shutdown = resolver.shutdown();
+    assert!(poll(&mut shutdown).is_pending());
+    backend.gate.open();
+    let report = block_on(shutdown);
+    assert!(report.is_clean());
+    assert_eq!((report.finished, report.cancelled), (4, 0));
+    assert_eq!(report.to_string(), "4 lookups finished, 0 cancelled, 0 abandoned");
+    let stats = resolver.stats();
+    assert_eq!((stats.threads, stats.running, stats.queued), (0, 0, 0));
+    for lookup in lookups {
+        block_on(lookup).expect("the answer was there before the end");
+    }
+}
+
+#[test]
+fn idle_threads_leave_at_once() {
+    let (_, resolver) = scripted(4);
+    block_on(resolver.resolve("ok")).expect("an answer");
+    // The default has them stay for ten seconds: longer than the watchdog of no test, so that only a hang would show.
+    let patient = Resolver::builder().thread_idle(Duration::MAX).build();
+    block_on(patient.resolve("localhost")).expect("an answer");
+    for resolver in [resolver, patient] {
+        assert!(block_on(resolver.shutdown()).is_clean());
+        assert_eq!(resolver.stats().threads, 0);
+    }
+}
+
+#[test]
+fn a_resolver_that_was_never_used_is_shut_down_at_once() {
+    let (_, resolver) = scripted(1);
+    assert_eq!(poll(&mut resolver.shutdown()).map(|report| report.is_clean()), Poll::Ready(true));
+    assert!(resolver.shutdown().wait().is_clean());
+}
+
+#[test]
+fn when_it_gives_up_callers_are_told_at_once_and_the_names_are_in_the_report() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    let (report, lookups) = block_on(join(resolver.shutdown().within(Duration::from_millis(20)), join_all(lookups)));
+    for lookup in lookups {
+        assert!(lookup.expect_err("given up").is_closed());
+    }
+    assert!(!report.is_clean());
+    assert_eq!(names(&report), ["hang-a", "hang-b"]);
+    assert_eq!((report.finished, report.cancelled), (0, 2));
+    assert!(report.abandoned.iter().all(|abandoned| abandoned.running >= Duration::from_millis(20)), "{report}");
+    assert!(report.to_string().starts_with("0 lookups finished, 2 cancelled, 2 abandoned: hang-"), "{report}");
+    assert_eq!(resolver.stats().abandoned, 2);
+
+    // The calls were left to themselves, and end when they do.
+    backend.gate.open();
+    let report = block_on(resolver.shutdown());
+    assert!(report.is_clean());
+    assert_eq!((report.finished, report.cancelled), (2, 2));
+}
+
+#[test]
+fn a_signal_ends_the_waiting() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    for first in [true, false] {
+        let (mut signals, receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| oneshot::channel::<()>()).unzip();
+        let [a, b]: [oneshot::Receiver<()>; 2] = receivers.try_into().unwrap();
+        let mut shutdown = resolver.shutdown().until(a).until(b).within(Duration::from_secs(3600));
+        assert!(poll(&mut shutdown).is_pending());
+        signals.remove(usize::from(first)).send(()).expect("it listens");
+        assert_eq!(names(&block_on(shutdown)), ["hang-a", "hang-b"]);
+    }
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_err));
+}
+
+#[test]
+fn what_has_not_begun_can_be_cancelled() {
+    let (backend, resolver, mut lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    let mut shutdown = resolver.shutdown().abort_queued();
+    for queued in lookups.drain(2..) {
+        assert!(block_on(queued).expect_err("cancelled").is_closed());
+    }
+    assert!(poll(&mut shutdown).is_pending());
+    backend.gate.open();
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+    let report = block_on(shutdown);
+    assert_eq!((report.finished, report.cancelled, report.is_clean()), (2, 2, true));
+    assert_eq!(backend.calls(), 2);
+}
+
+#[test]
+fn dropping_it_stops_the_waiting_and_nothing_else() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    for _ in 0..3 {
+        let mut shutdown = resolver.shutdown().within(Duration::from_secs(3600));
+        assert!(poll(&mut shutdown).is_pending());
+    }
+    assert!(block_on(resolver.resolve("new")).expect_err("still closed").is_closed());
+    backend.gate.open();
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+    assert_eq!(block_on(resolver.shutdown()).finished, 4);
+}
+
+#[test]
+fn several_may_wait_each_with_a_bound_of_its_own() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    let patient = thread::spawn({
+        let shutdown = resolver.shutdown();
+        move || shutdown.wait()
+    });
+    let mut third = resolver.shutdown().within(Duration::from_secs(3600));
+    assert!(poll(&mut third).is_pending());
+    assert!(!resolver.shutdown().within(Duration::from_millis(5)).wait().is_clean());
+    assert!(!resolver.shutdown().within(Duration::ZERO).wait().is_clean());
+    backend.gate.open();
+    assert!(patient.join().expect("no panic").is_clean());
+    assert!(block_on(third).is_clean());
+    drop(lookups);
+}
+
+#[test]
+fn it_needs_no_runtime_of_any_kind() {
+    let runtimes: [fn(&mut dyn FnMut()); 3] = [
+        |f| f(),
+        |f| tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async { f() }),
+        |f| {
+            let paused =
+                tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            paused.block_on(async { f() });
+        },
+    ];
+    for within in runtimes {
+        let (backend, resolver, lookups) = busy();
+        let _open = OpenOnDrop(&backend.gate);
+        within(&mut || {
+            let report = block_on(resolver.shutdown().within(Duration::from_millis(5)));
+            assert_eq!(names(&report), ["hang-a", "hang-b"]);
+        });
+        backend.gate.open();
+        assert!(block_on(resolver.shutdown()).is_clean());
+        drop(lookups);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_clock_neither_shortens_nor_stops_it() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    let report = resolver.shutdown().within(Duration::from_millis(20)).await;
+    assert_eq!(names(&report), ["hang-a", "hang-b"]);
+    assert!(report.abandoned[0].running >= Duration::from_millis(20));
+    drop(lookups);
+}
+
+#[test]
+fn dropping_the_last_handle_lets_calls_end_and_never_blocks() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    let shutdown = resolver.shutdown();
+    drop((resolver.clone(), resolver));
+    assert_eq!(backend.gate.arrived(), 2, "this runs while the gate is shut");
+    backend.gate.open();
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+    assert_eq!(block_on(shutdown).finished, 4);
+}
+
+#[test]
+fn a_lookup_outlives_the_handle_it_was_asked_through() {
+    let lookup = Resolver::builder().backend(Scripted::default()).build().resolve("ok");
+    block_on(lookup).expect("an answer");
+}
+
+#[test]
+fn counters_add_up() {
+    let (backend, resolver) = scripted(1);
+    let _open = OpenOnDrop(&backend.gate);
+    let hung = [resolver.resolve("hang"), resolver.resolve("hang")];
+    backend.gate.await_arrivals(1);
+    drop(resolver.resolve("left"));
+    let failing = [resolver.resolve("error"), resolver.resolve("panic")];
+    let stats = resolver.stats();
+    assert_eq!((stats.queued, stats.running, stats.threads, stats.idle_threads), (2, 1, 1, 0));
+    assert_eq!((stats.started, stats.shared, stats.cancelled, stats.answered), (5, 1, 1, 0));
+    backend.gate.open();
+    assert!(block_on(join_all(hung)).iter().all(Result::is_ok));
+    assert!(block_on(join_all(failing)).iter().all(Result::is_err));
+    assert!(block_on(resolver.shutdown()).is_clean());
+    let stats = resolver.stats();
+    assert_eq!((stats.answered, stats.cancelled, stats.timed_out), (2, 1, 0));
+    let failed: Vec<_> = stats.failed.into_iter().collect();
+    assert_eq!(failed, [(ErrorKind::NotFound, 1), (ErrorKind::Panicked, 1)]);
+}
