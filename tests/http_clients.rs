@@ -1,8 +1,6 @@
 //! A request through hyper or reqwest, with a global registry and a second one by `with_subscriber`: the lookup is recorded
 //! inside the request's span, and nothing panics.
 
-#![cfg(feature = "hyper")]
-
 mod support;
 
 use std::convert::Infallible;

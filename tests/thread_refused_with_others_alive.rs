@@ -1,4 +1,5 @@
-//! An operating system that refuses a thread beside one that hangs: the name stays queued, and another try is made for it.
+//! An operating system that refuses a thread: beside one that hangs the name stays queued, and another try is made for it;
+//! with none that could do the lookup, its caller gets a typed error.
 //!
 //! The only test of its binary, since the limit it sets is the process's, and other threads' memory would count.
 #![cfg(target_os = "linux")]
@@ -12,9 +13,11 @@ use std::task::{Context, Waker};
 use std::thread;
 
 use futures::executor::block_on;
-use gaiter::Resolver;
+use gaiter::{ErrorKind, Resolver};
 use support::backend::Scripted;
 use support::gate::OpenOnDrop;
+
+const STACK: usize = 64 << 20;
 
 /// Lets the address space of this process grow by no more than `bytes`; `None` lifts the limit.
 fn limit_address_space(bytes: Option<u64>) {
@@ -26,16 +29,29 @@ fn limit_address_space(bytes: Option<u64>) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0, "{}", io::Error::last_os_error());
 }
 
+/// The first thread, the timekeeper, has room, and the second, the first worker, has none.
+fn a_worker_is_refused_with_none_alive() {
+    let resolver = Resolver::builder().backend(Scripted::default()).thread_stack(STACK).build();
+    limit_address_space(Some(STACK as u64 * 3 / 2));
+    let refused = block_on(resolver.resolve("ok"));
+    limit_address_space(None);
+    assert_eq!(refused.expect_err("no worker").kind(), ErrorKind::ThreadRefused);
+    block_on(resolver.resolve("ok")).expect("room for both");
+    assert!(resolver.shutdown().wait().is_clean());
+}
+
 #[test]
 fn a_name_stays_queued_until_a_thread_may_start() {
+    a_worker_is_refused_with_none_alive();
+
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).thread_stack(64 << 20).build();
+    let resolver = Resolver::builder().backend(backend.clone()).thread_stack(STACK).build();
     let _open = OpenOnDrop(&backend.gate);
     let hanging = resolver.resolve("hang");
     backend.gate.await_arrivals(1);
 
-    limit_address_space(Some(32 << 20));
-    let refused = thread::Builder::new().stack_size(64 << 20).spawn(|| ()).is_err();
+    limit_address_space(Some(STACK as u64 / 2));
+    let refused = thread::Builder::new().stack_size(STACK).spawn(|| ()).is_err();
     let mut queued = pin!(resolver.resolve("ok"));
     let pending = queued.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
     limit_address_space(None);

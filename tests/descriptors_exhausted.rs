@@ -1,0 +1,40 @@
+//! A process out of descriptors gets typed errors, and answers again when it has some.
+//!
+//! The only test of its binary, since the limit is the process's.
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
+
+use std::error::Error as _;
+use std::io;
+
+use futures::executor::block_on;
+use gaiter::{ErrorKind, Resolver};
+
+/// Sets the soft limit of descriptors; gives the former one.
+fn limit_descriptors(soft: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0, "{}", io::Error::last_os_error());
+        let former = limit.rlim_cur;
+        limit.rlim_cur = soft.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0, "{}", io::Error::last_os_error());
+        former
+    }
+}
+
+#[test]
+fn lookups_fail_with_a_type_and_work_again() {
+    // One thread, so that it is the same one, or one that took its place, that works again.
+    let resolver = Resolver::builder().max_threads(1).build();
+    block_on(resolver.resolve("localhost")).expect("an answer");
+    for _ in 0..20 {
+        let former = limit_descriptors(0);
+        let error = block_on(resolver.resolve("localhost")).expect_err("no descriptor is to be had");
+        limit_descriptors(former);
+        // Not "no such name", which would be an answer; and not without its cause.
+        assert_eq!((error.kind(), error.code()), (ErrorKind::System, Some(libc::EAI_SYSTEM)), "{error:?}");
+        let errno = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+        assert_eq!(errno, Some(libc::EMFILE));
+        block_on(resolver.resolve("localhost")).expect("an answer");
+    }
+}

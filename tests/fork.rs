@@ -1,0 +1,145 @@
+//! Lookups work in a forked child, whatever the parent's threads were doing at that moment.
+//!
+//! The only test of its binary, since it forks the process.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use gaiter::Resolver;
+use support::WATCHDOG;
+use support::backend::{ADDR, Scripted};
+use support::gate::OpenOnDrop;
+
+const ROUNDS: usize = 200;
+
+/// Runs `child` in a forked process, which has to end well and in time.
+fn fork(what: &str, child: impl FnOnce() -> bool) {
+    // SAFETY: the child runs `child` alone, and ends with `_exit`. That it may allocate and start threads is glibc's promise
+    // rather than POSIX's, and what this test is about.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => panic!("{what}: {}", io::Error::last_os_error()),
+        0 => {
+            let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
+            // SAFETY: ends the process without running what is the parent's to run at exit.
+            unsafe { libc::_exit(if well { 0 } else { 1 }) }
+        }
+        _ => {}
+    }
+    let began = Instant::now();
+    let mut status = 0;
+    // SAFETY: `status` is valid for the call to write to.
+    while unsafe { libc::waitpid(pid, &mut status, libc::WNOHANG) } == 0 {
+        if began.elapsed() > WATCHDOG {
+            // SAFETY: the process is a child of this one, and has not been waited for.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            panic!("{what}: the child hangs");
+        }
+        // There is no waiting for a child with a limit; this one ends within a millisecond or two.
+        thread::sleep(Duration::from_micros(200));
+    }
+    assert_eq!(status, 0, "{what}: the child failed");
+}
+
+/// Lookups in the child: of the backend's, of the system's, one shared by several, and the end of it all.
+fn lookups(resolver: &Resolver, system: &Resolver) -> bool {
+    let answered = |name: &str| block_on(resolver.resolve(name)).is_ok_and(|addrs| addrs.len() == 1);
+    let many: Vec<_> = (0..20).map(|number| resolver.resolve(format!("ok-{}", number % 4))).collect();
+    answered("ok")
+        && many.into_iter().all(|lookup| block_on(lookup).is_ok())
+        && block_on(resolver.resolve("error")).is_err_and(|error| error.is_not_found())
+        && block_on(system.resolve("localhost")).is_ok_and(|addrs| addrs.len() > 0)
+        && resolver.shutdown().wait().is_clean()
+        && block_on(resolver.resolve("ok")).is_err_and(|error| error.is_closed())
+}
+
+#[test]
+fn a_forked_child_resolves() {
+    let scripted = || {
+        let backend = Scripted { emits_events: false, ..Scripted::default() };
+        (backend.clone(), Resolver::builder().backend(backend).build())
+    };
+
+    for _ in 0..ROUNDS {
+        let ((_, resolver), system) = (scripted(), Resolver::new());
+        fork("before its first use", || lookups(&resolver, &system));
+        block_on(resolver.resolve("ok")).expect("the parent goes on");
+    }
+
+    let ((_, used), system) = (scripted(), Resolver::new());
+    block_on(used.resolve("ok")).expect("an answer");
+    block_on(system.resolve("localhost")).expect("an answer");
+    for _ in 0..ROUNDS {
+        fork("after use", || {
+            let copies = (used.clone(), system.clone());
+            lookups(&copies.0, &copies.1)
+        });
+        block_on(used.resolve("ok")).expect("the parent goes on");
+    }
+
+    let (backend, resolver) = scripted();
+    let _open = OpenOnDrop(&backend.gate);
+    let mut hanging: Vec<_> = (0..8).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
+    backend.gate.await_arrivals(8);
+    for round in 0..ROUNDS {
+        let (backend, resolver) = (&backend, &resolver);
+        let asked_before = &mut hanging[round % 8];
+        fork("while lookups hang", || {
+            // A copied future asks anew, of a backend that does not hang here.
+            backend.gate.open();
+            let mut lookup = pin!(asked_before);
+            _ = lookup.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            block_on(lookup).is_ok_and(|mut addrs| addrs.next().map(|addr| addr.ip()) == Some(ADDR))
+                && lookups(resolver, &system)
+        });
+    }
+    assert_eq!(resolver.stats().running, 8, "nothing of the parent's was touched");
+    let shutdown = resolver.shutdown();
+    fork("while a shutdown waits", || {
+        let closed = block_on(resolver.resolve("ok")).is_err_and(|error| error.is_closed());
+        closed && shutdown.wait().is_clean()
+    });
+    backend.gate.open();
+    for lookup in hanging {
+        block_on(lookup).expect("an answer");
+    }
+
+    let (_, resolver) = scripted();
+    let stop = Arc::new(AtomicBool::new(false));
+    let others: Vec<_> = (0..2)
+        .map(|thread| {
+            let (resolver, stop) = (resolver.clone(), Arc::clone(&stop));
+            thread::spawn(move || {
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let mut lookup = resolver.resolve(format!("ok-{thread}-{}", number % 100));
+                    if number % 3 == 0 {
+                        drop(lookup);
+                    } else {
+                        block_on(&mut lookup).expect("an answer");
+                    }
+                }
+            })
+        })
+        .collect();
+    for _ in 0..ROUNDS {
+        fork("while other threads ask", || lookups(&resolver, &system));
+    }
+    stop.store(true, Ordering::Relaxed);
+    for other in others {
+        other.join().expect("no panic");
+    }
+    assert!(resolver.shutdown().wait().is_clean());
+}

@@ -1,0 +1,124 @@
+//! `examples/graceful` as a real process with real signals.
+#![cfg(unix)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use support::WATCHDOG;
+
+/// The example, running. Killed if the test fails.
+struct Server {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        // Beside this test: `target/debug/examples/graceful` for `target/debug/deps/graceful-…`.
+        let mut path: PathBuf = std::env::current_exe().unwrap();
+        path.pop();
+        path.set_file_name("examples");
+        path.push("graceful");
+        let mut child = Command::new(&path).args(args).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
+            panic!("{}: {error}; `cargo build --examples` makes it", path.display());
+        });
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut server = Self { child, output, address: String::new() };
+        let line = server.line();
+        server.address = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line}")).to_owned();
+        server
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        let pid = self.child.id().try_into().unwrap();
+        // SAFETY: the process is a child of this one that has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    /// Sends a request; the response is to be read from what it gives.
+    fn request(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+    }
+
+    fn get(&self, path: &str) -> String {
+        response(self.request(path))
+    }
+
+    /// What it prints until its end, and whether it ended well.
+    fn end(mut self) -> (String, bool) {
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        (rest, self.child.wait().unwrap().success())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+    }
+}
+
+fn response(mut stream: TcpStream) -> String {
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
+}
+
+#[test]
+fn it_ends_cleanly() {
+    let mut server = Server::start(&["--grace", "60s"]);
+    assert!(server.get("/").ends_with("hello from upstream\n"));
+    assert!(server.get("/?host=localhost").starts_with("HTTP/1.1 200 OK"));
+    assert!(server.get("/?host=name.invalid").starts_with("HTTP/1.1 502 "));
+    assert!(server.get("/ready").starts_with("HTTP/1.1 200 OK"));
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.line(), "stopping");
+    assert_eq!(server.end(), ("0 lookups finished, 0 cancelled, 0 abandoned\n".to_owned(), true));
+}
+
+/// A server with a request in it that waits for a name that hangs.
+fn hung(grace: &str) -> (Server, TcpStream) {
+    let mut server = Server::start(&["--grace", grace, "--hang", "hung.example"]);
+    let waiting = server.request("/?host=hung.example");
+    assert_eq!(server.line(), "looking up hung.example, for ever");
+    assert!(server.get("/?host=localhost").starts_with("HTTP/1.1 200 OK"));
+    (server, waiting)
+}
+
+#[test]
+fn a_name_that_hangs_is_named_when_the_grace_period_is_over() {
+    let (mut server, waiting) = hung("50ms");
+    server.signal(libc::SIGINT);
+    assert_eq!(server.line(), "stopping");
+    let report = server.line();
+    assert!(report.starts_with("0 lookups finished, 0 cancelled, 1 abandoned: hung.example ("), "{report}");
+    let told = response(waiting);
+    assert!(told.starts_with("HTTP/1.1 502 ") && told.contains("the resolver is closed"), "{told}");
+    assert_eq!(server.end(), (String::new(), true));
+}
+
+#[test]
+fn a_second_signal_ends_the_waiting() {
+    let (mut server, waiting) = hung("1h");
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.line(), "stopping");
+    server.signal(libc::SIGTERM);
+    let report = server.line();
+    assert!(report.starts_with("0 lookups finished, 0 cancelled, 1 abandoned: hung.example ("), "{report}");
+    assert_eq!(server.end(), (String::new(), true));
+    drop(waiting);
+}

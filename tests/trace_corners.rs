@@ -1,0 +1,105 @@
+//! Corners of P1 that need a process of their own: the end of a thread, and subscribers that come back for the same name.
+//!
+//! One test, since it installs the process's global subscriber and goes by whether any scoped one exists.
+
+mod support;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::thread;
+
+use futures::executor::block_on;
+use gaiter::{Backend, Resolver, Resolving};
+use support::backend::Scripted;
+use support::gate::{Gate, OpenOnDrop};
+use support::log::{Ledger, Log};
+use support::panics;
+use tracing::span::Id;
+use tracing::{Dispatch, Subscriber, dispatcher, info_span};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, registry};
+
+thread_local! {
+    static KEPT: RefCell<Option<Resolving>> = const { RefCell::new(None) };
+}
+
+/// A future dropped when its thread's tracing state is already gone, with no scoped subscriber anywhere.
+fn dropped_by_a_thread_local_destructor(log: &Log) {
+    let backend = Scripted { emits_events: false, ..Scripted::default() };
+    let resolver = Resolver::builder().backend(backend.clone()).build();
+    let _open = OpenOnDrop(&backend.gate);
+    let before = log.look(|seen| seen.opened.len());
+    for kept_first in [true, false] {
+        let resolver = resolver.clone();
+        let end = thread::spawn(move || {
+            if kept_first {
+                KEPT.with(|kept| drop(kept.borrow_mut().take()));
+            }
+            // Has tracing's own thread-local set up, before or after the one that is to be dropped.
+            dispatcher::with_default(&Dispatch::none(), || ());
+            let lookup = info_span!("request").in_scope(|| resolver.resolve("hang"));
+            KEPT.with(|kept| *kept.borrow_mut() = Some(lookup));
+        });
+        end.join().expect("no panic");
+        log.await_closed();
+    }
+    assert_eq!(log.look(|seen| seen.opened.len()) - before, 4, "a request and a `resolve`, twice");
+}
+
+/// A layer that waits for a lookup when a span called `request` closes, as an exporter may that sends what it has.
+struct Exporter {
+    resolver: Resolver,
+    answered: Gate,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Exporter {
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        let name = ctx.span(&id).map(|span| span.name());
+        if name == Some("request") {
+            block_on(self.resolver.resolve("hang-collector")).expect("an answer");
+            self.answered.open();
+        }
+    }
+}
+
+/// The custody of a call is the last handle of a span, and its subscriber asks for the same name when it closes.
+fn a_subscriber_asks_for_the_name_whose_call_has_just_ended() {
+    let backend = Scripted::default();
+    let resolver = Resolver::builder().backend(backend.clone()).max_threads(4).build();
+    let answered = Gate::default();
+    let exporter = Exporter { resolver: resolver.clone(), answered: answered.clone() };
+    let own = Dispatch::new(registry().with(exporter));
+    let lookup =
+        dispatcher::with_default(&own, || info_span!("request").in_scope(|| resolver.resolve("hang-collector")));
+    backend.gate.await_arrivals(1);
+    drop((lookup, own));
+    backend.gate.open();
+    answered.await_open();
+    assert!(resolver.shutdown().wait().is_clean());
+    assert_eq!(backend.calls(), 2, "by a call of its own");
+}
+
+/// Backends chosen at run time keep what they say of themselves.
+fn a_shared_backend_is_the_backend() {
+    let quiet = Scripted { emits_events: false, ..Scripted::default() };
+    let shared: Arc<dyn Backend> = Arc::new(quiet.clone());
+    let boxed: Box<dyn Backend> = Box::new(quiet.clone());
+    assert!(!shared.emits_events() && !boxed.emits_events());
+    for resolver in [Resolver::builder().backend(shared).build(), Resolver::builder().backend(boxed).build()] {
+        block_on(resolver.resolve("ok")).expect("an answer");
+    }
+    assert_eq!(quiet.calls(), 2);
+}
+
+#[test]
+fn corners() {
+    let panics_before = panics::unexpected();
+    let log = Log::default();
+    tracing::subscriber::set_global_default(registry().with(Ledger(log.clone()))).expect("the only one");
+    dropped_by_a_thread_local_destructor(&log);
+    a_subscriber_asks_for_the_name_whose_call_has_just_ended();
+    a_shared_backend_is_the_backend();
+    log.look(|seen| assert_eq!(seen.failures, [""; 0]));
+    assert_eq!(panics::unexpected(), panics_before);
+}
