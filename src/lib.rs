@@ -28,13 +28,22 @@
 //! - [`Resolver`] is the handle; [`Builder`] sets it up. [`Resolver::resolve`] gives a [`Resolving`], the future of
 //!   [`Addrs`], or of an [`Error`] that keeps the platform's code.
 //! - [`Backend`] is where answers come from: [`System`] unless the program brings another, which may be a closure.
+//! - [`Resolver::shutdown`] gives a [`Shutdown`], the future of a [`Report`]; [`Resolver::stats`] says what goes on now.
 //!
 //! # What holds
 //!
 //! - A lookup is in its caller's span, on its caller's subscriber, whatever subscribers and filters are installed, and
 //!   touches no other. See [tracing](#tracing).
-//! - It needs no runtime: any executor will do, or none, also after the runtime that asked first is gone.
-//! - Dropping a lookup's future leaves nothing behind and disturbs nobody who waits for the same name.
+//! - It needs no runtime: any executor will do, or none, also after the runtime that asked first is gone. Deadlines and
+//!   shutdown need none either.
+//! - Nobody waits for longer than the [timeout](Builder::timeout). Dropping a lookup's future leaves nothing behind and
+//!   disturbs nobody who waits for the same name.
+//! - Threads and queue are [bounded](Builder::max_threads), also by calls that never return. Names that have answered before
+//!   do not wait behind names that never answer: some threads are [theirs](Builder::kept_for_known).
+//! - No exit hangs: dropping a resolver, or a runtime that uses one, never blocks, and a shutdown waits as long as it is told
+//!   to, and says which names it left behind.
+//! - It may be made before a `fork` and used after it, on both sides, as far as the platform's `getaddrinfo` allows (glibc
+//!   does, macOS does not).
 //! - Addresses, their order and the error code are the platform's own. Nothing is made up.
 //!
 //! # Tracing
@@ -54,9 +63,17 @@
 //! | `error.type` | where it failed: the code's name, such as `EAI_NONAME`, or the kind of error |
 //! | `otel.kind`, `otel.status_code` | for OpenTelemetry: `internal`, and `ERROR` where it failed |
 //!
-//! An IP address that is answered with itself makes no span. A future that is dropped inside a subscriber's own callback is
-//! closed by a thread of the crate's a moment later; dropped inside `on_close`, or in a thread-local destructor that
-//! outlives tracing's, its span may never close.
+//! An IP address that is answered with itself makes no span.
+//!
+//! What tracing itself sets limits to:
+//!
+//! - A backend's events are inside the span that was current when the caller asked. A layer with a filter of its own that
+//!   disables just that span does not see the spans around it, as it would not in a spawned task.
+//! - A future dropped inside a subscriber's callback is closed by a thread of the crate's a moment later, where tracing can
+//!   tell that it is inside one: if any scoped subscriber exists. Dropped inside `on_close`, its span may never close. If the
+//!   last scoped subscriber goes at that very moment, tracing panics inside, which is caught, but a panic hook hears of it.
+//! - tracing remembers that nobody wants a span: if the process's first lookup is made where no subscriber is, and the only
+//!   one there is is scoped, `resolve` may stay disabled until another subscriber is made.
 //!
 //! # What it does not do
 //!
@@ -73,27 +90,30 @@
 #![warn(missing_docs, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
-mod backend;
-mod builder; // the knobs
-mod engine; // what is in progress: flights, the queue, the threads; no I/O
+// In the order of a lookup's path; a module uses those below it.
 mod resolver; // the handle people hold
+mod builder; // the knobs
 mod resolving; // the future a caller holds; dropping it leaves the flight
 mod shutdown; // the future of the end, and its report
-mod threads; // the workers and the timekeeper that do what the engine says // where answers come from
+mod threads; // the shell: workers, timekeeper, errands, and which of them are this process's
+mod engine; // what is in progress: flights, lanes, deadlines, calls, the crew; no I/O
+mod waiter; // where a caller waits: reply and custody
+mod backend; // where answers come from
 
+// Adapters, one for each foreign trait.
 #[cfg(feature = "hyper")]
 mod hyper;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 
-mod addrs;
-mod error;
-mod ffi;
-mod foreign;
-mod name;
+// Leaves.
+mod trace; // spans, and the only code that enters one or sets a dispatcher
 mod stats;
-mod trace;
-mod waiter;
+mod error;
+mod addrs;
+mod name;
+mod foreign; // foreign code is caught here
+mod ffi; // the only unsafe code
 
 pub use crate::addrs::{Addrs, Answer};
 pub use crate::backend::{Backend, System};
