@@ -123,7 +123,6 @@ impl Drop for Waiting {
         self.threads.leave(self.ticket);
         close(&self.threads, self.waiter.take_custody(), None);
         close(&self.threads, self.scope.take(), None);
-        drop(self.waiter.take_waker());
     }
 }
 

@@ -75,11 +75,6 @@ impl Waiter {
         self.lock().custody.take()
     }
 
-    /// Takes the waker, for a caller that leaves to drop.
-    pub(crate) fn take_waker(&self) -> Option<Waker> {
-        self.lock().waker.take()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }

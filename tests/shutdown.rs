@@ -4,16 +4,17 @@ mod support;
 
 use std::future::Future;
 use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::{join, join_all};
-use gaiter::{ErrorKind, Report, Resolver, Resolving};
+use gaiter::{Answer, Backend, Error, ErrorKind, Report, Resolver, Resolving};
 use support::backend::Scripted;
-use support::gate::OpenOnDrop;
+use support::gate::{Gate, OpenOnDrop};
 
 fn scripted(max_threads: usize) -> (Scripted, Resolver) {
     let backend = Scripted::default();
@@ -31,6 +32,13 @@ fn busy() -> (Scripted, Resolver, Vec<Resolving>) {
 
 fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// A waker to be counted.
+struct Count;
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {}
 }
 
 fn names(report: &Report) -> Vec<&str> {
@@ -149,10 +157,13 @@ fn what_has_not_begun_can_be_cancelled() {
 fn dropping_it_stops_the_waiting_and_nothing_else() {
     let (backend, resolver, lookups) = busy();
     let _open = OpenOnDrop(&backend.gate);
+    let count = Arc::new(Count);
     for _ in 0..3 {
+        let waker = Waker::from(Arc::clone(&count));
         let mut shutdown = resolver.shutdown().within(Duration::from_secs(3600));
-        assert!(poll(&mut shutdown).is_pending());
+        assert!(pin!(&mut shutdown).poll(&mut Context::from_waker(&waker)).is_pending());
     }
+    assert_eq!(Arc::strong_count(&count), 1, "no waker is kept");
     assert!(block_on(resolver.resolve("new")).expect_err("still closed").is_closed());
     backend.gate.open();
     assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
@@ -221,6 +232,30 @@ fn dropping_the_last_handle_lets_calls_end_and_never_blocks() {
     backend.gate.open();
     assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
     assert_eq!(block_on(shutdown).finished, 4);
+}
+
+/// A backend that says when it is dropped: when neither a handle nor a thread is left.
+struct Dropped(Gate);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+impl Backend for Dropped {
+    fn lookup(&self, _: &str) -> Result<Answer, Error> {
+        Err(ErrorKind::NotFound.into())
+    }
+}
+
+#[test]
+fn when_the_last_handle_is_dropped_idle_threads_leave() {
+    let dropped = Gate::default();
+    let resolver = Resolver::builder().backend(Dropped(dropped.clone())).thread_idle(Duration::MAX).build();
+    assert!(block_on(resolver.resolve("none")).is_err());
+    drop(resolver);
+    dropped.await_open();
 }
 
 #[test]
