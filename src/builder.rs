@@ -86,6 +86,9 @@ impl Builder {
     /// How many lookups may run at once, each on a thread of its own; at least 1. What comes in above it waits in the
     /// queue. Sets [`kept_for_known`](Self::kept_for_known) to its default for so many threads.
     ///
+    /// Besides these there is one thread that keeps the time while there are lookups, and now and then one that wakes callers
+    /// whose time is up (at most four, if wakers block).
+    ///
     /// Default: 512, as Tokio's blocking pool has it (Go's resolver: 500), and at most half of the descriptors that the
     /// process may open when the builder is made (the soft `RLIMIT_NOFILE`).
     pub fn max_threads(mut self, threads: usize) -> Self {
@@ -103,7 +106,7 @@ impl Builder {
         self
     }
 
-    /// How many names may wait for a thread; further ones are refused at once, with an error that
+    /// How many names may wait when all threads are taken; further ones are refused at once, with an error that
     /// [`is_overloaded`](crate::Error::is_overloaded). Known names have a queue of their own, with the same bound. Joining a
     /// lookup that is queued or running is never refused.
     ///
@@ -114,7 +117,7 @@ impl Builder {
     }
 
     /// How long each caller waits at most, in the queue and for the call together; `None` for no limit. When the time is up,
-    /// the caller gets an error that [`is_timeout`](crate::Error::is_timeout), and the lookup goes on without it.
+    /// the caller gets an error that [`is_timeout`](crate::Error::is_timeout). A call that runs goes on without it.
     ///
     /// A call that has run for longer than this is taken for stuck: the next caller of its name starts a second one, and
     /// the first answer wins. Without a limit no call is taken for stuck, and no name for one that has stopped answering.

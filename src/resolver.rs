@@ -39,10 +39,11 @@ struct Shared {
     epochs: Arc<Epochs>,
 }
 
-/// The last handle is gone: what runs ends on its own, and threads leave as soon as they have nothing to do.
+/// The last handle is gone: what runs ends on its own, and threads leave as soon as they have nothing to do. A future that a
+/// fork has copied may still ask anew.
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.epochs.close();
+        self.epochs.current().close();
     }
 }
 

@@ -15,6 +15,9 @@ use crate::threads::{CloserId, ClosingOutcome, Threads};
 /// up: callers who still wait then get an error that [`is_closed`](crate::Error::is_closed), at once, and the report names
 /// the calls that were left behind. Those end on their own, on their threads, whenever they do.
 ///
+/// Polling it joins threads that are at their end, which takes as long as the destructors of their thread-locals do; past the
+/// deadline it does not.
+///
 /// It needs no runtime. Several may wait at once, each with bounds of its own; one that gives up ends the wait of callers,
 /// and not that of the others, which go on until the calls have ended.
 ///
@@ -81,7 +84,11 @@ impl<'a> Shutdown<'a> {
             if let Poll::Ready(report) = Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {
                 return report;
             }
-            thread::park();
+            // Should there be no thread to wake it, the deadline is kept all the same.
+            match self.deadline {
+                Some(deadline) => thread::park_timeout(deadline.saturating_duration_since(Instant::now())),
+                None => thread::park(),
+            }
         }
     }
 }
@@ -92,7 +99,7 @@ impl Future for Shutdown<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
         // In a forked child: nothing that was outstanding is here.
         if self.threads.are_foreign() {
-            return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new() });
+            return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new(), threads: 0 });
         }
         let this = &mut *self;
         if let Poll::Ready(outcome) = this.threads.poll_end(&mut this.closer, this.deadline, cx) {
@@ -100,6 +107,9 @@ impl Future for Shutdown<'_> {
         }
         let late = this.deadline.is_some_and(|deadline| deadline <= Instant::now());
         let signalled = this.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
+        if signalled {
+            this.until = None;
+        }
         if late || signalled { Poll::Ready(this.threads.give_up().into()) } else { Poll::Pending }
     }
 }
@@ -145,46 +155,52 @@ impl fmt::Debug for Shutdown<'_> {
 pub struct Report {
     /// Calls that ran to their end.
     pub finished: usize,
-    /// Lookups that were queued and never ran.
+    /// Calls that were queued and never ran.
     pub cancelled: usize,
-    /// Calls that were still running when the shutdown gave up, the longest first.
+    /// Calls that were still running, or whose callers were still being told, when the shutdown gave up; the longest first.
     pub abandoned: Vec<Abandoned>,
+    /// Threads that had not left when the shutdown gave up, those of the abandoned calls included.
+    pub threads: usize,
 }
 
 /// A call that a shutdown has left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Abandoned {
-    /// The name that is being looked up.
+    /// The name that was looked up.
     pub name: String,
-    /// For how long it had been running.
+    /// How long ago it began.
     pub running: Duration,
 }
 
 impl Report {
-    /// Whether nothing was left behind: every thread has left, and nothing of the resolver runs any more.
+    /// Whether nothing was left behind: every thread has left and was joined, and nothing of the resolver runs any more.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.abandoned.is_empty()
+        self.abandoned.is_empty() && self.threads == 0
     }
 }
 
 impl From<ClosingOutcome> for Report {
-    fn from(ClosingOutcome { tally, abandoned }: ClosingOutcome) -> Self {
+    fn from(ClosingOutcome { tally, abandoned, threads }: ClosingOutcome) -> Self {
         let abandoned = abandoned.into_iter().map(|(name, running)| Abandoned { name: name.to_string(), running });
-        Self { finished: tally.finished, cancelled: tally.cancelled, abandoned: abandoned.collect() }
+        Self { finished: tally.finished, cancelled: tally.cancelled, abandoned: abandoned.collect(), threads }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.finished == 1 { "" } else { "s" };
-        let Self { finished, cancelled, abandoned } = self;
+        let Self { finished, cancelled, abandoned, threads } = self;
         write!(f, "{finished} lookup{plural} finished, {cancelled} cancelled, {} abandoned", abandoned.len())?;
         for (number, Abandoned { name, running }) in abandoned.iter().enumerate() {
             let before = if number == 0 { ": " } else { ", " };
             write!(f, "{before}{} ({running:.1?})", name.escape_debug())?;
         }
-        Ok(())
+        match threads.saturating_sub(abandoned.len()) {
+            0 => Ok(()),
+            1 => f.write_str("; 1 more thread had not left"),
+            more => write!(f, "; {more} more threads had not left"),
+        }
     }
 }

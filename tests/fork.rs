@@ -109,6 +109,16 @@ fn a_forked_child_resolves() {
         block_on(lookup).expect("an answer");
     }
 
+    let (backend, resolver) = scripted();
+    let _open_too = OpenOnDrop(&backend.gate);
+    let mut lookup = resolver.resolve("hang");
+    backend.gate.await_arrivals(1);
+    drop(resolver);
+    fork("with a future whose resolver is gone", || {
+        backend.gate.open();
+        block_on(&mut lookup).is_ok()
+    });
+
     let (_, resolver) = scripted();
     let stop = Arc::new(AtomicBool::new(false));
     let others: Vec<_> = (0..2)

@@ -234,6 +234,32 @@ fn dropping_the_last_handle_lets_calls_end_and_never_blocks() {
     assert_eq!(block_on(shutdown).finished, 4);
 }
 
+#[test]
+fn it_is_not_clean_while_threads_have_yet_to_leave() {
+    let (backend, resolver) = scripted(4);
+    let _open = OpenOnDrop(&backend.gate);
+    let lookup = resolver.resolve("hang");
+    backend.gate.await_arrivals(1);
+    let report = resolver.shutdown().within(Duration::ZERO).wait();
+    assert!(!report.is_clean());
+    // The worker and the timekeeper.
+    assert_eq!((report.abandoned.len(), report.threads), (1, 2));
+    let ends = ["1 abandoned: hang (", "); 1 more thread had not left"];
+    assert!(ends.iter().all(|part| report.to_string().contains(part)), "{report}");
+    drop(lookup);
+}
+
+#[test]
+fn giving_up_twice_counts_what_is_left_behind_once() {
+    let (backend, resolver, lookups) = busy();
+    let _open = OpenOnDrop(&backend.gate);
+    for _ in 0..2 {
+        assert_eq!(names(&resolver.shutdown().within(Duration::ZERO).wait()), ["hang-a", "hang-b"]);
+    }
+    assert_eq!(resolver.stats().abandoned, 2);
+    drop(lookups);
+}
+
 /// A backend that says when it is dropped: when neither a handle nor a thread is left.
 struct Dropped(Gate);
 

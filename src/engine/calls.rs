@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::crew::WorkerId;
@@ -10,6 +10,8 @@ use crate::name::Name;
 pub(super) struct Calls {
     calls: HashMap<WorkerId, Call>,
     in_lane: [usize; 2],
+    /// Those in the lane of known names that have no result yet, by when they began.
+    known: BTreeSet<(Instant, WorkerId)>,
 }
 
 #[derive(Debug)]
@@ -20,18 +22,24 @@ struct Call {
     lane: Lane,
     /// It has its result, and its worker is telling the waiters.
     replying: bool,
+    /// It was reported as left behind.
+    abandoned: bool,
 }
 
 impl Calls {
     pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Name, lane: Lane, now: Instant) {
         self.in_lane[lane as usize] += 1;
-        self.calls.insert(worker, Call { flight, name, since: now, lane, replying: false });
+        if lane == Lane::Known {
+            self.known.insert((now, worker));
+        }
+        self.calls.insert(worker, Call { flight, name, since: now, lane, replying: false, abandoned: false });
     }
 
     /// The call of `worker` has its result: its flight and name, and when it began.
     pub(super) fn finish(&mut self, worker: WorkerId) -> Option<(FlightId, Name, Instant)> {
         let call = self.calls.get_mut(&worker).filter(|call| !call.replying)?;
         call.replying = true;
+        self.known.remove(&(call.since, worker));
         Some((call.flight, call.name.clone(), call.since))
     }
 
@@ -39,6 +47,7 @@ impl Calls {
     pub(super) fn end(&mut self, worker: WorkerId) -> bool {
         let Some(call) = self.calls.remove(&worker) else { return false };
         self.in_lane[call.lane as usize] -= 1;
+        self.known.remove(&(call.since, worker));
         true
     }
 
@@ -47,13 +56,24 @@ impl Calls {
         self.in_lane[lane as usize]
     }
 
-    /// Has a call count as that of a new name.
-    pub(super) fn demote(&mut self, worker: WorkerId) {
-        if let Some(call) = self.calls.get_mut(&worker).filter(|call| call.lane == Lane::Known) {
-            call.lane = Lane::New;
-            self.in_lane[Lane::Known as usize] -= 1;
-            self.in_lane[Lane::New as usize] += 1;
-        }
+    /// How many threads all calls have.
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// When the call for a known name began that has run longest.
+    pub(super) fn oldest_known(&self) -> Option<Instant> {
+        self.known.first().map(|&(since, _)| since)
+    }
+
+    /// Has that call count as one for a new name; gives its name.
+    pub(super) fn demote_oldest_known(&mut self) -> Option<&Name> {
+        let (_, worker) = self.known.pop_first()?;
+        let call = self.calls.get_mut(&worker)?;
+        call.lane = Lane::New;
+        self.in_lane[Lane::Known as usize] -= 1;
+        self.in_lane[Lane::New as usize] += 1;
+        Some(&call.name)
     }
 
     pub(super) fn flight(&self, worker: WorkerId) -> Option<FlightId> {
@@ -70,6 +90,15 @@ impl Calls {
         let mut calls: Vec<_> = self.calls.values().map(|call| (call.name.clone(), age(call))).collect();
         calls.sort_by(|(a_name, a), (b_name, b)| b.cmp(a).then_with(|| a_name.as_str().cmp(b_name.as_str())));
         calls
+    }
+
+    /// All calls are left behind from here on; says how many were not before.
+    pub(super) fn abandon(&mut self) -> usize {
+        let mut new = 0;
+        for call in self.calls.values_mut() {
+            new += usize::from(!std::mem::replace(&mut call.abandoned, true));
+        }
+        new
     }
 
     /// How many calls run, and how many of them longer than `long`.

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// A thread that runs lookups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkerId(u64);
 
 /// Whom the shell is to start or wake; the timekeeper first.

@@ -190,18 +190,47 @@ impl<W> Engine<W> {
             {
                 return Ok(None);
             }
-            self.forget(flight, name);
+            self.demote_stuck(now);
+            let lane = self.lane_of(name);
             // Joining is never refused: over the bound it waits for the call that there is.
-            return Ok((self.flights.queued(Lane::New) < self.limits.max_queued).then_some(Lane::New));
+            return Ok(self.has_room(lane).then_some(lane));
         }
-        let lane = if self.known.contains(name) { Lane::Known } else { Lane::New };
-        if self.flights.queued(lane) < self.limits.max_queued { Ok(Some(lane)) } else { Err(ErrorKind::Overloaded) }
+        let lane = self.lane_of(name);
+        if self.has_room(lane) { Ok(Some(lane)) } else { Err(ErrorKind::Overloaded) }
     }
 
-    /// `name` does not answer: it is known no longer, nor are its calls those of a known name.
-    fn forget(&mut self, flight: FlightId, name: &Name) {
-        self.known.remove(name);
-        self.flights.calls(flight).for_each(|(worker, _)| self.calls.demote(worker));
+    fn lane_of(&self, name: &Name) -> Lane {
+        if self.known.contains(name) { Lane::Known } else { Lane::New }
+    }
+
+    /// Whether a lane takes one more: as many as may wait, and as many as the threads that it may still get will take.
+    fn has_room(&self, lane: Lane) -> bool {
+        let threads = self.threads_for(lane).saturating_sub(self.calls.in_lane(lane));
+        let free = threads.min(self.limits.max_threads.saturating_sub(self.calls.len()));
+        self.flights.queued(lane) < self.limits.max_queued.saturating_add(free)
+    }
+
+    /// How many threads a lane may have.
+    fn threads_for(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Known => self.limits.max_threads,
+            Lane::New => self.limits.max_threads.saturating_sub(self.limits.kept_for_known),
+        }
+    }
+
+    /// Names whose calls have run longer than a deadline are known no longer, nor are their calls those of known names. This
+    /// goes by the calls, since their callers may have left before their time.
+    fn demote_stuck(&mut self, now: Instant) {
+        while self.next_stuck().is_some_and(|at| at <= now) {
+            if let Some(name) = self.calls.demote_oldest_known() {
+                self.known.remove(name);
+            }
+        }
+    }
+
+    /// When the first call for a known name will have run longer than a deadline.
+    fn next_stuck(&self) -> Option<Instant> {
+        self.calls.oldest_known()?.checked_add(self.limits.timeout?)?.checked_add(Duration::from_nanos(1))
     }
 
     /// A caller leaves, whatever has become of its flight. A queued flight that nobody waits for any more is gone.
@@ -324,6 +353,7 @@ impl<W> Engine<W> {
 
     /// The timekeeper has started or woken.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick<W> {
+        self.demote_stuck(now);
         let expired = self.expire(now);
         if self.is_idle() && self.alarm.is_none() {
             self.crew.timekeeper_left();
@@ -341,10 +371,6 @@ impl<W> Engine<W> {
             let Some(Left { waiter, name }) = self.flights.leave(ticket) else { break };
             self.stats.timed_out += 1;
             let since = self.flights.calls(ticket.flight).map(|(_, since)| since).max();
-            // One that no thread came to has not been asked: that says nothing of the name.
-            if since.is_some() {
-                self.forget(ticket.flight, &name);
-            }
             let shared = self.flights.is_shared(ticket.flight);
             self.tidy(ticket.flight);
             expired.push(Expired { waiter, name, since, shared });
@@ -386,7 +412,7 @@ impl<W> Engine<W> {
             waiters.extend(self.flights.take_waiters(flight));
         }
         let abandoned = self.calls.outstanding(now);
-        self.stats.abandoned += abandoned.len() as u64;
+        self.stats.abandoned += self.calls.abandon() as u64;
         self.count_closed(waiters.len());
         GivenUp { waiters, abandoned }
     }
@@ -421,11 +447,9 @@ impl<W> Engine<W> {
     /// The lanes whose heads a worker may take now: that of the known names first, and that of new ones only onto threads
     /// that are not kept for known names. With each, how many calls it has and since when its head has been waiting.
     fn open_lanes(&self) -> impl Iterator<Item = (Lane, usize, Instant)> {
-        let for_new = self.limits.max_threads.saturating_sub(self.limits.kept_for_known);
-        let bounds = [(Lane::Known, usize::MAX), (Lane::New, for_new)];
-        bounds.into_iter().filter_map(|(lane, bound)| {
+        [Lane::Known, Lane::New].into_iter().filter_map(|lane| {
             let calls = self.calls.in_lane(lane);
-            let head = self.flights.head(lane).filter(|_| calls < bound)?;
+            let head = self.flights.head(lane).filter(|_| calls < self.threads_for(lane))?;
             Some((lane, calls, head))
         })
     }
@@ -442,7 +466,7 @@ impl<W> Engine<W> {
     /// When the timekeeper has to look again.
     fn next_tick(&self) -> Option<Instant> {
         let start = self.open_lanes().filter_map(|(_, calls, head)| self.crew.next_start(calls, head)).min();
-        [start, self.flights.first_deadline(), self.alarm].into_iter().flatten().min()
+        [start, self.next_stuck(), self.flights.first_deadline(), self.alarm].into_iter().flatten().min()
     }
 
     fn rouse(&mut self, now: Instant) -> Rouse {

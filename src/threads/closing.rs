@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::{State, Threads, roster};
+use super::{State, Threads};
 use crate::engine::{Rouse, Tally};
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorKind;
+use crate::foreign::caught;
 use crate::name::Name;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,17 +31,20 @@ struct Closer {
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
     pub(crate) abandoned: Vec<(Name, Duration)>,
+    /// Threads that had not left and been joined.
+    pub(crate) threads: usize,
 }
 
 impl State {
-    fn is_drained(&self) -> bool {
+    pub(super) fn is_drained(&self) -> bool {
         self.engine.is_drained() && self.errands.is_over()
     }
 
-    /// When the timekeeper is to come for one of them. For none, where there is nothing left for them to wait for but the
+    /// When the timekeeper is to come for one of them. For none, where there is nobody left for them to wait for but the
     /// timekeeper itself.
     pub(super) fn alarm(&self) -> Option<Instant> {
-        if self.engine.is_idle() && self.errands.is_over() {
+        let timekeeper = usize::from(self.timekeeper.is_some());
+        if self.engine.is_idle() && self.errands.is_over() && self.roster.staying() <= timekeeper {
             return None;
         }
         self.closers.closers.values().filter_map(|closer| closer.deadline).min()
@@ -66,7 +70,7 @@ impl State {
 }
 
 impl Threads {
-    pub(super) fn close(self: &Arc<Self>) {
+    pub(crate) fn close(self: &Arc<Self>) {
         let closing = self.lock().engine.close();
         closing.idle.into_iter().for_each(|worker| self.wake(worker));
         self.rouse(Rouse { timekeeper: closing.timekeeper, worker: None });
@@ -78,7 +82,8 @@ impl Threads {
         let waiters = state.engine.abort_queued();
         state.engine.count_closed(waiters.len());
         drop(state);
-        self.fail(waiters, &ErrorKind::Closed.into());
+        let wakers = self.fail(waiters, &ErrorKind::Closed.into());
+        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
     }
 
     /// Leaves everything that is outstanding to itself; nobody waits for it any longer.
@@ -86,14 +91,18 @@ impl Threads {
         let now = Instant::now();
         let mut state = self.lock();
         let given_up = state.engine.give_up(now);
-        let tally = state.engine.tally();
+        let (tally, threads) = (state.engine.tally(), state.roster.len());
         drop(state);
-        self.fail(given_up.waiters, &Error::from(ErrorKind::Closed));
-        Outcome { tally, abandoned: given_up.abandoned }
+        let wakers = self.fail(given_up.waiters, &ErrorKind::Closed.into());
+        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+        Outcome { tally, abandoned: given_up.abandoned, threads }
     }
 
     /// Whether the end has come: every lookup has finished, and every thread has left and been joined. If not, `cx` is woken
-    /// when it has, and at `deadline`.
+    /// when it has, and at `deadline`, but not when that is past already.
+    ///
+    /// Joins what has left, unless the deadline is past: a thread that ends may be held up by thread-locals, or by the waker of
+    /// another who waits for the same.
     pub(crate) fn poll_end(
         self: &Arc<Self>,
         closer: &mut Option<CloserId>,
@@ -101,17 +110,23 @@ impl Threads {
         cx: &Context<'_>,
     ) -> Poll<Outcome> {
         let waker = cx.waker().clone();
+        let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
         let mut state = self.lock();
-        let mut left = Vec::new();
-        if state.is_drained() {
-            left = state.roster.take_left(None);
-            // Someone who has started a thread may yet have to put its handle there.
-            if state.roster.is_empty() {
-                let tally = state.engine.tally();
-                drop(state);
-                roster::join(left);
-                return Poll::Ready(Outcome { tally, abandoned: Vec::new() });
-            }
+        // While another joins, or one that has started a thread has yet to put its handle there, they come back to all.
+        if state.is_drained() && state.roster.have_all_left() && !late {
+            let left = state.roster.take_left(None);
+            drop(state);
+            self.join(left);
+            state = self.lock();
+        }
+        if state.is_drained() && state.roster.len() == 0 {
+            let outcome = Outcome { tally: state.engine.tally(), abandoned: Vec::new(), threads: 0 };
+            drop(state);
+            drop(waker);
+            return Poll::Ready(outcome);
+        }
+        if late {
+            return Poll::Pending;
         }
         let closers = &mut state.closers;
         let id = *closer.get_or_insert_with(|| {
@@ -123,7 +138,6 @@ impl Threads {
         let rouse = state.engine.set_alarm(alarm);
         drop(state);
         drop(old);
-        roster::join(left);
         self.rouse(rouse);
         Poll::Pending
     }

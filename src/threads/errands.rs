@@ -4,13 +4,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
+use std::thread::Thread;
 
 use super::Threads;
 use super::roster::Key;
 use crate::foreign::caught;
 use crate::trace::Scope;
 
-/// So many threads run errands at most. What blocks one of them costs the others no more than that.
+/// So many threads run errands at most. A waker that blocks costs the others one of these; when it has cost all of them,
+/// errands wait.
 const RUNNERS: usize = 4;
 
 /// What is to be run, and who runs it.
@@ -29,12 +31,13 @@ pub(super) enum Errand {
 }
 
 impl Errands {
+    /// Whether none is being run. One that waits then found no thread, and is no reason to wait for it in turn.
     pub(super) fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.runners == 0
+        self.runners == 0
     }
 
-    fn wants_runner(&self) -> bool {
-        self.runners < RUNNERS && self.runners - self.busy < self.waiting.len()
+    fn wants_runner(&self, bound: usize) -> bool {
+        self.runners < bound && self.runners - self.busy < self.waiting.len()
     }
 }
 
@@ -50,9 +53,18 @@ impl Errand {
 impl Threads {
     /// Has errands run, in no order.
     pub(super) fn send(self: &Arc<Self>, errands: impl IntoIterator<Item = Errand>) {
+        self.send_at_most(RUNNERS, errands);
+    }
+
+    /// Has those who wait for the end of it all woken, however many errands are blocked.
+    pub(super) fn send_urgently(self: &Arc<Self>, wakers: Vec<Waker>) {
+        self.send_at_most(usize::MAX, wakers.into_iter().map(Errand::Wake));
+    }
+
+    fn send_at_most(self: &Arc<Self>, runners: usize, errands: impl IntoIterator<Item = Errand>) {
         let mut state = self.lock();
         state.errands.waiting.extend(errands);
-        while state.errands.wants_runner() {
+        while state.errands.wants_runner(runners) {
             state.errands.runners += 1;
             let key = state.roster.new_key();
             drop(state);
@@ -60,9 +72,18 @@ impl Threads {
             state = self.lock();
             if started.is_err() {
                 state.errands.runners -= 1;
+                // It runs what no thread could be had for.
+                let timekeeper = state.timekeeper.clone();
+                drop(state);
+                timekeeper.inspect(Thread::unpark);
                 return;
             }
         }
+    }
+
+    pub(super) fn has_stranded_errand(&self) -> bool {
+        let state = self.lock();
+        state.errands.runners == 0 && !state.errands.waiting.is_empty()
     }
 
     /// Runs one errand here, if no thread could be had for it.
@@ -84,9 +105,5 @@ fn run(threads: &Arc<Threads>, key: Key) {
         state.errands.busy -= 1;
     }
     state.errands.runners -= 1;
-    let alarm = state.alarm();
-    let rouse = state.engine.set_alarm(alarm);
-    drop(state);
-    threads.rouse(rouse);
-    threads.depart(threads.lock(), key);
+    threads.depart(state, key);
 }

@@ -10,7 +10,8 @@ mod worker;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::task::Waker;
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome};
@@ -64,6 +65,7 @@ pub(crate) struct Threads {
 struct State {
     engine: Engine<Arc<Waiter>>,
     roster: Roster,
+    /// There while it runs.
     timekeeper: Option<Thread>,
     errands: Errands,
     closers: Closers,
@@ -126,45 +128,61 @@ impl Threads {
 
     /// Starts or wakes whom the engine named.
     fn rouse(self: &Arc<Self>, rouse: Rouse) {
+        // Those of other callers, perhaps, where a thread was refused.
+        for waker in self.try_rouse(rouse) {
+            _ = caught(|| waker.wake());
+        }
+    }
+
+    /// Starts or wakes whom the engine named; gives the wakers of those who are told that no thread could be had.
+    #[must_use]
+    fn try_rouse(self: &Arc<Self>, mut rouse: Rouse) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        loop {
+            let refused = match self.rouse_once(rouse) {
+                Ok(()) => return wakers,
+                Err(refused) => refused,
+            };
+            let (Refused { stranded, rouse: next }, error) = refused;
+            wakers.extend(self.fail(stranded, &Error::new(ErrorKind::ThreadRefused, error)));
+            rouse = next;
+        }
+    }
+
+    fn rouse_once(self: &Arc<Self>, rouse: Rouse) -> Result<(), (Refused<Arc<Waiter>>, io::Error)> {
         match rouse.timekeeper {
             Some(RouseTimekeeper::Start) => {
                 let key = self.lock().roster.new_key();
                 if let Err(error) = self.start("gaiter-time", key, move |threads| timekeeper::run(threads, key)) {
                     let untried = match rouse.worker {
                         Some(RouseWorker::Start(worker)) => Some(worker),
-                        _ => None,
+                        Some(RouseWorker::Wake(worker)) => {
+                            self.wake(worker);
+                            None
+                        }
+                        None => None,
                     };
-                    let refused = self.lock().engine.timekeeper_refused(untried);
-                    self.refused(refused, error);
-                    if untried.is_some() {
-                        return;
-                    }
+                    return Err((self.lock().engine.timekeeper_refused(untried), error));
                 }
             }
             Some(RouseTimekeeper::Wake) => self.unpark(|state| state.timekeeper.clone()),
             None => {}
         }
         match rouse.worker {
-            Some(RouseWorker::Start(worker)) => {
-                if let Err(error) =
-                    self.start("gaiter", Key::Worker(worker), move |threads| worker::run(threads, worker))
-                {
-                    let refused = self.lock().engine.worker_refused(Instant::now());
-                    self.refused(refused, error);
-                }
+            Some(RouseWorker::Start(worker)) => self
+                .start("gaiter", Key::Worker(worker), move |threads| worker::run(threads, worker))
+                .map_err(|error| (self.lock().engine.worker_refused(Instant::now()), error)),
+            Some(RouseWorker::Wake(worker)) => {
+                self.wake(worker);
+                Ok(())
             }
-            Some(RouseWorker::Wake(worker)) => self.wake(worker),
-            None => {}
+            None => Ok(()),
         }
     }
 
-    fn refused(self: &Arc<Self>, refused: Refused<Arc<Waiter>>, error: io::Error) {
-        self.fail(refused.stranded, &Error::new(ErrorKind::ThreadRefused, error));
-        self.rouse(refused.rouse);
-    }
-
-    /// Has waiters fail who never had a call.
-    fn fail(&self, waiters: Vec<Arc<Waiter>>, error: &Error) {
+    /// Has waiters fail who never had a call; gives their wakers.
+    #[must_use]
+    fn fail(&self, waiters: Vec<Arc<Waiter>>, error: &Error) -> Vec<Waker> {
         let now = Instant::now();
         let reply = |waiter: &Waiter| Reply {
             result: Err(error.clone()),
@@ -172,11 +190,9 @@ impl Threads {
             in_call: Duration::ZERO,
             shared: false,
         };
-        // Each may be another caller's.
-        for waker in waiters.iter().filter_map(|waiter| waiter.fill(reply(waiter))) {
-            _ = caught(|| waker.wake());
-        }
+        let wakers = waiters.iter().filter_map(|waiter| waiter.fill(reply(waiter))).collect();
         _ = caught(|| drop(waiters));
+        wakers
     }
 
     fn wake(&self, worker: WorkerId) {
@@ -224,12 +240,32 @@ impl Threads {
     }
 
     /// A thread's last act.
-    fn depart(&self, mut state: MutexGuard<'_, State>, key: Key) {
+    fn depart(self: &Arc<Self>, mut state: MutexGuard<'_, State>, key: Key) {
         state.roster.leave(key);
-        let others = state.roster.take_left(Some(key));
+        let wakers = state.take_closers();
+        // Those who left before; and not at the very end, when they may be running the wakers of those who wait for it,
+        // which join them.
+        let others = if state.is_drained() { Vec::new() } else { state.roster.take_left(Some(key)) };
+        let alarm = state.alarm();
+        let rouse = state.engine.set_alarm(alarm);
+        drop(state);
+        self.rouse(rouse);
+        self.join(others);
+        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+    }
+
+    /// Joins threads that have left, on a thread that may itself be one of them.
+    fn join(&self, left: Vec<JoinHandle<()>>) {
+        if left.is_empty() {
+            return;
+        }
+        for thread in left.into_iter().filter(|left| left.thread().id() != thread::current().id()) {
+            _ = thread.join();
+        }
+        let mut state = self.lock();
+        state.roster.joined();
         let wakers = state.take_closers();
         drop(state);
-        roster::join(others);
         wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
     }
 

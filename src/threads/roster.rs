@@ -14,6 +14,8 @@ pub(super) enum Key {
 #[derive(Default)]
 pub(super) struct Roster {
     members: HashMap<Key, Member>,
+    /// How many are joining others.
+    joining: usize,
     last: u64,
 }
 
@@ -61,24 +63,35 @@ impl Roster {
         self.members.entry(key).or_default().left = true;
     }
 
-    /// The handles of those that have left, but for `except`, to be joined: which takes no longer than their last few
-    /// instructions.
+    /// The handles of those that have left, but for `except`, to be joined: which takes their last few instructions, and what
+    /// the destructors of their thread-locals take. To be followed by [`joined`](Self::joined), unless there are none.
     pub(super) fn take_left(&mut self, except: Option<Key>) -> Vec<JoinHandle<()>> {
         let ready = |(&key, member): (&Key, &Member)| {
             (member.left && member.handle.is_some() && Some(key) != except).then_some(key)
         };
         let keys: Vec<Key> = self.members.iter().filter_map(ready).collect();
-        keys.into_iter().filter_map(|key| self.members.remove(&key)?.handle).collect()
+        let left: Vec<_> = keys.into_iter().filter_map(|key| self.members.remove(&key)?.handle).collect();
+        self.joining += usize::from(!left.is_empty());
+        left
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty()
+    /// What was taken to be joined has been.
+    pub(super) fn joined(&mut self) {
+        self.joining = self.joining.saturating_sub(1);
     }
-}
 
-/// Joins threads that have left, on a thread that may itself be one of them.
-pub(super) fn join(left: Vec<JoinHandle<()>>) {
-    for thread in left.into_iter().filter(|left| left.thread().id() != thread::current().id()) {
-        _ = thread.join();
+    /// Threads that have not left, or not been joined.
+    pub(super) fn len(&self) -> usize {
+        self.members.len() + self.joining
+    }
+
+    /// Threads that have not left.
+    pub(super) fn staying(&self) -> usize {
+        self.members.values().filter(|member| !member.left).count()
+    }
+
+    /// Whether all have left, if not yet been joined.
+    pub(super) fn have_all_left(&self) -> bool {
+        self.joining == 0 && self.staying() == 0
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn run(threads: &Arc<Threads>, key: Key) {
         let due = state.take_due_closers(now);
         if !due.is_empty() {
             drop(state);
-            threads.send(due.into_iter().map(Errand::Wake));
+            threads.send_urgently(due);
             continue;
         }
         let alarm = state.alarm();
@@ -29,10 +29,12 @@ pub(super) fn run(threads: &Arc<Threads>, key: Key) {
         match state.engine.tick(now) {
             Tick::Sleep { expired, rouse, until } => {
                 drop(state);
-                threads.rouse(rouse);
-                let wakers: Vec<_> = expired.into_iter().filter_map(|expired| tell(expired, now)).collect();
+                let mut wakers = threads.try_rouse(rouse);
+                wakers.extend(expired.into_iter().filter_map(|expired| tell(expired, now)));
                 threads.send(wakers.into_iter().map(Errand::Wake));
-                sleep(until);
+                if !threads.has_stranded_errand() {
+                    sleep(until);
+                }
             }
             Tick::Leave => {
                 state.timekeeper = None;

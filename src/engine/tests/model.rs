@@ -206,13 +206,26 @@ impl Model {
         self.waiting.values().any(|waits| waits.name == name)
     }
 
-    fn forget(&mut self, name: u8) {
-        self.known.remove(&name);
+    /// Names whose calls are stuck are known no longer.
+    fn demote_stuck(&mut self) {
+        let now = self.now();
         for (_, doing) in self.workers.values_mut() {
-            if let Doing::Calling { name: called, new, .. } = doing {
-                *new |= *called == name;
+            if let Doing::Calling { name, since, new: new @ false } = doing {
+                if now.saturating_duration_since(*since) > TIMEOUT {
+                    *new = true;
+                    self.known.remove(name);
+                }
             }
         }
+    }
+
+    /// Whether the queue has room for one more name, of those known or of the new ones.
+    fn has_room(&self, known: bool) -> bool {
+        let waiting = self.queued.values().filter(|(_, queued_as_known)| *queued_as_known == known).count();
+        let all = |doing: &&Doing| matches!(doing, Doing::Calling { .. } | Doing::Replying { .. });
+        let (all, new) = (self.doings().filter(all).count(), self.threads_of_new());
+        let theirs = if known { MAX_THREADS - (all - new) } else { (MAX_THREADS - KEPT).saturating_sub(new) };
+        waiting < MAX_QUEUED + theirs.min(MAX_THREADS - all)
     }
 
     fn rouse(&mut self, rouse: Rouse) {
@@ -281,11 +294,10 @@ impl Model {
         match asked {
             Asked::Refused { waiter, why } => {
                 assert_eq!(waiter.id, id);
-                let known = self.known.contains(&name);
-                let lane = self.queued.values().filter(|(_, queued_as_known)| *queued_as_known == known).count();
+                let room = self.has_room(self.known.contains(&name));
                 match why {
                     ErrorKind::Closed => assert!(self.closed.is_some()),
-                    ErrorKind::Overloaded => assert!(self.closed.is_none() && !in_progress && lane >= MAX_QUEUED),
+                    ErrorKind::Overloaded => assert!(self.closed.is_none() && !in_progress && !room),
                     _ => panic!("refused for {why:?}"),
                 }
             }
@@ -293,12 +305,12 @@ impl Model {
                 assert!(self.closed.is_none(), "admitted after close");
                 if !self.queued.contains_key(&name) && stuck && calls.len() < 2 {
                     if in_progress {
-                        self.forget(name);
+                        self.demote_stuck();
                     }
                     let known = self.known.contains(&name);
-                    let lane = self.queued.values().filter(|(_, queued_as_known)| *queued_as_known == known).count();
-                    assert!(lane < MAX_QUEUED || in_progress, "over the bound");
-                    if lane < MAX_QUEUED {
+                    let room = self.has_room(known);
+                    assert!(room || in_progress, "over the bound");
+                    if room {
                         self.queued.insert(name, (id, known));
                     }
                 }
@@ -369,13 +381,11 @@ impl Model {
     fn tick(&mut self) {
         match self.input(Engine::tick) {
             Tick::Sleep { expired, rouse, until } => {
+                self.demote_stuck();
                 for expired in &expired {
                     let waits = self.end(&expired.waiter);
                     assert!(waits.deadline <= self.now(), "before its time");
                     assert_eq!(expired.since, self.calls(waits.name).into_iter().max());
-                    if expired.since.is_some() {
-                        self.forget(waits.name);
-                    }
                     self.left_by(&waits);
                 }
                 assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
@@ -534,6 +544,13 @@ impl Model {
         };
         if let Some(first) = self.waiting.values().map(|waits| waits.deadline).min() {
             assert!(comes_by(first), "nobody comes for a deadline: {:?}", self.keeper);
+        }
+        let hung_known = self.doings().filter_map(|doing| match doing {
+            Doing::Calling { since, new: false, .. } => Some(*since),
+            _ => None,
+        });
+        if let Some(since) = hung_known.min() {
+            assert!(comes_by(since + TIMEOUT + Duration::from_nanos(1)), "nobody comes for a stuck known name");
         }
         if let Some(alarm) = self.alarm {
             assert!(comes_by(alarm), "nobody comes for the alarm: {:?}", self.keeper);

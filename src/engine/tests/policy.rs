@@ -152,11 +152,59 @@ fn a_known_name_that_times_out_is_known_no_longer() {
     // It hangs, as a known name, and counts as a new one from its timeout on.
     let (_, rouse) = ask(&mut engine, start, 0);
     assert_eq!(hang_all(&mut engine, rouse, start), 1);
-    let late = start + TIMEOUT;
-    assert_eq!(tick(&mut engine, late).0, [0]);
+    let (_, _, next) = tick(&mut engine, start + TIMEOUT);
+    let late = next.expect("a look at the call");
+    _ = tick(&mut engine, late);
     let (_, rouse) = ask(&mut engine, late, 1);
     assert_eq!(hang_all(&mut engine, rouse, late), 1);
     assert_eq!(ask(&mut engine, late, 2).1.worker, None, "the third thread is kept");
+}
+
+#[test]
+fn nor_is_one_whose_callers_have_left_before_their_time() {
+    let mut engine = engine_with(3, 1);
+    let start = Instant::now();
+    let (_, rouse) = ask(&mut engine, start, 0);
+    answer(&mut engine, rouse, start);
+    let (ticket, rouse) = ask(&mut engine, start, 0);
+    assert_eq!(hang_all(&mut engine, rouse, start), 1);
+    assert_eq!(engine.leave(ticket), Some(0));
+
+    let (_, _, next) = tick(&mut engine, start);
+    let late = next.expect("a look at the call");
+    _ = tick(&mut engine, late);
+    let (_, rouse) = ask(&mut engine, late, 1);
+    assert_eq!(hang_all(&mut engine, rouse, late), 1);
+    assert_eq!(ask(&mut engine, late, 2).1.worker, None, "the third thread is kept");
+}
+
+#[test]
+fn a_name_that_answers_again_is_known_though_one_call_for_it_still_hangs() {
+    let mut engine = engine_with(4, 1);
+    let start = Instant::now();
+    let (_, rouse) = ask(&mut engine, start, 0);
+    assert_eq!(hang_all(&mut engine, rouse, start), 1);
+    let late = start + TIMEOUT + Duration::from_millis(1);
+    let (_, rouse) = ask(&mut engine, late, 0);
+    answer(&mut engine, rouse, late);
+
+    // New names take what there is for them, and this one has the thread that is kept.
+    let (_, rouse) = ask(&mut engine, late, 1);
+    (2..9).for_each(|number| _ = ask(&mut engine, late, number));
+    assert_eq!(hang_all(&mut engine, rouse, late), 2);
+    let (_, rouse) = ask(&mut engine, late, 0);
+    answer(&mut engine, rouse, late);
+}
+
+#[test]
+fn the_queue_is_of_those_for_whom_no_thread_is_left() {
+    let mut engine =
+        Engine::new(Limits { max_threads: 4, kept_for_known: 1, max_queued: 0, thread_idle: IDLE, timeout: None });
+    let now = Instant::now();
+    for number in 0..3 {
+        _ = ask(&mut engine, now, number);
+    }
+    assert!(matches!(engine.ask(now, name(3), 3), Asked::Refused { why: ErrorKind::Overloaded, .. }));
 }
 
 #[test]
