@@ -4,9 +4,8 @@ mod support;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use futures::FutureExt;
@@ -14,7 +13,7 @@ use futures::executor::block_on;
 use futures::future::join_all;
 use gaiter::{ErrorKind, Resolver};
 use support::backend::{ADDR, Scripted};
-use support::gate::{Gate, OpenOnDrop};
+use support::gate::OpenOnDrop;
 use support::panics::{self, DELIBERATE};
 
 fn scripted(max_threads: usize) -> (Scripted, Resolver) {
@@ -106,50 +105,6 @@ fn the_backend_runs_on_the_resolvers_own_threads() {
         .build();
     block_on(resolver.resolve("ok")).expect("an answer");
     assert_eq!(*threads.lock().unwrap(), HashSet::from([Some("gaiter".to_owned())]));
-}
-
-/// A waker that does what it was made for, once woken.
-struct Waking<F>(F);
-
-impl<F: Fn() + Send + Sync + 'static> Wake for Waking<F> {
-    fn wake(self: Arc<Self>) {
-        (self.0)();
-    }
-}
-
-fn waker(wake: impl Fn() + Send + Sync + 'static) -> Waker {
-    Arc::new(Waking(wake)).into()
-}
-
-#[test]
-fn a_waker_that_panics_or_asks_again_harms_nobody() {
-    panics::unexpected();
-    let (backend, resolver) = scripted(1);
-    let _open = OpenOnDrop(&backend.gate);
-    let mut lookups: Vec<_> = (0..4).map(|_| resolver.resolve("hang")).collect();
-    let woken = Gate::default();
-    let again = resolver.clone();
-    let signal = woken.clone();
-    let wakers = [
-        waker(|| std::panic::panic_any(DELIBERATE)),
-        waker(move || {
-            drop(again.resolve("asked in a waker"));
-            signal.open();
-        }),
-        Waker::noop().clone(),
-        Waker::noop().clone(),
-    ];
-    for (lookup, waker) in lookups.iter_mut().zip(&wakers) {
-        assert!(Pin::new(lookup).poll_unpin(&mut Context::from_waker(waker)).is_pending());
-    }
-    backend.gate.await_arrivals(1);
-    backend.gate.open();
-    // Before anybody polls again, and with that puts another waker in its place.
-    woken.await_open();
-    for lookup in lookups {
-        block_on(lookup).expect("an answer");
-    }
-    block_on(resolver.resolve("ok")).expect("the thread goes on");
 }
 
 #[test]
