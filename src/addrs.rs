@@ -1,8 +1,11 @@
 use std::fmt;
 use std::iter::FusedIterator;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// So many addresses are kept in place, so that handing them on costs neither memory nor a count that threads share.
+const FEW: usize = 4;
 
 /// What a [`Backend`](crate::Backend) found: addresses, in the order in which they should be tried.
 ///
@@ -10,17 +13,47 @@ use std::time::Duration;
 /// id matters, as [`SocketAddr`]s. The order is kept, and nothing is sorted, merged or left out.
 ///
 /// A port other than 0 is handed on, and hyper and reqwest use it where the URL names none.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Answer {
-    addrs: Arc<[SocketAddr]>,
+    addrs: List,
+    ttl: Option<Duration>,
+}
+
+#[derive(Clone)]
+enum List {
+    Few { addrs: [SocketAddr; FEW], len: usize },
+    Many(Arc<[SocketAddr]>),
 }
 
 impl Answer {
     /// The addresses, in order.
     pub fn as_slice(&self) -> &[SocketAddr] {
-        &self.addrs
+        match &self.addrs {
+            List::Few { addrs, len } => addrs.get(..*len).unwrap_or_default(),
+            List::Many(addrs) => addrs,
+        }
+    }
+
+    /// This answer with the time for which its source says it lasts. Default: not known, as `getaddrinfo` has it.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// For how long the answer lasts, where its source has said so.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl
     }
 }
+
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice() && self.ttl == other.ttl
+    }
+}
+
+impl Eq for Answer {}
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,7 +63,7 @@ impl fmt::Debug for Answer {
 
 impl FromIterator<SocketAddr> for Answer {
     fn from_iter<I: IntoIterator<Item = SocketAddr>>(addrs: I) -> Self {
-        Self { addrs: addrs.into_iter().collect() }
+        addrs.into_iter().collect::<Vec<_>>().into()
     }
 }
 
@@ -42,7 +75,16 @@ impl FromIterator<IpAddr> for Answer {
 
 impl From<Vec<SocketAddr>> for Answer {
     fn from(addrs: Vec<SocketAddr>) -> Self {
-        Self { addrs: addrs.into() }
+        let mut few = [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); FEW];
+        let len = addrs.len();
+        let addrs = match few.get_mut(..len) {
+            Some(place) => {
+                place.copy_from_slice(&addrs);
+                List::Few { addrs: few, len }
+            }
+            None => List::Many(addrs.into()),
+        };
+        Self { addrs, ttl: None }
     }
 }
 
@@ -64,26 +106,79 @@ impl From<IpAddr> for Answer {
     }
 }
 
+/// Where [`Addrs`] came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// The name was an IP address.
+    Literal,
+    /// The cache, fresh.
+    Cache,
+    /// The cache, past its time: see [`Cache`](crate::Cache).
+    Stale,
+    /// A lookup, the caller's own or one that it joined.
+    Lookup,
+}
+
+impl Source {
+    /// As an identifier, for logs.
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Literal => "literal",
+            Self::Cache => "cache",
+            Self::Stale => "stale",
+            Self::Lookup => "lookup",
+        }
+    }
+}
+
 /// The addresses of a name, in the order in which they should be tried.
 ///
-/// An exact-size iterator over [`SocketAddr`], cheap to clone (a reference count). The order is the resolver's own: for
-/// the system's `getaddrinfo` that of RFC 6724. The port is 0, as `getaddrinfo` gives it without a service, unless a
-/// backend of the program's own set another; hyper and reqwest put in the URL's.
+/// An exact-size iterator over [`SocketAddr`], cheap to clone (a copy of up to four addresses, or a reference count). The order
+/// is the resolver's own: for the system's `getaddrinfo` that of RFC 6724. The port is 0, as `getaddrinfo` gives it without a
+/// service, unless a backend of the program's own set another; hyper and reqwest put in the URL's.
 #[derive(Clone)]
 pub struct Addrs {
     answer: Answer,
     next: usize,
+    source: Source,
+    age: Duration,
     queued: Duration,
     in_call: Duration,
 }
 
 impl Addrs {
     pub(crate) fn literal(ip: IpAddr) -> Self {
-        Self::looked_up(ip.into(), Duration::ZERO, Duration::ZERO)
+        Self::new(ip.into(), Source::Literal, Duration::ZERO)
     }
 
-    pub(crate) fn looked_up(answer: Answer, queued: Duration, in_call: Duration) -> Self {
-        Self { answer, next: 0, queued, in_call }
+    /// From the cache.
+    pub(crate) fn kept(answer: Answer, source: Source, age: Duration) -> Self {
+        Self::new(answer, source, age)
+    }
+
+    pub(crate) fn looked_up(answer: Answer) -> Self {
+        Self::new(answer, Source::Lookup, Duration::ZERO)
+    }
+
+    fn new(answer: Answer, source: Source, age: Duration) -> Self {
+        Self { answer, next: 0, source, age, queued: Duration::ZERO, in_call: Duration::ZERO }
+    }
+
+    /// These addresses, for which a caller has waited so long.
+    pub(crate) fn after(mut self, queued: Duration, in_call: Duration) -> Self {
+        (self.queued, self.in_call) = (queued, in_call);
+        self
+    }
+
+    /// Where they came from.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// How long ago the lookup gave them: zero unless they come from the cache.
+    pub fn age(&self) -> Duration {
+        self.age
     }
 
     /// The addresses that the iterator has not given yet.
@@ -92,13 +187,13 @@ impl Addrs {
         self.answer.as_slice().get(self.next..).unwrap_or_default()
     }
 
-    /// How long this caller waited for the call to begin: zero for a literal, and for a caller who joined a call that
-    /// was running.
+    /// How long this caller waited for the call to begin: zero where it waited for none, and for a caller who joined a call
+    /// that was running.
     pub fn time_queued(&self) -> Duration {
         self.queued
     }
 
-    /// How long the call that gave this answer took: zero for a literal.
+    /// How long the call took that this caller waited for; zero where it waited for none.
     pub fn time_in_call(&self) -> Duration {
         self.in_call
     }
@@ -136,12 +231,22 @@ mod tests {
     #[test]
     fn addrs_know_what_is_left_and_clone_from_there() {
         let ips: Vec<IpAddr> = ["::1", "127.0.0.1", "::1"].map(|ip| ip.parse().unwrap()).into();
-        let mut addrs = Addrs::looked_up(ips.into(), Duration::ZERO, Duration::ZERO);
+        let mut addrs = Addrs::looked_up(ips.into());
         assert_eq!(addrs.len(), 3);
         assert_eq!(addrs.next(), Some("[::1]:0".parse().unwrap()));
         let rest = addrs.clone();
         assert_eq!(addrs.by_ref().count(), 2);
         assert_eq!((addrs.len(), addrs.next(), addrs.next()), (0, None, None));
         assert_eq!(rest.as_slice(), ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+    }
+
+    #[test]
+    fn few_and_many_are_alike() {
+        for count in 0..20 {
+            let addrs: Vec<SocketAddr> = (0..count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
+            let answer = Answer::from(addrs.clone());
+            assert_eq!(answer.as_slice(), addrs);
+            assert_eq!(Addrs::looked_up(answer).collect::<Vec<_>>(), addrs);
+        }
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{Backend, System};
+use crate::cache::Cache;
 use crate::engine::Limits;
 use crate::ffi;
 use crate::resolver::Resolver;
@@ -20,6 +21,8 @@ pub struct Config {
     pub max_queued: usize,
     /// [`Builder::timeout`]: `None` for no limit.
     pub timeout: Option<Duration>,
+    /// [`Builder::cache`].
+    pub cache: Cache,
     /// [`Builder::thread_idle`].
     pub thread_idle: Duration,
     /// [`Builder::thread_stack`]: `None` for the platform's default.
@@ -34,6 +37,7 @@ impl Default for Config {
             kept_for_known: default_kept(max_threads),
             max_queued: 1024,
             timeout: Some(Duration::from_secs(10)),
+            cache: Cache::default(),
             thread_idle: Duration::from_secs(10),
             thread_stack: None,
         }
@@ -80,6 +84,12 @@ impl Builder {
     /// Where answers come from. Default: [`System`].
     pub fn backend(mut self, backend: impl Backend) -> Self {
         self.backend = Arc::new(backend);
+        self
+    }
+
+    /// How answers are cached. Default: [`Cache::new`]; [`Cache::disabled`] for plain `getaddrinfo` semantics.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.config.cache = cache;
         self
     }
 
@@ -146,7 +156,8 @@ impl Builder {
     /// Makes the resolver. Starts nothing and needs no runtime.
     #[must_use]
     pub fn build(self) -> Resolver {
-        let setup = Setup::new(self.backend, self.config.limits(), self.config.thread_stack);
+        let Config { thread_stack, ref cache, .. } = self.config;
+        let setup = Setup::new(self.backend, self.config.limits(), thread_stack, cache.clone());
         Resolver::with(self.config, setup)
     }
 }

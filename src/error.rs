@@ -28,6 +28,7 @@ struct Inner {
     code: Option<i32>,
     symbol: Option<&'static str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
+    cached: bool,
     /// How long a lookup that timed out was queued, and how long it ran.
     times: Option<(Duration, Duration)>,
 }
@@ -112,7 +113,16 @@ impl Error {
     }
 
     fn with(kind: ErrorKind, fill: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Inner { kind, name: None, detail: None, code: None, symbol: None, source: None, times: None };
+        let mut inner = Inner {
+            kind,
+            name: None,
+            detail: None,
+            code: None,
+            symbol: None,
+            source: None,
+            cached: false,
+            times: None,
+        };
         fill(&mut inner);
         Self { inner: Arc::new(inner) }
     }
@@ -152,6 +162,17 @@ impl Error {
         let inner = Arc::make_mut(&mut self.inner);
         inner.code = Some(code);
         inner.symbol = symbol;
+        self
+    }
+
+    /// This error as the cache keeps it: its source, which is foreign, as text.
+    pub(crate) fn cached(mut self) -> Self {
+        let inner = Arc::make_mut(&mut self.inner);
+        inner.cached = true;
+        if let Some(source) = inner.source.take() {
+            let detail = inner.detail.take().unwrap_or_else(|| inner.kind.to_string().into());
+            inner.detail = Some(format!("{detail}: {source}").into());
+        }
         self
     }
 
@@ -204,6 +225,11 @@ impl Error {
         self.kind() == ErrorKind::Closed
     }
 
+    /// It is an earlier lookup's failure, from the cache. Its source, if it had one, is in its text.
+    pub fn is_cached(&self) -> bool {
+        self.inner.cached
+    }
+
     /// For a timeout: how long the lookup was queued.
     pub fn time_queued(&self) -> Option<Duration> {
         self.inner.times.map(|(queued, _)| queued)
@@ -243,7 +269,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, name, detail, code, symbol, source, times } = &*self.inner;
+        let Inner { kind, name, detail, code, symbol, source, cached, times } = &*self.inner;
         let mut debug = f.debug_struct("Error");
         debug.field("kind", kind);
         // What is not there is left out: most errors have two or three of these.
@@ -252,6 +278,7 @@ impl fmt::Debug for Error {
         symbol.as_ref().map(|symbol| debug.field("symbol", symbol));
         detail.as_ref().map(|detail| debug.field("detail", detail));
         source.as_ref().map(|source| debug.field("source", source));
+        cached.then(|| debug.field("cached", cached));
         times.as_ref().map(|(queued, in_call)| debug.field("queued", queued).field("in_call", in_call));
         debug.finish()
     }

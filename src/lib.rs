@@ -97,6 +97,7 @@ mod resolving; // the future a caller holds; dropping it leaves the flight
 mod shutdown; // the future of the end, and its report
 mod threads; // the shell: workers, timekeeper, errands, and which of them are this process's
 mod engine; // what is in progress: flights, lanes, deadlines, calls, the crew; no I/O
+mod cache; // entries, and when they are fresh, stale or gone
 mod waiter; // where a caller waits: reply and custody
 mod backend; // where answers come from
 
@@ -115,9 +116,10 @@ mod name;
 mod foreign; // foreign code is caught here
 mod ffi; // the only unsafe code
 
-pub use crate::addrs::{Addrs, Answer};
+pub use crate::addrs::{Addrs, Answer, Source};
 pub use crate::backend::{Backend, System};
 pub use crate::builder::{Builder, Config};
+pub use crate::cache::Cache;
 pub use crate::error::{Error, ErrorKind};
 pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;

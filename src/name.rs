@@ -3,6 +3,8 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use equivalent::Equivalent;
+
 /// `NI_MAXHOST` of glibc and the BSDs, less its NUL: no platform's resolver gives or takes a longer one.
 pub(crate) const MAX_LEN: usize = 1024;
 
@@ -43,15 +45,23 @@ pub(crate) fn literal(text: &str) -> Option<IpAddr> {
     if first.is_ascii_hexdigit() || first == b':' { text.parse().ok() } else { None }
 }
 
-impl PartialEq for Name {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.eq_ignore_ascii_case(&other.0)
+/// A name that is looked for, borrowed: equal to the [`Name`] that it would be, and hashed alike.
+#[derive(Clone, Copy)]
+pub(crate) struct NameRef<'a>(&'a str);
+
+impl<'a> NameRef<'a> {
+    pub(crate) fn new(name: &'a str) -> Self {
+        Self(name)
     }
 }
 
-impl Eq for Name {}
+impl Equivalent<Name> for NameRef<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        self.0.eq_ignore_ascii_case(&name.0)
+    }
+}
 
-impl Hash for Name {
+impl Hash for NameRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // In pieces, because a hasher takes a slice at a time far faster than a byte at a time.
         for piece in self.0.as_bytes().chunks(64) {
@@ -62,6 +72,20 @@ impl Hash for Name {
             state.write(folded);
         }
         state.write_u8(0xff);
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        NameRef(&self.0).hash(state);
     }
 }
 

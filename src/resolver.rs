@@ -89,9 +89,28 @@ impl Resolver {
             let closed = epochs.setup().is_closed();
             return Resolving::ready(if closed { Err(ErrorKind::Closed.into()) } else { Ok(Addrs::literal(ip)) });
         }
+        if !epochs.setup().is_closed() {
+            if let Some(cached) = epochs.current().cached(name) {
+                return Resolving::ready(cached);
+            }
+        }
         match Name::parse(name) {
             Ok(name) => Resolving::start(epochs, name),
             Err(why) => Resolving::ready(Err(Error::invalid_name(name, why))),
+        }
+    }
+
+    /// Forgets every cached answer and failure. What is being looked up now is given to those who wait for it, and not kept;
+    /// who asks from now on starts a new lookup.
+    pub fn flush(&self) {
+        self.shared.epochs.current().flush(None);
+    }
+
+    /// [Flushes](Self::flush) one name, in any ASCII case.
+    pub fn flush_name(&self, name: impl AsRef<str>) {
+        // What is not a name was never stored.
+        if let Ok(name) = Name::parse(name.as_ref()) {
+            self.shared.epochs.current().flush(Some(&name));
         }
     }
 

@@ -4,13 +4,13 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::addrs::Addrs;
 use crate::engine::Ticket;
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
-use crate::threads::{Epochs, Threads, leak};
+use crate::threads::{Ask, Epochs, Threads, leak};
 use crate::trace::{self, Outcome, Scope};
 use crate::waiter::{Reply, Waiter};
 
@@ -63,12 +63,11 @@ impl State {
         let (mut scope, custody) = trace::begin(&name, epochs.setup().traced);
         let waiter = Arc::new(Waiter::new(Instant::now(), custody));
         match threads.ask(&name, Arc::clone(&waiter)) {
-            Ok(ticket) => Self::Waiting(Waiting { epochs, threads, name, waiter, ticket, scope }),
-            Err(error) => {
-                let refused = Outcome::failed(error.clone());
+            Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, threads, name, waiter, ticket, scope }),
+            Ask::Given(given) => {
                 close(&threads, waiter.take_custody(), None);
-                close(&threads, scope.take(), Some(refused));
-                Self::Ready(Err(error))
+                close(&threads, scope.take(), Some(Outcome::new(&given, false, Duration::ZERO, Duration::ZERO)));
+                Self::Ready(given)
             }
         }
     }
@@ -104,10 +103,9 @@ impl Waiting {
         // In this caller's spelling, which may not be that of the first.
         let result = result.map_err(|error| error.about(&self.name));
         if let Some(scope) = self.scope.take() {
-            let addresses = result.as_ref().map(|answer| answer.as_slice().len()).map_err(Error::clone);
-            close(&self.threads, Some(scope), Some(Outcome { addresses, shared, queued, in_call }));
+            close(&self.threads, Some(scope), Some(Outcome::new(&result, shared, queued, in_call)));
         }
-        result.map(|answer| Addrs::looked_up(answer, queued, in_call))
+        result
     }
 }
 

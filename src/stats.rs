@@ -5,8 +5,9 @@ use crate::error::ErrorKind;
 /// What a resolver is doing and has done, at one moment; from [`Resolver::stats`](crate::Resolver::stats).
 ///
 /// Callers are counted one by one: each that [`started`](Self::started) ends as answered, failed, timed out or cancelled, or
-/// still waits. (A future that was dropped with its result in it, unread, counts as answered or failed.) IP addresses that
-/// are answered with themselves, and names refused as invalid, are not counted. In a forked child all begins at zero.
+/// still waits. (A future that was dropped with its result in it, unread, counts as answered or failed.) Those who are
+/// answered without waiting, from the cache or because they ask for an IP address, and names refused as invalid, are not
+/// counted. In a forked child all begins at zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -22,7 +23,7 @@ pub struct Stats {
     pub idle_threads: usize,
     /// Callers who were admitted.
     pub started: u64,
-    /// Callers who got addresses.
+    /// Callers who got addresses, those included who made do with what the cache had.
     pub answered: u64,
     /// Callers who got an error other than a timeout, by its kind.
     pub failed: BTreeMap<ErrorKind, u64>,
@@ -32,6 +33,8 @@ pub struct Stats {
     pub timed_out: u64,
     /// Callers who dropped their future before it had a result.
     pub cancelled: u64,
+    /// Names that were looked up in the background, for nobody.
+    pub refreshed: u64,
     /// Callers who were turned away, because the queue was full or the resolver closed. They did not start.
     pub refused: u64,
     /// Calls that were still running when a shutdown gave up.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::{Dispatch, Span, dispatcher, field};
 
+use crate::addrs::{Addrs, Source};
 use crate::error::Error;
 use crate::foreign::caught;
 use crate::name::Name;
@@ -36,16 +37,17 @@ struct Spans {
 
 /// What the `resolve` span says of a lookup that was answered.
 pub(crate) struct Outcome {
-    pub(crate) addresses: Result<usize, Error>,
-    pub(crate) shared: bool,
-    pub(crate) queued: Duration,
-    pub(crate) in_call: Duration,
+    /// How many, and where they came from.
+    addresses: Result<(usize, Source), Error>,
+    shared: bool,
+    queued: Duration,
+    in_call: Duration,
 }
 
 impl Outcome {
-    /// That of a lookup that never was.
-    pub(crate) fn failed(error: Error) -> Self {
-        Self { addresses: Err(error), shared: false, queued: Duration::ZERO, in_call: Duration::ZERO }
+    pub(crate) fn new(result: &Result<Addrs, Error>, shared: bool, queued: Duration, in_call: Duration) -> Self {
+        let addresses = result.as_ref().map(|addrs| (addrs.len(), addrs.source())).map_err(Error::clone);
+        Self { addresses, shared, queued, in_call }
     }
 }
 
@@ -180,15 +182,17 @@ impl Spans {
             return;
         };
         let resolve = &self.resolve;
-        resolve.record("gaiter.source", "lookup");
         resolve.record("gaiter.shared", shared);
         resolve.record("gaiter.queued_us", micros(queued));
         resolve.record("gaiter.call_us", micros(in_call));
         match addresses {
-            Ok(count) => {
+            Ok((count, source)) => {
+                resolve.record("gaiter.source", source.id());
                 resolve.record("gaiter.addresses", count);
             }
             Err(error) => {
+                let source = if error.is_cached() { Source::Cache } else { Source::Lookup };
+                resolve.record("gaiter.source", source.id());
                 resolve.record("error.type", error.error_type());
                 resolve.record("otel.status_code", "ERROR");
             }

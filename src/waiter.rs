@@ -4,14 +4,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::addrs::Answer;
+use crate::addrs::{Addrs, Source};
+use crate::cache::Old;
 use crate::error::Error;
 use crate::trace::Scope;
 
 /// What a caller gets for its name.
 #[derive(Clone)]
 pub(crate) struct Reply {
-    pub(crate) result: Result<Answer, Error>,
+    pub(crate) result: Result<Addrs, Error>,
     pub(crate) queued: Duration,
     pub(crate) in_call: Duration,
     pub(crate) shared: bool,
@@ -26,13 +27,15 @@ pub(crate) struct Waiter {
 /// Everything in it is foreign, so it is only ever moved in and out under the lock.
 struct Slot {
     custody: Option<Scope>,
+    /// What the caller makes do with if a lookup fails or takes too long.
+    fallback: Option<Old>,
     waker: Option<Waker>,
     reply: Option<Reply>,
 }
 
 impl Waiter {
     pub(crate) fn new(asked: Instant, custody: Option<Scope>) -> Self {
-        Self { asked, slot: Mutex::new(Slot { custody, waker: None, reply: None }) }
+        Self { asked, slot: Mutex::new(Slot { custody, fallback: None, waker: None, reply: None }) }
     }
 
     /// Takes the reply if it is there, or has `cx` woken when it comes.
@@ -68,6 +71,16 @@ impl Waiter {
         drop(slot);
         drop(replaced);
         waker
+    }
+
+    pub(crate) fn set_fallback(&self, fallback: Old) {
+        self.lock().fallback = Some(fallback);
+    }
+
+    /// What the caller makes do with, if it may be given now.
+    pub(crate) fn fallback(&self, now: Instant) -> Option<Addrs> {
+        let slot = self.lock();
+        slot.fallback.as_ref().filter(|old| old.is_usable(now)).map(|old| old.addrs(Source::Stale, now))
     }
 
     /// Takes what the caller has given for the thread that runs its call.

@@ -15,7 +15,7 @@ fn check(addrs: Result<Addrs, Error>) {
 
 fn scripted() -> (Scripted, Resolver) {
     let backend = Scripted::default();
-    (backend.clone(), Resolver::builder().backend(backend).build())
+    (backend.clone(), support::plain().backend(backend).build())
 }
 
 /// Every failure and success that there is, with and without the system.

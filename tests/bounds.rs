@@ -15,7 +15,7 @@ use support::gate::OpenOnDrop;
 #[test]
 fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).max_threads(1).max_queued(2).build();
+    let resolver = support::plain().backend(backend.clone()).max_threads(1).max_queued(2).build();
     let _open = OpenOnDrop(&backend.gate);
     let mut waiting = vec![resolver.resolve("hang")];
     backend.gate.await_arrivals(1);
@@ -36,7 +36,7 @@ fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not() {
 #[test]
 fn a_known_name_is_answered_while_more_names_hang_than_there_are_threads() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).max_threads(16).build();
+    let resolver = support::plain().backend(backend.clone()).max_threads(16).build();
     let _open = OpenOnDrop(&backend.gate);
     assert_eq!(resolver.config().kept_for_known, 2);
     block_on(resolver.resolve("known")).expect("an answer");
@@ -57,7 +57,7 @@ fn a_known_name_is_answered_while_more_names_hang_than_there_are_threads() {
 #[test]
 fn a_full_queue_of_new_names_does_not_refuse_a_known_one() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).max_threads(2).max_queued(1).build();
+    let resolver = support::plain().backend(backend.clone()).max_threads(2).max_queued(1).build();
     let _open = OpenOnDrop(&backend.gate);
     block_on(resolver.resolve("known")).expect("an answer");
     let running = resolver.resolve("hang-a");
@@ -70,7 +70,7 @@ fn a_full_queue_of_new_names_does_not_refuse_a_known_one() {
 
 #[test]
 fn a_thread_whose_call_met_a_system_error_is_retired() {
-    let resolver = Resolver::builder()
+    let resolver = support::plain()
         .max_threads(1)
         .backend(|name: &str| match name {
             "system" => Err::<Answer, _>(Error::from(io::Error::from_raw_os_error(24))),

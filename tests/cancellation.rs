@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::task::{Context, Waker};
 
-use gaiter::Resolver;
 use support::backend::Scripted;
 use support::gate::OpenOnDrop;
 use support::log::Log;
@@ -56,7 +55,7 @@ fn round(seed: u64, traced: bool) {
     let log = Log::default();
     let own = Dispatch::new(Strict::new(log.clone()));
     let backend = Scripted { emits_events: traced, ..Scripted::default() };
-    let resolver = Resolver::builder().backend(backend.clone()).max_threads(8).kept_for_known(0).build();
+    let resolver = support::plain().backend(backend.clone()).max_threads(8).kept_for_known(0).build();
     let open = OpenOnDrop(&backend.gate);
     let mut random = Random(seed);
     let mut held = Vec::new();

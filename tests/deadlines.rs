@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_millis(20);
 
 fn scripted(max_threads: usize) -> (Scripted, Resolver) {
     let backend = Scripted::default();
-    let builder = Resolver::builder().backend(backend.clone()).timeout(TIMEOUT).max_threads(max_threads);
+    let builder = support::plain().backend(backend.clone()).timeout(TIMEOUT).max_threads(max_threads);
     (backend, builder.build())
 }
 
@@ -49,7 +49,7 @@ fn a_caller_gets_a_timeout_that_says_what_it_waited_for() {
 #[test]
 fn without_a_timeout_a_caller_waits_for_the_call() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).timeout(None).build();
+    let resolver = support::plain().backend(backend.clone()).timeout(None).build();
     let _open = OpenOnDrop(&backend.gate);
     assert_eq!(resolver.config().timeout, None);
     let lookup = resolver.resolve("hang");
@@ -64,7 +64,7 @@ fn a_stuck_call_does_not_poison_its_name() {
     let (gate, calls) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
     let (shut, count) = (gate.clone(), Arc::clone(&calls));
     let _open = OpenOnDrop(&gate);
-    let resolver = Resolver::builder()
+    let resolver = support::plain()
         .timeout(TIMEOUT)
         .backend(move |_: &str| {
             if count.fetch_add(1, Ordering::SeqCst) < 1 {

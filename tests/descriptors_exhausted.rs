@@ -3,11 +3,13 @@
 //! The only test of its binary, since the limit is the process's.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
+mod support;
+
 use std::error::Error as _;
 use std::io;
 
 use futures::executor::block_on;
-use gaiter::{ErrorKind, Resolver};
+use gaiter::ErrorKind;
 
 /// Sets the soft limit of descriptors; gives the former one.
 fn limit_descriptors(soft: u64) -> u64 {
@@ -25,7 +27,7 @@ fn limit_descriptors(soft: u64) -> u64 {
 #[test]
 fn lookups_fail_with_a_type_and_work_again() {
     // One thread, so that it is the same one, or one that took its place, that works again.
-    let resolver = Resolver::builder().max_threads(1).build();
+    let resolver = support::plain().max_threads(1).build();
     block_on(resolver.resolve("localhost")).expect("an answer");
     for _ in 0..20 {
         let former = limit_descriptors(0);

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gaiter::Resolver;
 use support::WATCHDOG;
 use support::backend::Scripted;
 
@@ -15,7 +14,7 @@ const CHILD: &str = "GAITER_TEST_HANGS";
 /// In the child: leaves ten lookups hanging for ever, and returns, at which the process ends.
 fn hang_ten() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).build();
+    let resolver = support::plain().backend(backend.clone()).build();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for number in 0..10 {
         let resolver = resolver.clone();

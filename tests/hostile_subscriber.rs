@@ -5,7 +5,6 @@ mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::executor::block_on;
-use gaiter::Resolver;
 use support::backend::Scripted;
 use support::panics::DELIBERATE;
 use tracing::span::{Attributes, Id, Record};
@@ -97,9 +96,9 @@ fn a_lookup_is_answered_whenever_the_subscriber_panics() {
             let backend = Scripted::default();
             let (inner, calls) = (Scripted { emits_events: false, ..backend.clone() }, backend.calls.clone());
             let resolver = if emits_events {
-                Resolver::builder().backend(move |name: &str| gaiter::Backend::lookup(&inner, name)).build()
+                support::plain().backend(move |name: &str| gaiter::Backend::lookup(&inner, name)).build()
             } else {
-                Resolver::builder().backend(inner).build()
+                support::plain().backend(inner).build()
             };
             let own = Dispatch::new(Hostile { when, last: AtomicU64::new(1) });
             let [answered, left] = dispatcher::with_default(&own, || ["ok", "left"].map(|name| resolver.resolve(name)));

@@ -42,7 +42,7 @@ fn begin(lookup: &mut Resolving, waker: &Waker) {
 fn at_an_answer() {
     panics::unexpected();
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).max_threads(4).kept_for_known(0).build();
+    let resolver = support::plain().backend(backend.clone()).max_threads(4).kept_for_known(0).build();
     let (_open, blocked, entered) = (OpenOnDrop(&backend.gate), Gate::default(), Gate::default());
     let _unblock = OpenOnDrop(&blocked);
     let mut lookups: Vec<_> = ["hang-a", "hang-a", "hang-b", "hang-c"].map(|name| resolver.resolve(name)).into();
@@ -82,7 +82,7 @@ fn at_an_answer() {
 fn at_a_timeout() {
     panics::unexpected();
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).timeout(Duration::from_millis(10)).build();
+    let resolver = support::plain().backend(backend.clone()).timeout(Duration::from_millis(10)).build();
     let (_open, blocked, entered) = (OpenOnDrop(&backend.gate), Gate::default(), Gate::default());
     let _unblock = OpenOnDrop(&blocked);
     let (inside, again, signal) = (blocked.clone(), resolver.clone(), entered.clone());
@@ -117,7 +117,7 @@ fn at_a_timeout() {
 fn at_the_end_of_a_shutdown() {
     panics::unexpected();
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).build();
+    let resolver = support::plain().backend(backend.clone()).build();
     let _open = OpenOnDrop(&backend.gate);
     let lookup = resolver.resolve("hang");
     backend.gate.await_arrivals(1);
@@ -178,7 +178,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Resolves {
 #[test]
 fn a_subscriber_may_resolve_names_in_its_callbacks() {
     let panics_before = panics::unexpected();
-    let resolver = Resolver::builder().backend(Scripted::default()).build();
+    let resolver = support::plain().backend(Scripted::default()).build();
     let asked = Arc::new(AtomicUsize::new(0));
     let layer = Resolves { resolver: OnceLock::from(resolver.clone()), asked: Arc::clone(&asked) };
     let answers = async {

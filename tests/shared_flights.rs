@@ -18,7 +18,7 @@ use support::panics::{self, DELIBERATE};
 
 fn scripted(max_threads: usize) -> (Scripted, Resolver) {
     let backend = Scripted::default();
-    (backend.clone(), Resolver::builder().backend(backend).max_threads(max_threads).kept_for_known(0).build())
+    (backend.clone(), support::plain().backend(backend).max_threads(max_threads).kept_for_known(0).build())
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_panic_is_its_own_callers_alone() {
 
 #[test]
 fn no_address_is_an_error() {
-    let resolver = Resolver::builder().backend(|_: &str| Ok::<_, ErrorKind>([] as [IpAddr; 0])).build();
+    let resolver = support::plain().backend(|_: &str| Ok::<_, ErrorKind>([] as [IpAddr; 0])).build();
     let error = block_on(resolver.resolve("empty.example")).expect_err("nothing");
     assert_eq!((error.kind(), error.name()), (ErrorKind::NoData, Some("empty.example")));
 }
@@ -97,7 +97,7 @@ fn a_queued_name_that_nobody_waits_for_is_never_called() {
 fn the_backend_runs_on_the_resolvers_own_threads() {
     let threads = Arc::new(Mutex::new(HashSet::new()));
     let seen = Arc::clone(&threads);
-    let resolver = Resolver::builder()
+    let resolver = support::plain()
         .backend(move |_: &str| {
             seen.lock().unwrap().insert(thread::current().name().map(str::to_owned));
             Ok::<_, ErrorKind>([ADDR])

@@ -18,7 +18,7 @@ use support::gate::{Gate, OpenOnDrop};
 
 fn scripted(max_threads: usize) -> (Scripted, Resolver) {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).max_threads(max_threads).kept_for_known(0).build();
+    let resolver = support::plain().backend(backend.clone()).max_threads(max_threads).kept_for_known(0).build();
     (backend, resolver)
 }
 
@@ -85,7 +85,7 @@ fn idle_threads_leave_at_once() {
     let (_, resolver) = scripted(4);
     block_on(resolver.resolve("ok")).expect("an answer");
     // The default has them stay for ten seconds: longer than the watchdog of no test, so that only a hang would show.
-    let patient = Resolver::builder().thread_idle(Duration::MAX).build();
+    let patient = support::plain().thread_idle(Duration::MAX).build();
     block_on(patient.resolve("localhost")).expect("an answer");
     for resolver in [resolver, patient] {
         assert!(block_on(resolver.shutdown()).is_clean());
@@ -278,7 +278,7 @@ impl Backend for Dropped {
 #[test]
 fn when_the_last_handle_is_dropped_idle_threads_leave() {
     let dropped = Gate::default();
-    let resolver = Resolver::builder().backend(Dropped(dropped.clone())).thread_idle(Duration::MAX).build();
+    let resolver = support::plain().backend(Dropped(dropped.clone())).thread_idle(Duration::MAX).build();
     assert!(block_on(resolver.resolve("none")).is_err());
     drop(resolver);
     dropped.await_open();
@@ -286,7 +286,7 @@ fn when_the_last_handle_is_dropped_idle_threads_leave() {
 
 #[test]
 fn a_lookup_outlives_the_handle_it_was_asked_through() {
-    let lookup = Resolver::builder().backend(Scripted::default()).build().resolve("ok");
+    let lookup = support::plain().backend(Scripted::default()).build().resolve("ok");
     block_on(lookup).expect("an answer");
 }
 

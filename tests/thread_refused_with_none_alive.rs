@@ -6,7 +6,7 @@ use std::error::Error as _;
 use std::io;
 
 use futures::executor::block_on;
-use gaiter::{ErrorKind, Resolver};
+use gaiter::ErrorKind;
 use support::backend::Scripted;
 
 /// What no address space has room for.
@@ -16,7 +16,7 @@ const ABSURD: usize = 1 << 50;
 fn every_caller_gets_a_typed_error() {
     for stack in [ABSURD, usize::MAX] {
         let backend = Scripted::default();
-        let resolver = Resolver::builder().backend(backend.clone()).thread_stack(stack).build();
+        let resolver = support::plain().backend(backend.clone()).thread_stack(stack).build();
         for _ in 0..3 {
             let error = block_on(resolver.resolve("ok")).expect_err("refused");
             assert_eq!(error.kind(), ErrorKind::ThreadRefused);

@@ -27,7 +27,7 @@ thread_local! {
 /// A future dropped when its thread's tracing state is already gone, with no scoped subscriber anywhere.
 fn dropped_by_a_thread_local_destructor(log: &Log) {
     let backend = Scripted { emits_events: false, ..Scripted::default() };
-    let resolver = Resolver::builder().backend(backend.clone()).build();
+    let resolver = support::plain().backend(backend.clone()).build();
     let _open = OpenOnDrop(&backend.gate);
     let before = log.look(|seen| seen.opened.len());
     for kept_first in [true, false] {
@@ -66,7 +66,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Exporter {
 /// The custody of a call is the last handle of a span, and its subscriber asks for the same name when it closes.
 fn a_subscriber_asks_for_the_name_whose_call_has_just_ended() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).max_threads(4).build();
+    let resolver = support::plain().backend(backend.clone()).max_threads(4).build();
     let answered = Gate::default();
     let exporter = Exporter { resolver: resolver.clone(), answered: answered.clone() };
     let own = Dispatch::new(registry().with(exporter));
@@ -86,7 +86,7 @@ fn a_shared_backend_is_the_backend() {
     let shared: Arc<dyn Backend> = Arc::new(quiet.clone());
     let boxed: Box<dyn Backend> = Box::new(quiet.clone());
     assert!(!shared.emits_events() && !boxed.emits_events());
-    for resolver in [Resolver::builder().backend(shared).build(), Resolver::builder().backend(boxed).build()] {
+    for resolver in [support::plain().backend(shared).build(), support::plain().backend(boxed).build()] {
         block_on(resolver.resolve("ok")).expect("an answer");
     }
     assert_eq!(quiet.calls(), 2);

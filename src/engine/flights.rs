@@ -20,6 +20,8 @@ pub(super) enum Lane {
     /// For names that have answered before.
     Known,
     New,
+    /// For what nobody waits for.
+    Refresh,
 }
 
 /// One lookup in progress, with the callers that wait for it.
@@ -33,6 +35,8 @@ struct Flight<W> {
     waiters: BTreeMap<u64, Waiting<W>>,
     shared: bool,
     queued: Option<Queued>,
+    /// It was asked for before a flush: its answer is for those who wait for it, and for nobody else.
+    flushed: bool,
     /// The calls that run for it: a second one only where the first is stuck.
     calls: [Option<(WorkerId, Instant)>; 2],
 }
@@ -40,7 +44,15 @@ struct Flight<W> {
 #[derive(Debug)]
 struct Waiting<W> {
     waiter: W,
-    deadline: Option<Instant>,
+    deadline: Option<Deadline>,
+}
+
+/// When a waiter is to have something at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    /// It has something else to make do with.
+    pub(super) relief: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +67,7 @@ struct Queued {
 pub(super) struct Flights<W> {
     flights: HashMap<FlightId, Flight<W>>,
     by_name: HashMap<Name, FlightId>,
-    lanes: [BTreeMap<u64, FlightId>; 2],
+    lanes: [BTreeMap<u64, FlightId>; 3],
     /// Only of those who wait: as many as there are waiters, however long the timeout.
     deadlines: BTreeSet<(Instant, u64, FlightId)>,
     last: u64,
@@ -65,6 +77,7 @@ pub(super) struct Flights<W> {
 pub(super) struct Left<W> {
     pub(super) waiter: W,
     pub(super) name: Name,
+    pub(super) relief: bool,
 }
 
 impl<W> Flights<W> {
@@ -92,36 +105,57 @@ impl<W> Flights<W> {
     }
 
     /// Adds a waiter to the flight for `name`, which may be new. Says whether others had been there before.
-    pub(super) fn join(&mut self, name: Name, waiter: W, deadline: Option<Instant>) -> (Ticket, bool) {
+    pub(super) fn join(&mut self, name: Name, waiter: W, deadline: Option<Deadline>) -> (Ticket, bool) {
+        let id = self.find_or_begin(name);
         let number = self.next_number();
-        let id = match self.by_name.get(&name) {
-            Some(&id) => id,
-            None => {
-                self.by_name.insert(name.clone(), FlightId(number));
-                FlightId(number)
-            }
-        };
-        let flight = self.flights.entry(id).or_insert_with(|| Flight {
-            name,
-            waiters: BTreeMap::new(),
-            shared: false,
-            queued: None,
-            calls: [None, None],
-        });
-        let joined = id != FlightId(number);
-        flight.shared |= joined;
-        flight.waiters.insert(number, Waiting { waiter, deadline });
-        self.deadlines.extend(deadline.map(|deadline| (deadline, number, id)));
+        let mut joined = false;
+        if let Some(flight) = self.flights.get_mut(&id) {
+            joined = flight.queued.is_some() || flight.calls.iter().any(Option::is_some);
+            flight.shared |= !flight.waiters.is_empty();
+            flight.waiters.insert(number, Waiting { waiter, deadline });
+        }
+        self.deadlines.extend(deadline.map(|deadline| (deadline.at, number, id)));
         (Ticket { flight: id, waiter: number }, joined)
+    }
+
+    /// The flight for `name`, which is over at once unless something is done with it.
+    pub(super) fn find_or_begin(&mut self, name: Name) -> FlightId {
+        if let Some(id) = self.find(&name) {
+            return id;
+        }
+        let id = FlightId(self.next_number());
+        self.by_name.insert(name.clone(), id);
+        let flight =
+            Flight { name, waiters: BTreeMap::new(), shared: false, queued: None, flushed: false, calls: [None, None] };
+        self.flights.insert(id, flight);
+        id
+    }
+
+    /// Those who ask for `name`, or for any name where it is none, begin anew from here on.
+    pub(super) fn flush(&mut self, name: Option<&Name>) {
+        let flushed = match name {
+            Some(name) => self.by_name.remove(name).into_iter().collect(),
+            None => std::mem::take(&mut self.by_name).into_values().collect::<Vec<_>>(),
+        };
+        for id in flushed {
+            if let Some(flight) = self.flights.get_mut(&id) {
+                flight.flushed = true;
+            }
+        }
+    }
+
+    pub(super) fn is_flushed(&self, flight: FlightId) -> bool {
+        self.flights.get(&flight).is_some_and(|flight| flight.flushed)
     }
 
     /// Takes one waiter out.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Left<W>> {
         let flight = self.flights.get_mut(&ticket.flight)?;
         let Waiting { waiter, deadline } = flight.waiters.remove(&ticket.waiter)?;
-        let left = Left { waiter, name: flight.name.clone() };
+        let relief = deadline.is_some_and(|deadline| deadline.relief);
+        let left = Left { waiter, name: flight.name.clone(), relief };
         if let Some(deadline) = deadline {
-            self.deadlines.remove(&(deadline, ticket.waiter, ticket.flight));
+            self.deadlines.remove(&(deadline.at, ticket.waiter, ticket.flight));
         }
         Some(left)
     }
@@ -132,7 +166,7 @@ impl<W> Flights<W> {
         let waiters = std::mem::take(&mut entry.waiters);
         for (&number, waiting) in &waiters {
             if let Some(deadline) = waiting.deadline {
-                self.deadlines.remove(&(deadline, number, flight));
+                self.deadlines.remove(&(deadline.at, number, flight));
             }
         }
         waiters.into_values().map(|waiting| waiting.waiter).collect()
@@ -180,7 +214,22 @@ impl<W> Flights<W> {
     }
 
     pub(super) fn is_queued(&self, flight: FlightId) -> bool {
-        self.flights.get(&flight).is_some_and(|flight| flight.queued.is_some())
+        self.lane(flight).is_some()
+    }
+
+    /// The lane in which a flight waits.
+    pub(super) fn lane(&self, flight: FlightId) -> Option<Lane> {
+        self.flights.get(&flight)?.queued.map(|queued| queued.lane)
+    }
+
+    /// Since when a flight has been waiting for a thread, or its youngest call been running.
+    pub(super) fn busy_since(&self, flight: FlightId) -> Option<Instant> {
+        let queued = self.flights.get(&flight)?.queued.map(|queued| queued.since);
+        queued.or_else(|| self.calls(flight).map(|(_, since)| since).max())
+    }
+
+    pub(super) fn all_in_lane(&self, lane: Lane) -> Vec<FlightId> {
+        self.lanes[lane as usize].values().copied().collect()
     }
 
     /// How many flights wait in a lane.
@@ -235,7 +284,7 @@ impl<W> Flights<W> {
             flight.waiters.is_empty() && flight.queued.is_none() && flight.calls.iter().all(Option::is_none)
         };
         if self.flights.get(&flight).is_some_and(over) {
-            if let Some(removed) = self.flights.remove(&flight) {
+            if let Some(removed) = self.flights.remove(&flight).filter(|removed| !removed.flushed) {
                 self.by_name.remove(&removed.name);
             }
         }

@@ -18,7 +18,7 @@ pub(crate) use self::flights::Ticket;
 
 use self::calls::Calls;
 use self::crew::Crew;
-use self::flights::{FlightId, Flights, Lane, Left};
+use self::flights::{Deadline, FlightId, Flights, Lane, Left};
 use self::known::Known;
 use crate::error::ErrorKind;
 use crate::name::Name;
@@ -94,6 +94,8 @@ pub(crate) struct Finished<W> {
     pub(crate) since: Instant,
     /// Whether more than one caller ever waited for it.
     pub(crate) shared: bool,
+    /// Whether the result may be given to those who ask later: not after a flush.
+    pub(crate) lasts: bool,
 }
 
 /// The operating system has refused a thread.
@@ -123,6 +125,8 @@ pub(crate) struct Expired<W> {
     /// Since when the call for the name has been running, if it is.
     pub(crate) since: Option<Instant>,
     pub(crate) shared: bool,
+    /// It was the time at which it makes do with something else.
+    pub(crate) relief: bool,
 }
 
 /// The engine is closed.
@@ -158,11 +162,15 @@ impl<W> Engine<W> {
         }
     }
 
-    /// A caller asks for `name`: it joins the flight there is, or starts one at the end of its lane.
-    pub(crate) fn ask(&mut self, now: Instant, name: Name, waiter: W) -> Asked<W> {
+    /// A caller asks for `name`: it joins the flight there is, or starts one at the end of its lane. Where it has something
+    /// else to make do with, it waits for no longer than `relief`.
+    pub(crate) fn ask(&mut self, now: Instant, name: Name, waiter: W, relief: Option<Duration>) -> Asked<W> {
         let why = match self.admit(now, &name) {
             Ok(lane) => {
-                let deadline = self.limits.timeout.and_then(|timeout| now.checked_add(timeout));
+                let timeout = self.limits.timeout;
+                let relief = relief.filter(|relief| timeout.is_none_or(|timeout| *relief < timeout));
+                let after = |wait: Duration| Some(Deadline { at: now.checked_add(wait)?, relief: relief.is_some() });
+                let deadline = relief.or(timeout).and_then(after);
                 self.stats.started += 1;
                 let (ticket, joined) = self.flights.join(name, waiter, deadline);
                 self.stats.shared += u64::from(joined);
@@ -183,6 +191,12 @@ impl<W> Engine<W> {
             return Err(ErrorKind::Closed);
         }
         if let Some(flight) = self.flights.find(name) {
+            // What nobody waited for until now.
+            if self.flights.lane(flight) == Some(Lane::Refresh) {
+                let lane = self.lane_of(name);
+                let promoted = self.has_room(lane) && self.flights.dequeue(flight);
+                return Ok(promoted.then_some(lane));
+            }
             // A call that has run longer than a deadline is stuck; its name gets a second one, and no third.
             if self.flights.is_queued(flight)
                 || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
@@ -205,16 +219,21 @@ impl<W> Engine<W> {
 
     /// Whether a lane takes one more: as many as may wait, and as many as the threads that it may still get will take.
     fn has_room(&self, lane: Lane) -> bool {
-        let threads = self.threads_for(lane).saturating_sub(self.calls.in_lane(lane));
+        let threads = self.threads_for(lane).saturating_sub(self.calls_of(lane));
         let free = threads.min(self.limits.max_threads.saturating_sub(self.calls.len()));
         self.flights.queued(lane) < self.limits.max_queued.saturating_add(free)
+    }
+
+    /// How many threads a lane has.
+    fn calls_of(&self, lane: Lane) -> usize {
+        self.calls.in_lane(if lane == Lane::Refresh { Lane::New } else { lane })
     }
 
     /// How many threads a lane may have.
     fn threads_for(&self, lane: Lane) -> usize {
         match lane {
             Lane::Known => self.limits.max_threads,
-            Lane::New => self.limits.max_threads.saturating_sub(self.limits.kept_for_known),
+            Lane::New | Lane::Refresh => self.limits.max_threads.saturating_sub(self.limits.kept_for_known),
         }
     }
 
@@ -236,15 +255,43 @@ impl<W> Engine<W> {
     /// A caller leaves, whatever has become of its flight. A queued flight that nobody waits for any more is gone.
     #[must_use]
     pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<W> {
-        let Left { waiter, name: _ } = self.flights.leave(ticket)?;
+        let Left { waiter, .. } = self.flights.leave(ticket)?;
         self.stats.cancelled += 1;
         self.tidy(ticket.flight);
         Some(waiter)
     }
 
+    /// A name is to be looked up for nobody, if there is nothing better to do: `None` if there is.
+    pub(crate) fn refresh(&mut self, now: Instant, name: Name) -> Option<Rouse> {
+        let loaded = self.flights.queued(Lane::Known) + self.flights.queued(Lane::New) > 0;
+        if self.closed || loaded || !self.has_room(Lane::Refresh) {
+            return None;
+        }
+        let flight = self.flights.find_or_begin(name);
+        let coming = self.flights.is_queued(flight)
+            || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
+            || self.flights.calls(flight).count() >= 2;
+        if !coming {
+            self.stats.refreshed += 1;
+            self.flights.enqueue(flight, now, Lane::Refresh);
+        }
+        Some(self.rouse(now))
+    }
+
+    /// Whether a lookup of `name` has been on its way for longer than `patience`.
+    pub(crate) fn is_slow(&self, now: Instant, name: &Name, patience: Duration) -> bool {
+        let since = self.flights.find(name).and_then(|flight| self.flights.busy_since(flight));
+        since.is_some_and(|since| now.saturating_duration_since(since) > patience)
+    }
+
+    /// What was asked for until now lasts for those who wait for it alone; of `name`, or of every name where it is none.
+    pub(crate) fn flush(&mut self, name: Option<&Name>) {
+        self.flights.flush(name);
+    }
+
     /// Drops what a flight has no need of once everyone has left it: its place in the queue, and itself.
     fn tidy(&mut self, flight: FlightId) {
-        if self.flights.is_deserted(flight) {
+        if self.flights.is_deserted(flight) && self.flights.lane(flight) != Some(Lane::Refresh) {
             self.dequeue(flight);
             self.flights.remove_if_over(flight);
         }
@@ -296,6 +343,8 @@ impl<W> Engine<W> {
             }
             return Next::Sleep { until: self.crew.idle(worker, now) };
         };
+        // A refresh that hangs is no better than a new name that does.
+        let lane = if lane == Lane::Refresh { Lane::New } else { lane };
         self.calls.begin(worker, flight, name.clone(), lane, now);
         Next::Call { name, rouse: self.rouse(now) }
     }
@@ -308,7 +357,7 @@ impl<W> Engine<W> {
     /// The call of a worker is over. It says so exactly once, tells the waiters, and then takes the next or retires.
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
         let Some((flight, name, since)) = self.calls.finish(worker) else {
-            return Finished { waiters: Vec::new(), since: now, shared: false };
+            return Finished { waiters: Vec::new(), since: now, shared: false, lasts: false };
         };
         let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
         let in_time = self.limits.timeout.is_none_or(|timeout| now.saturating_duration_since(since) <= timeout);
@@ -317,15 +366,19 @@ impl<W> Engine<W> {
         }
         self.flights.end_call(flight, worker);
         let shared = self.flights.is_shared(flight);
+        let lasts = !self.flights.is_flushed(flight);
         let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
         let waiters = if answered || !another { self.flights.take_waiters(flight) } else { Vec::new() };
         self.tidy(flight);
-        let count = waiters.len() as u64;
-        match result {
-            Ok(()) => self.stats.answered += count,
-            Err(kind) => self.stats.fail(kind, count),
+        Finished { waiters, since, shared, lasts }
+    }
+
+    /// So many waiters of a finished call got addresses, and so many its failure.
+    pub(crate) fn count(&mut self, answered: usize, failed: Option<(ErrorKind, usize)>) {
+        self.stats.answered += answered as u64;
+        if let Some((kind, failed)) = failed {
+            self.stats.fail(kind, failed as u64);
         }
-        Finished { waiters, since, shared }
     }
 
     /// The operating system refused the worker that was to be started. With others alive the queue is left to them, and to
@@ -346,8 +399,7 @@ impl<W> Engine<W> {
 
     fn strand(&mut self) -> Vec<W> {
         let stranded = self.abort_queued();
-        let count = stranded.len() as u64;
-        self.stats.fail(ErrorKind::ThreadRefused, count);
+        self.count(0, Some((ErrorKind::ThreadRefused, stranded.len())));
         stranded
     }
 
@@ -368,12 +420,16 @@ impl<W> Engine<W> {
     fn expire(&mut self, now: Instant) -> Vec<Expired<W>> {
         let mut expired = Vec::new();
         while let Some(ticket) = self.flights.due(now) {
-            let Some(Left { waiter, name }) = self.flights.leave(ticket) else { break };
-            self.stats.timed_out += 1;
+            let Some(Left { waiter, name, relief }) = self.flights.leave(ticket) else { break };
+            if relief {
+                self.stats.answered += 1;
+            } else {
+                self.stats.timed_out += 1;
+            }
             let since = self.flights.calls(ticket.flight).map(|(_, since)| since).max();
             let shared = self.flights.is_shared(ticket.flight);
             self.tidy(ticket.flight);
-            expired.push(Expired { waiter, name, since, shared });
+            expired.push(Expired { waiter, name, since, shared, relief });
         }
         expired
     }
@@ -386,6 +442,13 @@ impl<W> Engine<W> {
 
     /// Admission stops; what is outstanding goes on, and threads leave as soon as they have nothing to do.
     pub(crate) fn close(&mut self) -> Closing {
+        // First to go is what nobody waits for.
+        for flight in self.flights.all_in_lane(Lane::Refresh) {
+            if self.flights.is_deserted(flight) {
+                self.flights.dequeue(flight);
+                self.flights.remove_if_over(flight);
+            }
+        }
         self.closed = true;
         Closing { idle: self.crew.dismiss_idle(), timekeeper: self.rouse_timekeeper() }
     }
@@ -413,13 +476,8 @@ impl<W> Engine<W> {
         }
         let abandoned = self.calls.outstanding(now);
         self.stats.abandoned += self.calls.abandon() as u64;
-        self.count_closed(waiters.len());
+        self.count(0, Some((ErrorKind::Closed, waiters.len())));
         GivenUp { waiters, abandoned }
-    }
-
-    /// So many waiters were told that the engine is closed.
-    pub(crate) fn count_closed(&mut self, waiters: usize) {
-        self.stats.fail(ErrorKind::Closed, waiters as u64);
     }
 
     /// Nothing is in progress, and there is no worker.
@@ -432,30 +490,34 @@ impl<W> Engine<W> {
         self.closed && self.is_idle() && self.crew.is_timekeeper_absent()
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         self.tally
     }
 
     pub(crate) fn stats(&self, now: Instant) -> Stats {
         let mut stats = self.stats.clone();
-        stats.queued = self.flights.queued(Lane::Known) + self.flights.queued(Lane::New);
+        stats.queued = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| self.flights.queued(lane)).iter().sum();
         (stats.running, stats.running_long) = self.calls.count_running(now, Duration::from_secs(1));
         (stats.threads, stats.idle_threads) = self.crew.count();
         stats
     }
 
-    /// The lanes whose heads a worker may take now: that of the known names first, and that of new ones only onto threads
-    /// that are not kept for known names. With each, how many calls it has and since when its head has been waiting.
+    /// The lanes whose heads a worker may take now: that of the known names first, and the others only onto threads that are
+    /// not kept for them. With each, how many calls it has and since when its head has been waiting.
     fn open_lanes(&self) -> impl Iterator<Item = (Lane, usize, Instant)> {
-        [Lane::Known, Lane::New].into_iter().filter_map(|lane| {
-            let calls = self.calls.in_lane(lane);
+        [Lane::Known, Lane::New, Lane::Refresh].into_iter().filter_map(|lane| {
+            let calls = self.calls_of(lane);
             let head = self.flights.head(lane).filter(|_| calls < self.threads_for(lane))?;
             Some((lane, calls, head))
         })
     }
 
     fn rouse_worker(&mut self, now: Instant) -> Option<RouseWorker> {
-        let lanes = [self.open_lanes().next(), self.open_lanes().nth(1)];
+        let lanes = [0, 1, 2].map(|lane| self.open_lanes().nth(lane));
         lanes.into_iter().flatten().find_map(|(_, calls, head)| self.crew.rouse_worker(calls, head, now))
     }
 

@@ -20,7 +20,9 @@ pub(crate) use self::epoch::{Epochs, leak};
 use self::closing::Closers;
 use self::errands::{Errand, Errands};
 use self::roster::{Key, Roster};
+use crate::addrs::{Addrs, Source};
 use crate::backend::Backend;
+use crate::cache::{Cache, Index, Look, Old, Store};
 use crate::engine::{Asked, Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, Ticket, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
@@ -37,14 +39,15 @@ pub(crate) struct Setup {
     pub(crate) traced: bool,
     pub(crate) limits: Limits,
     pub(crate) stack: Option<usize>,
+    pub(crate) cache: Cache,
     closed: AtomicBool,
 }
 
 impl Setup {
-    pub(crate) fn new(backend: Arc<dyn Backend>, limits: Limits, stack: Option<usize>) -> Self {
+    pub(crate) fn new(backend: Arc<dyn Backend>, limits: Limits, stack: Option<usize>, cache: Cache) -> Self {
         // A backend that panics over this has not said that it emits none.
         let traced = caught(|| backend.emits_events()).unwrap_or(true);
-        Self { backend, traced, limits, stack, closed: AtomicBool::new(false) }
+        Self { backend, traced, limits, stack, cache, closed: AtomicBool::new(false) }
     }
 
     /// Whether everything new is to be refused.
@@ -56,6 +59,9 @@ impl Setup {
 
 /// The threads of one resolver, with the engine they share. They start when a lookup needs them and leave when they idle.
 pub(crate) struct Threads {
+    /// Read by anyone, and written under the lock of the state: so an answer is in it before its flight is gone, and who
+    /// finds neither under that lock is the first to ask.
+    store: Store,
     state: Mutex<State>,
     setup: Arc<Setup>,
     /// Of the process whose threads they are.
@@ -64,6 +70,8 @@ pub(crate) struct Threads {
 
 struct State {
     engine: Engine<Arc<Waiter>>,
+    /// For writing to the store.
+    index: Index,
     roster: Roster,
     /// There while it runs.
     timekeeper: Option<Thread>,
@@ -80,12 +88,13 @@ impl Threads {
         }
         let state = State {
             engine,
+            index: Index::default(),
             roster: Roster::default(),
             timekeeper: None,
             errands: Errands::default(),
             closers: Closers::default(),
         };
-        Self { state: Mutex::new(state), setup, generation }
+        Self { store: Store::new(setup.cache.clone()), state: Mutex::new(state), setup, generation }
     }
 
     /// Whether these are the threads of a process that this one was forked from. Nothing of theirs may be locked then, or
@@ -94,19 +103,87 @@ impl Threads {
         self.generation != ffi::generation()
     }
 
-    /// Asks for `name`; the waiter gets exactly one reply, unless it leaves.
-    pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Result<Ticket, Error> {
+    /// What the cache gives for a name at once, if anything.
+    pub(crate) fn cached(self: &Arc<Self>, name: &str) -> Option<Result<Addrs, Error>> {
+        if !self.setup.cache.is_enabled() {
+            return None;
+        }
+        let now = Instant::now();
+        let look = self.store.look(name, now);
+        let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
+        let given = match given(look, now) {
+            Given::Now(given) => Some(given),
+            Given::Later(_) => None,
+        };
+        if wants_refresh {
+            // It was stored under this name, which therefore is one.
+            Name::parse(name).into_iter().for_each(|name| self.refresh(name));
+        }
+        given
+    }
+
+    /// Has a name looked up that nobody waits for.
+    fn refresh(self: &Arc<Self>, name: Name) {
+        let now = Instant::now();
+        let rouse = self.lock().engine.refresh(now, name.clone());
+        match rouse {
+            Some(rouse) => self.rouse(rouse),
+            None => self.store.release(&name),
+        }
+    }
+
+    /// Asks for `name`: unless it is answered here, the waiter gets exactly one reply, if it does not leave.
+    pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Ask {
         let now = waiter.asked;
-        let asked = self.lock().engine.ask(now, name.clone(), waiter);
+        let mut state = self.lock();
+        let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.as_str(), now) };
+        let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
+        let old = match given(look, now) {
+            Given::Now(given) => {
+                drop(state);
+                if wants_refresh {
+                    self.refresh(name.clone());
+                }
+                return Ask::Given(given);
+            }
+            Given::Later(old) => old,
+        };
+        let patience = self.setup.cache.patience;
+        let relief = match old {
+            // A lookup is under way that others have lost their patience with: nobody need do that again.
+            Some(old) if state.engine.is_slow(now, name, patience) => {
+                drop(state);
+                self.refresh(name.clone());
+                return Ask::Given(Ok(old.addrs(Source::Stale, now)));
+            }
+            Some(old) => {
+                waiter.set_fallback(old);
+                Some(patience)
+            }
+            None => None,
+        };
+        let asked = state.engine.ask(now, name.clone(), waiter, relief);
+        drop(state);
         match asked {
             Asked::Waits { ticket, rouse } => {
                 self.rouse(rouse);
-                Ok(ticket)
+                Ask::Waits(ticket)
             }
             Asked::Refused { waiter, why } => {
+                let fallback = if why == ErrorKind::Closed { None } else { waiter.fallback(now) };
                 drop(waiter);
-                Err(Error::from(why).about(name))
+                Ask::Given(fallback.ok_or_else(|| Error::from(why).about(name)))
             }
+        }
+    }
+
+    /// Forgets what was answered: of `name`, or of every name where it is none. What is being looked up now is not kept.
+    pub(crate) fn flush(&self, name: Option<&Name>) {
+        let mut state = self.lock();
+        state.engine.flush(name);
+        match name {
+            Some(name) => self.store.flush_name(&mut state.index, name),
+            None => self.store.flush(&mut state.index),
         }
     }
 
@@ -272,5 +349,28 @@ impl Threads {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Only the crate's own code runs under the lock, and none of it panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What becomes of a caller that asks.
+pub(crate) enum Ask {
+    /// It waits, and leaves with the ticket.
+    Waits(Ticket),
+    Given(Result<Addrs, Error>),
+}
+
+enum Given {
+    Now(Result<Addrs, Error>),
+    /// Only if a lookup fails or takes too long.
+    Later(Option<Old>),
+}
+
+fn given(look: Look, now: Instant) -> Given {
+    match look {
+        Look::Fresh(old) => Given::Now(Ok(old.addrs(Source::Cache, now))),
+        Look::Stale { old, .. } => Given::Now(Ok(old.addrs(Source::Stale, now))),
+        Look::Failed(error) => Given::Now(Err(error)),
+        Look::Old(old) => Given::Later(Some(old)),
+        Look::Nothing => Given::Later(None),
     }
 }

@@ -46,11 +46,16 @@ pub(super) fn run(threads: &Arc<Threads>, key: Key) {
 
 /// Gives a waiter its timeout; the waker is to be woken elsewhere.
 fn tell(expired: Expired<Arc<Waiter>>, now: Instant) -> Option<Waker> {
-    let Expired { waiter, name, since, shared } = expired;
+    let Expired { waiter, name, since, shared, relief } = expired;
     let began = since.unwrap_or(now).max(waiter.asked);
     let queued = began.saturating_duration_since(waiter.asked);
     let in_call = now.saturating_duration_since(began);
-    waiter.fill(Reply { result: Err(Error::timed_out(&name, queued, in_call)), queued, in_call, shared })
+    let fallback = if relief { waiter.fallback(now) } else { None };
+    let result = match fallback {
+        Some(addrs) => Ok(addrs.after(queued, in_call)),
+        None => Err(Error::timed_out(&name, queued, in_call)),
+    };
+    waiter.fill(Reply { result, queued, in_call, shared })
 }
 
 /// Sleeps until roused or until `until`, or less.

@@ -4,7 +4,7 @@ use std::time::Instant;
 use super::Threads;
 use super::roster::Key;
 use super::timekeeper::sleep;
-use crate::addrs::Answer;
+use crate::addrs::{Addrs, Answer};
 use crate::engine::{Finished, Next, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
@@ -63,8 +63,9 @@ struct Call<'a> {
 /// A call that has its result, and those who are to get it.
 struct Landed {
     result: Result<Answer, Error>,
-    finished: Finished<Arc<Waiter>>,
-    at: Instant,
+    waiters: Vec<Arc<Waiter>>,
+    /// For each of them.
+    replies: Vec<Reply>,
 }
 
 impl Call<'_> {
@@ -89,10 +90,23 @@ impl Call<'_> {
             result => result,
         };
         let result = result.map_err(|error| error.about(&self.name));
+        // Before the lock is taken: it has the text of what is foreign.
+        let kept = result.clone().map_err(|error| {
+            let kind = error.kind();
+            caught(|| error.cached()).unwrap_or_else(|_| Error::from(kind).about(&self.name).cached())
+        });
         let at = Instant::now();
         let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
-        let finished = self.threads.lock().engine.finish(self.id, at, kind);
-        self.landed = Some(Landed { result, finished, at });
+        let mut state = self.threads.lock();
+        let state = &mut *state;
+        let finished = state.engine.finish(self.id, at, kind);
+        if finished.lasts {
+            self.threads.store.fill(&mut state.index, &self.name, &kept, at);
+        }
+        let replies = finished.waiters.iter().map(|waiter| reply(waiter, &result, &finished, at)).collect::<Vec<_>>();
+        let answered = replies.iter().filter(|reply| reply.result.is_ok()).count();
+        state.engine.count(answered, kind.err().map(|kind| (kind, replies.len() - answered)));
+        self.landed = Some(Landed { result, waiters: finished.waiters, replies });
     }
 }
 
@@ -101,19 +115,28 @@ impl Drop for Call<'_> {
         if self.landed.is_none() {
             self.land(Err(Error::panicked(None)));
         }
-        let Some(Landed { result, finished, at }) = self.landed.take() else { return };
-        let reply = |asked| Reply {
-            result: result.clone(),
-            queued: finished.since.saturating_duration_since(asked),
-            in_call: at.saturating_duration_since(finished.since),
-            shared: finished.shared,
-        };
+        let Some(Landed { result, waiters, replies }) = self.landed.take() else { return };
         // Everyone has its reply before the first waker runs, which may take its time.
-        let wakers: Vec<_> = finished.waiters.iter().filter_map(|waiter| waiter.fill(reply(waiter.asked))).collect();
+        let fill = |(waiter, reply): (&Arc<Waiter>, Reply)| waiter.fill(reply);
+        let wakers: Vec<_> = waiters.iter().zip(replies).filter_map(fill).collect();
         for waker in wakers {
             _ = caught(|| waker.wake());
         }
         // With the destructor of a backend's error, which is foreign too.
-        _ = caught(|| drop((finished.waiters, result)));
+        _ = caught(|| drop((waiters, result)));
     }
+}
+
+/// What a waiter gets from a call: its result, or where that is a failure which says nothing of the name, what the waiter has
+/// to make do with.
+fn reply(waiter: &Waiter, result: &Result<Answer, Error>, finished: &Finished<Arc<Waiter>>, at: Instant) -> Reply {
+    let queued = finished.since.saturating_duration_since(waiter.asked);
+    let in_call = at.saturating_duration_since(finished.since);
+    let result = match result {
+        Ok(answer) => Ok(Addrs::looked_up(answer.clone())),
+        Err(error) if error.is_not_found() => Err(error.clone()),
+        Err(error) => waiter.fallback(at).ok_or_else(|| error.clone()),
+    };
+    let result = result.map(|addrs| addrs.after(queued, in_call));
+    Reply { result, queued, in_call, shared: finished.shared }
 }

@@ -6,10 +6,14 @@ pub mod gate;
 pub mod log;
 pub mod panics;
 pub mod strict;
-pub mod threads;
 pub mod trace_matrix;
 
 use std::time::Duration;
 
 /// How long a test waits for what must happen before it calls it a failure. It never waits this long for a success.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// A builder without a cache: every lookup that joins no other is a call.
+pub fn plain() -> gaiter::Builder {
+    gaiter::Resolver::builder().cache(gaiter::Cache::disabled())
+}

@@ -244,7 +244,7 @@ pub fn run(global_kind: Global, scenario: Scenario) {
             let global_before = global.map(|global| global.log.look(|seen| (seen.opened.len(), seen.events.len())));
 
             let backend = Scripted { emits_events, ..Scripted::default() };
-            let resolver = Resolver::builder().backend(backend.clone()).max_threads(1).build();
+            let resolver = crate::support::plain().backend(backend.clone()).max_threads(1).build();
             let what = format!("{global_kind:?} × {caller:?}, emits events: {emits_events}");
             let cell = Cell { backend, resolver, own, witnesses, what: what.clone() };
             scenario(&cell);

@@ -7,12 +7,14 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
+use crate::engine::flights::Lane;
 use crate::engine::*;
 
 const MAX_THREADS: usize = 4;
 const KEPT: usize = 1;
 const MAX_QUEUED: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_millis(1800);
 
 /// A waiter that must not be dropped in the engine.
 #[derive(Debug)]
@@ -34,6 +36,9 @@ enum Op {
     },
     Leave {
         who: u8,
+    },
+    Refresh {
+        name: u8,
     },
     /// A roused worker arrives, or one that sleeps wakes by itself.
     Worker {
@@ -75,6 +80,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         120 => (0..10u8).prop_map(|name| Op::Ask { name }),
         30 => any::<u8>().prop_map(|who| Op::Leave { who }),
+        20 => (0..10u8).prop_map(|name| Op::Refresh { name }),
         120 => any::<u8>().prop_map(|which| Op::Worker { which }),
         10 => Just(Op::RefuseWorker),
         60 => Just(Op::Timekeeper),
@@ -112,6 +118,8 @@ struct Waits {
     name: u8,
     ticket: Ticket,
     deadline: Instant,
+    /// It has something to make do with.
+    relief: bool,
 }
 
 struct Model {
@@ -121,8 +129,8 @@ struct Model {
     /// How far back the next times lie that the engine is given.
     lag: Duration,
     waiting: BTreeMap<u32, Waits>,
-    /// Names that wait for a thread: in which order, and whether as known ones.
-    queued: BTreeMap<u8, (u32, bool)>,
+    /// Names that wait for a thread: in which order, and in which lane.
+    queued: BTreeMap<u8, (u32, Lane)>,
     known: BTreeSet<u8>,
     workers: BTreeMap<u64, (WorkerId, Doing)>,
     keeper: Keeper,
@@ -219,11 +227,20 @@ impl Model {
         }
     }
 
-    /// Whether the queue has room for one more name, of those known or of the new ones.
-    fn has_room(&self, known: bool) -> bool {
-        let waiting = self.queued.values().filter(|(_, queued_as_known)| *queued_as_known == known).count();
+    fn lane_of(&self, name: u8) -> Lane {
+        if self.known.contains(&name) { Lane::Known } else { Lane::New }
+    }
+
+    fn count(&self, lane: Lane) -> usize {
+        self.queued.values().filter(|(_, queued)| *queued == lane).count()
+    }
+
+    /// Whether a lane has room for one more name.
+    fn has_room(&self, lane: Lane) -> bool {
+        let waiting = self.count(lane);
         let all = |doing: &&Doing| matches!(doing, Doing::Calling { .. } | Doing::Replying { .. });
         let (all, new) = (self.doings().filter(all).count(), self.threads_of_new());
+        let known = lane == Lane::Known;
         let theirs = if known { MAX_THREADS - (all - new) } else { (MAX_THREADS - KEPT).saturating_sub(new) };
         waiting < MAX_QUEUED + theirs.min(MAX_THREADS - all)
     }
@@ -274,8 +291,13 @@ impl Model {
 
     /// A waiter has left a flight alone, which goes if it was only queued.
     fn left_by(&mut self, waits: &Waits) {
-        if !self.is_waited_for(waits.name) {
-            self.queued.remove(&waits.name);
+        self.dequeue_if_deserted(waits.name);
+    }
+
+    fn dequeue_if_deserted(&mut self, name: u8) {
+        let for_nobody = self.queued.get(&name).is_some_and(|(_, lane)| *lane == Lane::Refresh);
+        if !self.is_waited_for(name) && !for_nobody {
+            self.queued.remove(&name);
         }
     }
 
@@ -286,7 +308,8 @@ impl Model {
         // Of either case, which is one name.
         let letter = if id % 2 == 0 { b'a' + name } else { b'A' + name };
         let text = Name::parse(&char::from(letter).to_string()).unwrap();
-        let asked = self.input(|engine, now| engine.ask(now, text, token));
+        let relief = (id % 3 == 0).then_some(PATIENCE);
+        let asked = self.input(|engine, now| engine.ask(now, text, token, relief));
 
         let calls = self.calls(name);
         let stuck = calls.iter().all(|&since| self.now().saturating_duration_since(since) > TIMEOUT);
@@ -294,7 +317,7 @@ impl Model {
         match asked {
             Asked::Refused { waiter, why } => {
                 assert_eq!(waiter.id, id);
-                let room = self.has_room(self.known.contains(&name));
+                let room = self.has_room(self.lane_of(name));
                 match why {
                     ErrorKind::Closed => assert!(self.closed.is_some()),
                     ErrorKind::Overloaded => assert!(self.closed.is_none() && !in_progress && !room),
@@ -303,18 +326,20 @@ impl Model {
             }
             Asked::Waits { ticket, rouse } => {
                 assert!(self.closed.is_none(), "admitted after close");
-                if !self.queued.contains_key(&name) && stuck && calls.len() < 2 {
-                    if in_progress {
+                let for_nobody = self.queued.get(&name).is_some_and(|(_, lane)| *lane == Lane::Refresh);
+                if for_nobody || (!self.queued.contains_key(&name) && stuck && calls.len() < 2) {
+                    if in_progress && !for_nobody {
                         self.demote_stuck();
                     }
-                    let known = self.known.contains(&name);
-                    let room = self.has_room(known);
+                    let lane = self.lane_of(name);
+                    let room = self.has_room(lane);
                     assert!(room || in_progress, "over the bound");
                     if room {
-                        self.queued.insert(name, (id, known));
+                        self.queued.insert(name, (id, lane));
                     }
                 }
-                self.waiting.insert(id, Waits { name, ticket, deadline: self.now() + TIMEOUT });
+                let deadline = self.now() + relief.unwrap_or(TIMEOUT);
+                self.waiting.insert(id, Waits { name, ticket, deadline, relief: relief.is_some() });
                 self.rouse(rouse);
             }
         }
@@ -328,21 +353,22 @@ impl Model {
         match self.input(|engine, now| input(engine, id, now)) {
             Next::Call { name, rouse } => {
                 let name = name.as_str().to_ascii_lowercase().as_bytes()[0] - b'a';
-                let head = |known: bool| {
-                    let lane = self.queued.iter().filter(|(_, (_, as_known))| *as_known == known);
+                let head = |lane: Lane| {
+                    let lane = self.queued.iter().filter(|(_, (_, queued))| *queued == lane);
                     lane.min_by_key(|(_, (order, _))| *order).map(|(&name, _)| name)
                 };
                 let may_take_new = self.threads_of_new() < MAX_THREADS - KEPT;
-                let next = head(true).or_else(|| head(false).filter(|_| may_take_new));
-                assert_eq!(Some(name), next, "the known before the new, and each in order");
-                let (_, known) = self.queued.remove(&name).expect("queued");
+                let others = || head(Lane::New).or_else(|| head(Lane::Refresh)).filter(|_| may_take_new);
+                let next = head(Lane::Known).or_else(others);
+                assert_eq!(Some(name), next, "the known before the new, those before refreshes, and each in order");
+                let (_, lane) = self.queued.remove(&name).expect("queued");
                 assert!(self.calls(name).len() < 2, "a third call for {name}");
 
                 let longest = self.waiting.iter().filter(|(_, waits)| waits.name == name).map(|(&id, _)| id);
-                assert!(longest.clone().next().is_some(), "a call for nobody");
+                assert!(lane == Lane::Refresh || longest.clone().next().is_some(), "a call for nobody");
                 let waiters: Vec<u32> = self.engine.waiters(id).map(|token| token.id).collect();
                 assert_eq!(waiters, longest.collect::<Vec<_>>(), "the call runs for the one that waits longest");
-                self.workers.insert(key, (id, Doing::Calling { name, since: self.now(), new: !known }));
+                self.workers.insert(key, (id, Doing::Calling { name, since: self.now(), new: lane != Lane::Known }));
                 self.rouse(rouse);
             }
             Next::Sleep { until } => _ = self.workers.insert(key, (id, Doing::Sleeping { until })),
@@ -356,7 +382,12 @@ impl Model {
     fn finish(&mut self, key: u64, result: Result<(), ErrorKind>) {
         let (id, Doing::Calling { name, since, new }) = self.workers[&key].clone() else { unreachable!() };
         self.workers.insert(key, (id, Doing::Replying { name, new }));
-        let finished = self.input(|engine, now| engine.finish(id, now, result));
+        let finished = self.input(|engine, now| {
+            let finished = engine.finish(id, now, result);
+            let count = finished.waiters.len();
+            engine.count(if result.is_ok() { count } else { 0 }, result.err().map(|kind| (kind, count)));
+            finished
+        });
         assert_eq!(finished.since, since);
         let ended: Vec<Waits> = finished.waiters.iter().map(|token| self.end(token)).collect();
         assert!(ended.iter().all(|waits| waits.name == name), "an answer for another name");
@@ -371,9 +402,7 @@ impl Model {
         if answered && self.now().saturating_duration_since(since) <= TIMEOUT {
             self.known.insert(name);
         }
-        if !self.is_waited_for(name) {
-            self.queued.remove(&name);
-        }
+        self.dequeue_if_deserted(name);
         let again = self.input(|engine, now| engine.finish(id, now, Ok(())));
         assert!(again.waiters.is_empty(), "a call that ends twice");
     }
@@ -385,6 +414,7 @@ impl Model {
                 for expired in &expired {
                     let waits = self.end(&expired.waiter);
                     assert!(waits.deadline <= self.now(), "before its time");
+                    assert_eq!(waits.relief, expired.relief);
                     assert_eq!(expired.since, self.calls(waits.name).into_iter().max());
                     self.left_by(&waits);
                 }
@@ -422,6 +452,20 @@ impl Model {
                     self.left_by(&waits);
                     assert!(self.input(|engine, _| engine.leave(ticket)).is_none(), "left twice");
                 }
+            }
+            Op::Refresh { name } => {
+                let text = Name::parse(&char::from(b'a' + name).to_string()).unwrap();
+                let rouse = self.input(|engine, now| engine.refresh(now, text));
+                let loaded = self.count(Lane::Known) + self.count(Lane::New) > 0 || !self.has_room(Lane::Refresh);
+                assert_eq!(rouse.is_none(), loaded || self.closed.is_some(), "first to go under load, and only then");
+                let Some(rouse) = rouse else { return };
+                let calls = self.calls(name);
+                let stuck = calls.iter().all(|&since| self.now().saturating_duration_since(since) > TIMEOUT);
+                if !self.queued.contains_key(&name) && stuck && calls.len() < 2 {
+                    self.last += 1;
+                    self.queued.insert(name, (self.last, Lane::Refresh));
+                }
+                self.rouse(rouse);
             }
             Op::Worker { which } => {
                 let able = |doing: &Doing| matches!(doing, Doing::Starting | Doing::Waking | Doing::Sleeping { .. });
@@ -485,6 +529,10 @@ impl Model {
                 self.lag = Duration::from_millis(u64::from(millis % 7));
             }
             Op::Close => {
+                if self.closed.is_none() {
+                    let waited: BTreeSet<u8> = self.waiting.values().map(|waits| waits.name).collect();
+                    self.queued.retain(|name, (_, lane)| *lane != Lane::Refresh || waited.contains(name));
+                }
                 let outstanding = self.outstanding();
                 self.closed.get_or_insert(outstanding);
                 let closing = self.input(|engine, _| engine.close());
@@ -494,7 +542,7 @@ impl Model {
             Op::AbortQueued if self.closed.is_some() => {
                 let tokens = self.input(|engine, _| {
                     let tokens = engine.abort_queued();
-                    engine.count_closed(tokens.len());
+                    engine.count(0, Some((ErrorKind::Closed, tokens.len())));
                     tokens
                 });
                 self.cancel_queued(&tokens);
@@ -556,7 +604,7 @@ impl Model {
             assert!(comes_by(alarm), "nobody comes for the alarm: {:?}", self.keeper);
         }
         // Someone comes for whoever is queued, and soon, if a thread can be had for it.
-        let known_queued = self.queued.values().any(|&(_, known)| known);
+        let known_queued = self.count(Lane::Known) > 0;
         let new_may_run = self.threads_of_new() < MAX_THREADS - KEPT;
         let can_run = known_queued || (!self.queued.is_empty() && new_may_run);
         let coming = |doing: &Doing| matches!(doing, Doing::Starting | Doing::Waking | Doing::Replying { .. });
@@ -627,7 +675,8 @@ proptest! {
         // While some names never answer, everyone who waits has an end.
         model.settle(&hung);
         assert!(model.waiting.is_empty(), "stranded: {:?}", model.waiting.keys());
-        assert!(model.queued.is_empty(), "queued for ever: {:?}", model.queued);
+        let for_someone = |(_, lane): &(u32, Lane)| *lane != Lane::Refresh;
+        assert!(!model.queued.values().any(for_someone), "queued for ever: {:?}", model.queued);
 
         model.settle(&BTreeSet::new());
         assert!(model.workers.is_empty(), "threads stayed: {:?}", model.workers);

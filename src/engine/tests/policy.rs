@@ -18,7 +18,7 @@ fn engine_with(max_threads: usize, kept_for_known: usize) -> Engine<usize> {
 }
 
 fn ask(engine: &mut Engine<usize>, now: Instant, number: usize) -> (Ticket, Rouse) {
-    match engine.ask(now, name(number), number) {
+    match engine.ask(now, name(number), number, None) {
         Asked::Waits { ticket, rouse } => (ticket, rouse),
         Asked::Refused { why, .. } => panic!("{why:?}"),
     }
@@ -204,7 +204,7 @@ fn the_queue_is_of_those_for_whom_no_thread_is_left() {
     for number in 0..3 {
         _ = ask(&mut engine, now, number);
     }
-    assert!(matches!(engine.ask(now, name(3), 3), Asked::Refused { why: ErrorKind::Overloaded, .. }));
+    assert!(matches!(engine.ask(now, name(3), 3, None), Asked::Refused { why: ErrorKind::Overloaded, .. }));
 }
 
 #[test]
@@ -240,6 +240,45 @@ fn the_first_of_two_calls_to_answer_answers_everyone() {
     assert_eq!(engine.finish(first, late, Ok(())).waiters, [0, 0]);
     assert_eq!(engine.finish(second, late, Ok(())).waiters, [0; 0]);
     assert!(engine.flights.is_empty());
+}
+
+#[test]
+fn one_who_can_make_do_waits_no_longer_than_that() {
+    let mut engine = engine(8);
+    let start = Instant::now();
+    let relief = Duration::from_millis(1800);
+    let Asked::Waits { rouse, .. } = engine.ask(start, name(0), 7, Some(relief)) else { panic!("refused") };
+    assert_eq!(hang_all(&mut engine, rouse, start), 1);
+    _ = ask(&mut engine, start, 0);
+    let Tick::Sleep { expired, .. } = engine.tick(start + relief) else { panic!("left") };
+    let [Expired { waiter: 7, relief: true, .. }] = &expired[..] else { panic!("{expired:?}") };
+    let stats = engine.stats(start);
+    assert_eq!((stats.answered, stats.timed_out), (1, 0));
+    assert!(engine.is_slow(start + relief + Duration::from_nanos(1), &name(0), relief));
+    assert!(!engine.is_slow(start + relief, &name(0), relief));
+}
+
+#[test]
+fn what_was_asked_before_a_flush_is_for_those_who_asked() {
+    for flushed in [Some(name(0)), None] {
+        let mut engine = engine(8);
+        let now = Instant::now();
+        let (_, rouse) = ask(&mut engine, now, 0);
+        let Some(RouseWorker::Start(first)) = rouse.worker else { panic!("not started") };
+        assert_eq!(hang_all(&mut engine, rouse, now), 1);
+        engine.flush(flushed.as_ref());
+
+        let (_, rouse) = ask(&mut engine, now, 0);
+        let Some(RouseWorker::Start(second)) = rouse.worker else { panic!("no call of its own") };
+        assert_eq!(hang_all(&mut engine, rouse, now), 1);
+        let before = engine.finish(first, now, Ok(()));
+        assert_eq!((before.waiters.len(), before.lasts), (1, false));
+        let (_, joined) = ask(&mut engine, now, 0);
+        assert_eq!(joined.worker, None, "the flight after the flush is there to be joined");
+        let after = engine.finish(second, now, Ok(()));
+        assert_eq!((after.waiters.len(), after.lasts), (2, true));
+        assert!(engine.flights.is_empty());
+    }
 }
 
 #[test]

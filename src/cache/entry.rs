@@ -1,0 +1,168 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Cache;
+use crate::addrs::{Addrs, Answer, Source};
+use crate::error::{Error, ErrorKind};
+
+/// What the cache has for a name.
+#[derive(Debug)]
+pub(super) struct Entry {
+    answer: Option<Kept>,
+    failure: Option<Failure>,
+    /// Someone has undertaken to refresh this very entry; the next one is without.
+    refreshing: AtomicBool,
+    /// It was asked for since it was stored, or since an eviction passed it by.
+    pub(super) visited: AtomicBool,
+}
+
+/// An answer that was given once.
+#[derive(Clone, Debug)]
+struct Kept {
+    answer: Answer,
+    stored: Instant,
+    fresh_until: Option<Instant>,
+    stale_until: Option<Instant>,
+    old_until: Option<Instant>,
+}
+
+/// A failure that is not to be repeated before its time.
+#[derive(Debug)]
+struct Failure {
+    /// `None` where it says nothing of the name, and only keeps an old answer in use.
+    error: Option<Error>,
+    until: Instant,
+}
+
+/// What may be given for a name now.
+#[derive(Debug)]
+pub(crate) enum Look {
+    Fresh(Old),
+    /// To be given at once; with `refresh`, whoever sees this has undertaken to have it refreshed.
+    Stale {
+        old: Old,
+        refresh: bool,
+    },
+    Failed(Error),
+    /// To be given only if a lookup fails or takes too long.
+    Old(Old),
+    Nothing,
+}
+
+/// An answer from the cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Old {
+    answer: Answer,
+    stored: Instant,
+    /// Until when it may be given at all; `None` for ever.
+    until: Option<Instant>,
+}
+
+impl Old {
+    pub(crate) fn is_usable(&self, now: Instant) -> bool {
+        is_before(now, self.until)
+    }
+
+    pub(crate) fn addrs(&self, source: Source, now: Instant) -> Addrs {
+        Addrs::kept(self.answer.clone(), source, now.saturating_duration_since(self.stored))
+    }
+}
+
+/// `None` lies after every time.
+fn is_before(now: Instant, until: Option<Instant>) -> bool {
+    until.is_none_or(|until| now < until)
+}
+
+impl Entry {
+    fn new(answer: Option<Kept>, failure: Option<Failure>) -> Self {
+        Self { answer, failure, refreshing: AtomicBool::new(false), visited: AtomicBool::new(false) }
+    }
+
+    /// The entry that takes the place of `former` once a lookup has ended; `None` if there is nothing to keep. `luck`, from
+    /// 0 to 255, is what spreads the expiry of names that are stored together.
+    pub(super) fn after(
+        former: Option<&Entry>,
+        result: &Result<Answer, Error>,
+        now: Instant,
+        cache: &Cache,
+        luck: u8,
+    ) -> Option<Self> {
+        let old = former.and_then(|former| former.answer.as_ref()).filter(|kept| is_before(now, kept.old_until));
+        let error = match result {
+            Ok(answer) => return Some(Self::new(Some(Kept::new(answer.clone(), now, cache, luck)), None)),
+            Err(error) => error,
+        };
+        let failure = |error, lasts| Some(Failure { error, until: now.checked_add(lasts)? });
+        match error.kind() {
+            // Authoritative: an old answer has been superseded.
+            ErrorKind::NotFound | ErrorKind::NoData => {
+                let failure = failure(Some(error.clone()), cache.negative_ttl).filter(|f| now < f.until)?;
+                Some(Self::new(None, Some(failure)))
+            }
+            ErrorKind::Temporary | ErrorKind::Permanent => {
+                let failure = failure(Some(error.clone()), cache.cooldown).filter(|f| now < f.until);
+                (old.is_some() || failure.is_some()).then(|| Self::new(old.cloned(), failure))
+            }
+            // They say nothing of the name, but that an old answer is better than none.
+            _ => old.map(|old| Self::new(Some(old.clone()), failure(None, cache.cooldown))),
+        }
+    }
+
+    /// What may be given now. Writes to the entry only if it has not been visited, or is to be refreshed.
+    pub(super) fn look(&self, now: Instant) -> Look {
+        if !self.visited.load(Ordering::Relaxed) {
+            self.visited.store(true, Ordering::Relaxed);
+        }
+        let failure = self.failure.as_ref().filter(|failure| now < failure.until);
+        let Some(kept) = self.answer.as_ref().filter(|kept| is_before(now, kept.old_until)) else {
+            return match failure.and_then(|failure| failure.error.clone()) {
+                Some(error) => Look::Failed(error),
+                None => Look::Nothing,
+            };
+        };
+        let old = || Old { answer: kept.answer.clone(), stored: kept.stored, until: kept.old_until };
+        if is_before(now, kept.fresh_until) {
+            return Look::Fresh(old());
+        }
+        if failure.is_some() {
+            return Look::Stale { old: old(), refresh: false };
+        }
+        if is_before(now, kept.stale_until) {
+            // Relaxed: the flag is all there is to agree on. The load first, so that those who come after only read.
+            let refresh = !self.refreshing.load(Ordering::Relaxed) && !self.refreshing.swap(true, Ordering::Relaxed);
+            return Look::Stale { old: old(), refresh };
+        }
+        Look::Old(old())
+    }
+
+    /// The refresh that was undertaken did not come about.
+    pub(super) fn release(&self) {
+        self.refreshing.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is of no use to anybody any more.
+    pub(super) fn is_gone(&self, now: Instant) -> bool {
+        let answers = self.answer.as_ref().is_some_and(|kept| is_before(now, kept.old_until));
+        let fails = self.failure.as_ref().is_some_and(|failure| failure.error.is_some() && now < failure.until);
+        !answers && !fails
+    }
+}
+
+impl Kept {
+    fn new(answer: Answer, now: Instant, cache: &Cache, luck: u8) -> Self {
+        // From 0 to a tenth of the time, downwards where the name's owner has said how long it lasts.
+        let tenth = |ttl: Duration| ttl / 10 * u32::from(luck) / 255;
+        let ttl = match answer.ttl() {
+            Some(ttl) => {
+                let ttl = ttl.clamp(cache.min_ttl, cache.max_ttl);
+                (ttl - tenth(ttl)).max(cache.min_ttl)
+            }
+            None => cache.ttl.saturating_sub(cache.ttl / 10).saturating_add(tenth(cache.ttl) * 2),
+        };
+        let fresh_until = now.checked_add(ttl);
+        let after = |window: Duration| fresh_until.and_then(|fresh| fresh.checked_add(window));
+        let stale_until = after(cache.stale_while_revalidate);
+        let old_until = after(cache.stale_while_revalidate.max(cache.stale_if_error));
+        Self { answer, stored: now, fresh_until, stale_until, old_until }
+    }
+}

@@ -1,0 +1,273 @@
+//! The cache against a model of what may be given when, in virtual time.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::addrs::{Answer, Source};
+use crate::error::{Error, ErrorKind};
+use crate::name::Name;
+use std::time::Instant;
+
+const NAMES: u8 = 6;
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Fill { name: u8, result: Result<Option<u8>, ErrorKind> },
+    Look { name: u8 },
+    Release { name: u8 },
+    Pass { millis: u16 },
+    Flush,
+    FlushName { name: u8 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let result = prop_oneof![
+        4 => Just(Ok(None)),
+        // A TTL in seconds, 0 included.
+        2 => (0..20u8).prop_map(|ttl| Ok(Some(ttl))),
+        2 => Just(Err(ErrorKind::NotFound)),
+        1 => Just(Err(ErrorKind::NoData)),
+        3 => Just(Err(ErrorKind::Temporary)),
+        2 => Just(Err(ErrorKind::System)),
+        1 => Just(Err(ErrorKind::Panicked)),
+    ];
+    prop_oneof![
+        10 => (0..NAMES, result).prop_map(|(name, result)| Op::Fill { name, result }),
+        20 => (0..NAMES).prop_map(|name| Op::Look { name }),
+        1 => (0..NAMES).prop_map(|name| Op::Release { name }),
+        10 => (0..6000u16).prop_map(|millis| Op::Pass { millis }),
+        1 => Just(Op::Flush),
+        1 => (0..NAMES).prop_map(|name| Op::FlushName { name }),
+    ]
+}
+
+fn cache() -> impl Strategy<Value = Cache> {
+    let window = || prop_oneof![Just(0u64), 1..12_000u64].prop_map(Duration::from_millis);
+    (1..8usize, window(), window(), window(), window(), window()).prop_map(
+        |(names, ttl, stale, error, negative, cooldown)| {
+            Cache::new()
+                .names(names)
+                .ttl(ttl)
+                .stale_while_revalidate(stale)
+                .stale_if_error(error)
+                .negative_ttl(negative)
+                .cooldown(cooldown)
+        },
+    )
+}
+
+/// All that there is to know of a name.
+#[derive(Default)]
+struct Known {
+    answer: Option<Given>,
+    failure: Option<(ErrorKind, Instant)>,
+    /// Someone is refreshing what there is.
+    refreshing: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Given {
+    number: u8,
+    at: Instant,
+    /// What jitter may make of the time to live.
+    ttl: (Duration, Duration),
+}
+
+struct Model {
+    cache: Cache,
+    store: Store,
+    index: Index,
+    now: Instant,
+    known: HashMap<u8, Known>,
+    filled: u8,
+    /// There were more names than there may be: any of them may be gone.
+    full: bool,
+}
+
+fn name(number: u8) -> Name {
+    Name::parse(&format!("Name-{number}")).unwrap()
+}
+
+impl Model {
+    fn fill(&mut self, number: u8, result: Result<Option<u8>, ErrorKind>) {
+        self.filled = self.filled.wrapping_add(1);
+        let answer = |ttl: Option<u8>| {
+            let answer = Answer::from([IpAddr::V4(Ipv4Addr::new(10, 0, 0, self.filled))]);
+            ttl.map_or(answer.clone(), |ttl| answer.with_ttl(Duration::from_secs(ttl.into())))
+        };
+        let result_here = result.map(answer).map_err(|kind| Error::from(kind).cached());
+        self.store.fill(&mut self.index, &name(number), &result_here, self.now);
+
+        let known = self.known.entry(number).or_default();
+        self.full |= self.store.len() >= self.cache.names;
+        match result {
+            Ok(ttl) => {
+                let ttl = match ttl {
+                    None => (self.cache.ttl * 9 / 10, self.cache.ttl * 11 / 10),
+                    Some(ttl) => {
+                        let ttl = Duration::from_secs(ttl.into()).clamp(self.cache.min_ttl, self.cache.max_ttl);
+                        ((ttl * 9 / 10).max(self.cache.min_ttl), ttl)
+                    }
+                };
+                let given = Given { number: self.filled, at: self.now, ttl };
+                *known = Known { answer: Some(given), failure: None, refreshing: false };
+            }
+            Err(kind @ (ErrorKind::NotFound | ErrorKind::NoData)) => {
+                *known = Known { answer: None, failure: Some((kind, self.now)), refreshing: false };
+            }
+            Err(kind) => {
+                known.failure = Some((kind, self.now));
+                known.refreshing = false;
+            }
+        }
+    }
+
+    fn look(&mut self, number: u8) {
+        let text = format!("nAME-{number}");
+        let look = self.store.look(&text, self.now);
+        let known = self.known.entry(number).or_default();
+        let Cache { stale_while_revalidate: stale, stale_if_error, .. } = self.cache;
+        let windows = stale.max(stale_if_error);
+        let age = known.answer.map(|given| self.now - given.at);
+        let since = |(kind, at): (ErrorKind, Instant)| (kind, self.now - at);
+        let failure = known.failure.map(since);
+        let cooling = failure.is_some_and(|(_, age)| age < self.cache.cooldown);
+        let ttl = known.answer.map(|given| given.ttl);
+        // The slack of a rounding in the time to live.
+        let slack = Duration::from_micros(1);
+
+        let same = |old: &Old| {
+            let given = known.answer.expect("an answer was stored");
+            let addrs = old.addrs(Source::Cache, self.now);
+            assert_eq!(addrs.age(), self.now - given.at);
+            assert_eq!(addrs.as_slice()[0].ip(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, given.number)));
+            (self.now - given.at, given.ttl.0, given.ttl.1 + slack)
+        };
+        match look {
+            Look::Fresh(old) => {
+                let (age, _, longest) = same(&old);
+                assert!(age < longest, "not fresh after {age:?}");
+            }
+            Look::Stale { old, refresh } => {
+                let (age, shortest, longest) = same(&old);
+                assert!(age + slack >= shortest, "not stale after {age:?}");
+                assert!(age < longest + if cooling { windows } else { stale }, "gone after {age:?}");
+                assert!(!refresh || !known.refreshing, "a second refresh");
+                assert!(!refresh || !cooling, "a refresh during a cooldown");
+                assert!(refresh || known.refreshing || cooling, "no refresh at all");
+                known.refreshing |= refresh;
+            }
+            Look::Old(old) => {
+                let (age, shortest, longest) = same(&old);
+                assert!(age + slack >= shortest + stale && age < longest + windows, "not old after {age:?}");
+                assert!(!cooling, "to be given at once");
+            }
+            Look::Failed(error) => {
+                let (kind, age) = failure.expect("a failure was stored");
+                assert!(error.is_cached());
+                assert_eq!(error.kind(), kind);
+                let lasts = match kind {
+                    ErrorKind::NotFound | ErrorKind::NoData => self.cache.negative_ttl,
+                    ErrorKind::Temporary => self.cache.cooldown,
+                    _ => panic!("{kind:?} says nothing of the name"),
+                };
+                assert!(age < lasts, "believed for too long");
+            }
+            Look::Nothing => {
+                let has_answer = age.zip(ttl).is_some_and(|(age, (shortest, _))| age + slack < shortest + windows);
+                assert!(!has_answer || self.full, "an answer is lost after {age:?}");
+            }
+        }
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Fill { name, result } => self.fill(name, result),
+            Op::Look { name } => self.look(name),
+            Op::Release { name: number } => {
+                self.store.release(&name(number));
+                self.known.entry(number).or_default().refreshing = false;
+            }
+            Op::Pass { millis } => self.now += Duration::from_millis(millis.into()),
+            Op::Flush => {
+                self.store.flush(&mut self.index);
+                self.known.clear();
+            }
+            Op::FlushName { name: number } => {
+                self.store.flush_name(&mut self.index, &name(number));
+                self.known.remove(&number);
+            }
+        }
+        assert!(self.store.len() <= self.cache.names, "more names than there may be");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_answer_has_its_reason(cache in cache(), ops in prop::collection::vec(op(), 0..120)) {
+        let (store, index) = (Store::new(cache.clone()), Index::default());
+        let mut model = Model { cache, store, index, now: Instant::now(), known: HashMap::new(), filled: 0, full: false };
+        for op in ops {
+            model.step(op);
+        }
+    }
+}
+
+/// A store of `names` names, filled with the first `filled` of them.
+fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
+    let (store, mut index, now) = (Store::new(Cache::new().names(names)), Index::default(), Instant::now());
+    for number in 0..filled {
+        let name = Name::parse(&format!("n{number}")).unwrap();
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+    }
+    (store, index, now)
+}
+
+#[test]
+fn what_is_asked_for_outlives_what_is_not() {
+    let (store, mut index, now) = filled(100, 100);
+    for number in (0..100).step_by(2) {
+        assert!(matches!(store.look(&format!("n{number}"), now), Look::Fresh(_)));
+    }
+    for number in 100..150 {
+        let name = Name::parse(&format!("n{number}")).unwrap();
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+    }
+    let kept = |number: &usize| matches!(store.look(&format!("n{number}"), now), Look::Fresh(_));
+    assert_eq!((0..100).step_by(2).filter(kept).count(), 50, "all that were asked for");
+    assert_eq!((100..150).filter(kept).count(), 50);
+}
+
+#[test]
+fn an_eviction_ends_although_every_name_is_in_use() {
+    let (store, mut index, now) = filled(10, 10);
+    for number in 10..1000 {
+        (0..number).for_each(|number| _ = store.look(&format!("n{number}"), now));
+        let name = Name::parse(&format!("n{number}")).unwrap();
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+        assert_eq!(store.len(), 10);
+    }
+}
+
+#[test]
+fn names_stored_together_do_not_expire_together() {
+    let (store, _, now) = filled(1000, 1000);
+    let fresh_at = |share: u32| {
+        let at = now + Cache::new().ttl * share / 100;
+        (0..1000).filter(|number| matches!(store.look(&format!("n{number}"), at), Look::Fresh(_))).count()
+    };
+    assert_eq!((fresh_at(89), fresh_at(111)), (1000, 0));
+    assert!((300..700).contains(&fresh_at(100)), "{}", fresh_at(100));
+}
+
+#[test]
+fn a_disabled_cache_keeps_nothing() {
+    let (store, _, now) = filled(0, 10);
+    assert_eq!(store.len(), 0);
+    assert!(matches!(store.look("n0", now), Look::Nothing));
+}

@@ -1,0 +1,300 @@
+//! Answers that last: who asks within an answer's time makes no call, and an outage is not noticed by those who have one.
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use futures::executor::block_on;
+use futures::future::join_all;
+use gaiter::{Addrs, Answer, Backend, Cache, Error, ErrorKind, Resolver, Source};
+use support::backend::ADDR;
+use support::gate::{Gate, OpenOnDrop};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A backend whose next answers are set by the test.
+#[derive(Clone, Default)]
+struct Changing {
+    calls: Arc<AtomicUsize>,
+    now: Arc<Mutex<Now>>,
+}
+
+#[derive(Clone, Default)]
+enum Now {
+    #[default]
+    Answers,
+    Fails(ErrorKind),
+    Hangs(Gate),
+}
+
+impl Changing {
+    fn set(&self, now: Now) {
+        *self.now.lock().unwrap() = now;
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl Backend for Changing {
+    fn lookup(&self, _: &str) -> Result<Answer, Error> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let now = self.now.lock().unwrap().clone();
+        match now {
+            Now::Answers => {}
+            Now::Fails(kind) => return Err(Error::new(kind, "the cause")),
+            Now::Hangs(gate) => gate.pass(),
+        }
+        Ok([ADDR].into())
+    }
+}
+
+fn with(cache: Cache) -> (Changing, Resolver) {
+    let backend = Changing::default();
+    (backend.clone(), Resolver::builder().backend(backend).cache(cache).build())
+}
+
+fn ask(resolver: &Resolver) -> Result<Addrs, Error> {
+    block_on(resolver.resolve("name.example"))
+}
+
+fn source(resolver: &Resolver) -> Source {
+    ask(resolver).expect("an answer").source()
+}
+
+#[test]
+fn an_answer_is_kept_and_says_so() {
+    let (backend, resolver) = with(Cache::new());
+    let first = ask(&resolver).expect("an answer");
+    assert_eq!((first.source(), first.age()), (Source::Lookup, Duration::ZERO));
+    let second = block_on(resolver.resolve("NAME.example")).expect("an answer");
+    assert_eq!(second.source(), Source::Cache);
+    assert_eq!(second.as_slice(), first.as_slice());
+    assert!(second.age() >= Duration::from_nanos(1));
+    assert_eq!(second.time_in_call(), Duration::ZERO);
+    assert_eq!(block_on(resolver.resolve("::1")).expect("itself").source(), Source::Literal);
+    assert_eq!(backend.calls(), 1);
+}
+
+#[test]
+fn without_a_cache_every_lookup_is_a_call() {
+    let (backend, resolver) = with(Cache::disabled());
+    for _ in 0..3 {
+        assert_eq!(source(&resolver), Source::Lookup);
+    }
+    assert_eq!(backend.calls(), 3);
+}
+
+#[test]
+fn a_caller_that_leaves_has_filled_it_all_the_same() {
+    let (backend, resolver) = with(Cache::new());
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    backend.set(Now::Hangs(gate.clone()));
+    let lookup = resolver.resolve("name.example");
+    gate.await_arrivals(1);
+    drop(lookup);
+    // Who comes now joins the call, and when that has ended the answer is kept.
+    let joined = resolver.resolve("name.example");
+    gate.open();
+    assert_eq!(block_on(joined).expect("an answer").source(), Source::Lookup);
+    assert_eq!(source(&resolver), Source::Cache);
+    assert_eq!(backend.calls(), 1);
+}
+
+#[test]
+fn ten_thousand_on_a_stale_name_make_one_call_and_wait_for_none() {
+    let (backend, resolver) = with(Cache::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR));
+    ask(&resolver).expect("an answer");
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    backend.set(Now::Hangs(gate.clone()));
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let tasks: Vec<_> = (0..10_000)
+        .map(|_| {
+            let resolver = resolver.clone();
+            runtime.spawn(async move { resolver.resolve("name.example").await.expect("an answer").source() })
+        })
+        .collect();
+    for source in runtime.block_on(join_all(tasks)) {
+        assert_eq!(source.expect("no panic"), Source::Stale, "while the gate is shut");
+    }
+    gate.await_arrivals(1);
+    assert_eq!(backend.calls(), 2);
+    assert_eq!(resolver.stats().refreshed, 1);
+}
+
+#[test]
+fn a_refresh_is_nobodys_and_its_answer_is_everybodys() {
+    // Expired at once, the first answer; the second lasts.
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&calls);
+    let resolver = Resolver::builder()
+        .backend(move |_: &str| {
+            let answer = Answer::from([ADDR]);
+            let first = count.fetch_add(1, Ordering::SeqCst) == 0;
+            Ok::<_, Error>(answer.with_ttl(if first { Duration::ZERO } else { HOUR }))
+        })
+        .cache(Cache::new().ttl_bounds(Duration::ZERO, HOUR).stale_while_revalidate(HOUR))
+        .build();
+    assert_eq!(source(&resolver), Source::Lookup);
+    assert_eq!(source(&resolver), Source::Stale);
+    // The refresh belongs to nobody who could be waited for; its answer shows by being fresh.
+    while source(&resolver) == Source::Stale {
+        thread::yield_now();
+    }
+    assert_eq!(source(&resolver), Source::Cache);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn two_callers_over_a_hundred_thousand_names_make_as_many_calls() {
+    let (backend, resolver) = with(Cache::new().names(200_000));
+    let callers: Vec<_> = (0..2)
+        .map(|_| {
+            let resolver = resolver.clone();
+            thread::spawn(move || {
+                for number in 0..100_000 {
+                    block_on(resolver.resolve(format!("n{number}.example"))).expect("an answer");
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.join().expect("no panic");
+    }
+    assert_eq!(backend.calls(), 100_000);
+}
+
+#[test]
+fn known_names_keep_answering_while_the_backend_fails() {
+    for kind in [ErrorKind::Temporary, ErrorKind::System, ErrorKind::Panicked] {
+        let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).cooldown(HOUR);
+        let (backend, resolver) = with(cache);
+        ask(&resolver).expect("an answer");
+        backend.set(Now::Fails(kind));
+        assert_eq!(source(&resolver), Source::Stale, "after one that failed with {kind:?}");
+        for _ in 0..10 {
+            assert_eq!(source(&resolver), Source::Stale, "at once");
+        }
+        assert_eq!(backend.calls(), 2, "none of them made a call");
+    }
+}
+
+#[test]
+fn recovery_is_noticed_within_a_cooldown() {
+    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let (backend, resolver) = with(cache.cooldown(Duration::from_millis(5)));
+    ask(&resolver).expect("an answer");
+    backend.set(Now::Fails(ErrorKind::Temporary));
+    assert_eq!(source(&resolver), Source::Stale);
+    backend.set(Now::Answers);
+    while source(&resolver) == Source::Stale {
+        thread::yield_now();
+    }
+    assert_eq!(backend.calls(), 3, "the first after the cooldown");
+}
+
+#[test]
+fn known_names_keep_answering_while_the_backend_hangs() {
+    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let (backend, resolver) = with(cache.patience(Duration::from_millis(20)));
+    ask(&resolver).expect("an answer");
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    backend.set(Now::Hangs(gate.clone()));
+    let waited = ask(&resolver).expect("the old answer");
+    assert_eq!(waited.source(), Source::Stale);
+    assert!(waited.time_queued() + waited.time_in_call() >= Duration::from_millis(20));
+    for _ in 0..100 {
+        let at_once = ask(&resolver).expect("the old answer");
+        assert_eq!((at_once.source(), at_once.time_in_call()), (Source::Stale, Duration::ZERO));
+    }
+    assert_eq!(backend.calls(), 2, "one call hangs, and nobody makes another");
+
+    backend.set(Now::Answers);
+    gate.open();
+    while source(&resolver) == Source::Stale {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn past_the_limit_the_error_is_the_real_one() {
+    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(Duration::ZERO);
+    let (backend, resolver) = with(cache.cooldown(HOUR));
+    ask(&resolver).expect("an answer");
+    backend.set(Now::Fails(ErrorKind::Temporary));
+    let error = ask(&resolver).expect_err("nothing is kept");
+    assert!(error.is_temporary() && !error.is_cached());
+    // And during the cooldown the same, from the cache, with its cause as text.
+    let error = ask(&resolver).expect_err("still");
+    assert!(error.is_temporary() && error.is_cached());
+    assert!(error.to_string().ends_with("temporary failure in name resolution: the cause"), "{error}");
+    assert_eq!(backend.calls(), 2);
+}
+
+#[test]
+fn an_authoritative_no_takes_the_place_of_an_old_answer() {
+    for kind in [ErrorKind::NotFound, ErrorKind::NoData] {
+        let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).negative_ttl(HOUR);
+        let (backend, resolver) = with(cache);
+        ask(&resolver).expect("an answer");
+        backend.set(Now::Fails(kind));
+        assert!(!ask(&resolver).expect_err("a real one").is_cached());
+        backend.set(Now::Fails(ErrorKind::Temporary));
+        let kept = ask(&resolver).expect_err("from the cache");
+        assert_eq!((kept.kind(), kept.is_cached(), kept.name()), (kind, true, Some("name.example")));
+        assert_eq!(backend.calls(), 2);
+    }
+}
+
+#[test]
+fn what_says_nothing_of_the_name_is_not_kept() {
+    for kind in [ErrorKind::System, ErrorKind::Panicked, ErrorKind::Other] {
+        let (backend, resolver) = with(Cache::new().negative_ttl(HOUR).cooldown(HOUR));
+        backend.set(Now::Fails(kind));
+        for calls in 1..4 {
+            assert!(!ask(&resolver).expect_err("a failure").is_cached());
+            assert_eq!(backend.calls(), calls);
+        }
+    }
+}
+
+#[test]
+fn a_flush_forgets_what_was_asked_before_it() {
+    for by_name in [true, false] {
+        let (backend, resolver) = with(Cache::new());
+        let flush = || if by_name { resolver.flush_name("NAME.example") } else { resolver.flush() };
+        ask(&resolver).expect("an answer");
+        assert_eq!(source(&resolver), Source::Cache);
+        flush();
+        let gate = Gate::default();
+        let _open = OpenOnDrop(&gate);
+        backend.set(Now::Hangs(gate.clone()));
+        let before = resolver.resolve("name.example");
+        gate.await_arrivals(1);
+        flush();
+        // A flight of its own, which is what lasts.
+        let after = resolver.resolve("name.example");
+        gate.await_arrivals(2);
+        gate.open();
+        assert_eq!(block_on(before).expect("an answer").source(), Source::Lookup);
+        assert_eq!(block_on(after).expect("an answer").source(), Source::Lookup);
+        assert_eq!(source(&resolver), Source::Cache);
+        assert_eq!(backend.calls(), 3);
+    }
+}
+
+#[test]
+fn after_close_not_even_a_hit_is_given() {
+    let (_, resolver) = with(Cache::new());
+    ask(&resolver).expect("an answer");
+    resolver.close();
+    assert!(ask(&resolver).expect_err("closed").is_closed());
+}
