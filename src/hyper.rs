@@ -20,6 +20,7 @@ impl Service<Name> for Resolver {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, name: Name) -> Resolving {
         self.resolve(name.as_str())
     }

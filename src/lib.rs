@@ -27,6 +27,7 @@
 //!
 //! - [`Resolver`] is the handle; [`Builder`] sets it up. [`Resolver::resolve`] gives a [`Resolving`], the future of
 //!   [`Addrs`], or of an [`Error`] that keeps the platform's code.
+//! - Answers are kept by a [`Cache`], on by default; [`Addrs::source`] and [`Addrs::age`] say where one came from.
 //! - [`Backend`] is where answers come from: [`System`] unless the program brings another, which may be a closure.
 //! - [`Resolver::shutdown`] gives a [`Shutdown`], the future of a [`Report`]; [`Resolver::stats`] says what goes on now.
 //!
@@ -38,6 +39,8 @@
 //!   shutdown need none either.
 //! - Nobody waits for longer than the [timeout](Builder::timeout). Dropping a lookup's future leaves nothing behind and
 //!   disturbs nobody who waits for the same name.
+//! - Who asks for a name within its answer's time makes no call; on a name that has expired many make one. While a resolver
+//!   fails or hangs, names that it has answered keep their answers for a while. See [`Cache`].
 //! - Threads and queue are [bounded](Builder::max_threads), also by calls that never return. Names that have answered before
 //!   do not wait behind names that never answer: some threads are [theirs](Builder::kept_for_known).
 //! - No exit hangs: dropping a resolver, or a runtime that uses one, never blocks, and a shutdown waits as long as it is told
@@ -55,7 +58,7 @@
 //! | field | |
 //! |---|---|
 //! | `dns.question.name` | the name, as it was asked for |
-//! | `gaiter.source` | where the answer came from: `lookup` |
+//! | `gaiter.source` | where the answer came from: `lookup`, or after a wait in vain `stale` |
 //! | `gaiter.shared` | whether other callers waited for the same call |
 //! | `gaiter.queued_us` | how long the caller waited for the call to begin, in microseconds |
 //! | `gaiter.call_us` | how long the call took, in microseconds |
@@ -63,7 +66,8 @@
 //! | `error.type` | where it failed: the code's name, such as `EAI_NONAME`, or the kind of error |
 //! | `otel.kind`, `otel.status_code` | for OpenTelemetry: `internal`, and `ERROR` where it failed |
 //!
-//! An IP address that is answered with itself makes no span.
+//! Who is answered at once, from the cache or because the name is an IP address, makes no span. A lookup in the background has
+//! none either: it is nobody's.
 //!
 //! What tracing itself sets limits to:
 //!

@@ -82,6 +82,7 @@ impl Resolver {
     /// # Cancel safety
     ///
     /// See [`Resolving`]: dropping the future leaves the lookup at once and affects nobody else.
+    #[inline]
     pub fn resolve(&self, name: impl AsRef<str>) -> Resolving {
         let epochs = &self.shared.epochs;
         let name = name.as_ref();

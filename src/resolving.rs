@@ -31,10 +31,9 @@ pub struct Resolving {
 }
 
 enum State {
-    /// The result was there without a lookup.
-    Ready(Result<Addrs, Error>),
+    /// The result was there without a lookup; `None` once it was given.
+    Ready(Option<Result<Addrs, Error>>),
     Waiting(Waiting),
-    Done,
 }
 
 /// A caller that waits for a flight. Dropping it leaves the flight.
@@ -49,7 +48,7 @@ struct Waiting {
 
 impl Resolving {
     pub(crate) fn ready(result: Result<Addrs, Error>) -> Self {
-        Self { state: State::Ready(result) }
+        Self { state: State::Ready(Some(result)) }
     }
 
     pub(crate) fn start(epochs: &Arc<Epochs>, name: Name) -> Self {
@@ -67,7 +66,7 @@ impl State {
             Ask::Given(given) => {
                 close(&threads, waiter.take_custody(), None);
                 close(&threads, scope.take(), Some(Outcome::new(&given, false, Duration::ZERO, Duration::ZERO)));
-                Self::Ready(given)
+                Self::Ready(Some(given))
             }
         }
     }
@@ -78,23 +77,26 @@ impl Future for Resolving {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if matches!(&self.state, State::Waiting(waiting) if waiting.threads.are_foreign()) {
-            if let State::Waiting(waiting) = mem::replace(&mut self.state, State::Done) {
+            if let State::Waiting(waiting) = mem::replace(&mut self.state, State::Ready(None)) {
                 self.state = State::start(Arc::clone(&waiting.epochs), waiting.name.clone());
             }
         }
-        let reply = match &self.state {
+        let reply = match &mut self.state {
+            State::Ready(result) => return Poll::Ready(result.take().unwrap_or_else(completed)),
             State::Waiting(waiting) => match waiting.waiter.poll(cx) {
-                Poll::Ready(reply) => Some(reply),
+                Poll::Ready(reply) => reply,
                 Poll::Pending => return Poll::Pending,
             },
-            State::Ready(_) | State::Done => None,
         };
-        Poll::Ready(match (mem::replace(&mut self.state, State::Done), reply) {
-            (State::Waiting(waiting), Some(reply)) => waiting.end(reply),
-            (State::Ready(result), _) => result,
-            _ => Err(Error::new(ErrorKind::Other, "a lookup was polled after it had completed")),
+        Poll::Ready(match mem::replace(&mut self.state, State::Ready(None)) {
+            State::Waiting(waiting) => waiting.end(reply),
+            State::Ready(_) => completed(),
         })
     }
+}
+
+fn completed() -> Result<Addrs, Error> {
+    Err(Error::new(ErrorKind::Other, "a lookup was polled after it had completed"))
 }
 
 impl Waiting {

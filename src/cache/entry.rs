@@ -108,11 +108,26 @@ impl Entry {
         }
     }
 
-    /// What may be given now. Writes to the entry only if it has not been visited, or is to be refreshed.
-    pub(super) fn look(&self, now: Instant) -> Look {
+    /// The answer, if it is fresh. All that most callers look at, and so kept short.
+    #[inline]
+    pub(super) fn fresh(&self, now: Instant) -> Option<Addrs> {
+        let kept = self.answer.as_ref().filter(|kept| is_before(now, kept.fresh_until))?;
+        self.visit();
+        let age = now.saturating_duration_since(kept.stored);
+        Some(Addrs::kept(kept.answer.clone(), Source::Cache, age))
+    }
+
+    /// Marks it as asked for; a write only the first time.
+    #[inline]
+    fn visit(&self) {
         if !self.visited.load(Ordering::Relaxed) {
             self.visited.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// What may be given now. Writes to the entry only if it has not been visited, or is to be refreshed.
+    pub(super) fn look(&self, now: Instant) -> Look {
+        self.visit();
         let failure = self.failure.as_ref().filter(|failure| now < failure.until);
         let Some(kept) = self.answer.as_ref().filter(|kept| is_before(now, kept.old_until)) else {
             return match failure.and_then(|failure| failure.error.clone()) {

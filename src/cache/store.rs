@@ -8,7 +8,7 @@ use papaya::HashMap;
 
 use super::Cache;
 use super::entry::{Entry, Look};
-use crate::addrs::Answer;
+use crate::addrs::{Addrs, Answer};
 use crate::error::Error;
 use crate::name::{Name, NameRef};
 
@@ -32,6 +32,12 @@ pub(crate) struct Index {
 impl Store {
     pub(crate) fn new(cache: Cache) -> Self {
         Self { cache, entries: HashMap::new(), luck: RandomState::new() }
+    }
+
+    /// The answer for a name, if it is fresh.
+    #[inline]
+    pub(crate) fn fresh(&self, name: &str, now: Instant) -> Option<Addrs> {
+        self.entries.pin().get(&NameRef::new(name))?.fresh(now)
     }
 
     /// What there is for a name now.

@@ -104,11 +104,20 @@ impl Threads {
     }
 
     /// What the cache gives for a name at once, if anything.
+    #[inline]
     pub(crate) fn cached(self: &Arc<Self>, name: &str) -> Option<Result<Addrs, Error>> {
         if !self.setup.cache.is_enabled() {
             return None;
         }
         let now = Instant::now();
+        match self.store.fresh(name, now) {
+            Some(addrs) => Some(Ok(addrs)),
+            None => self.cached_but_not_fresh(name, now),
+        }
+    }
+
+    #[cold]
+    fn cached_but_not_fresh(self: &Arc<Self>, name: &str, now: Instant) -> Option<Result<Addrs, Error>> {
         let look = self.store.look(name, now);
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
         let given = match given(look, now) {
