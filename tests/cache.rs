@@ -292,6 +292,52 @@ fn a_flush_forgets_what_was_asked_before_it() {
 }
 
 #[test]
+fn the_answer_of_a_lookup_from_before_a_flush_is_not_kept() {
+    let (backend, resolver) = with(Cache::new());
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    backend.set(Now::Hangs(gate.clone()));
+    let before = resolver.resolve("name.example");
+    gate.await_arrivals(1);
+    resolver.flush();
+    gate.open();
+    block_on(before).expect("an answer");
+    assert_eq!(source(&resolver), Source::Lookup);
+    assert_eq!(source(&resolver), Source::Cache);
+}
+
+#[test]
+fn an_old_answer_is_given_where_a_new_name_is_refused() {
+    let backend = Changing::default();
+    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let resolver = Resolver::builder().backend(backend.clone()).cache(cache.cooldown(Duration::ZERO)).max_threads(1);
+    let resolver = resolver.max_queued(0).build();
+    ask(&resolver).expect("an answer");
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    backend.set(Now::Hangs(gate.clone()));
+    let hung = resolver.resolve("hung.example");
+    gate.await_arrivals(1);
+    assert_eq!(source(&resolver), Source::Stale, "the queue is full");
+    assert!(block_on(resolver.resolve("new.example")).expect_err("the queue is full").is_overloaded());
+    drop(hung);
+}
+
+#[test]
+fn a_timeout_shorter_than_ones_patience_gives_the_old_answer_too() {
+    let backend = Changing::default();
+    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let timeout = Duration::from_millis(10);
+    let resolver = Resolver::builder().backend(backend.clone()).cache(cache).timeout(timeout).build();
+    ask(&resolver).expect("an answer");
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    backend.set(Now::Hangs(gate.clone()));
+    assert_eq!(source(&resolver), Source::Stale);
+    assert!(block_on(resolver.resolve("new.example")).expect_err("nothing is kept").is_timeout());
+}
+
+#[test]
 fn after_close_not_even_a_hit_is_given() {
     let (_, resolver) = with(Cache::new());
     ask(&resolver).expect("an answer");

@@ -167,10 +167,9 @@ impl<W> Engine<W> {
     pub(crate) fn ask(&mut self, now: Instant, name: Name, waiter: W, relief: Option<Duration>) -> Asked<W> {
         let why = match self.admit(now, &name) {
             Ok(lane) => {
-                let timeout = self.limits.timeout;
-                let relief = relief.filter(|relief| timeout.is_none_or(|timeout| *relief < timeout));
-                let after = |wait: Duration| Some(Deadline { at: now.checked_add(wait)?, relief: relief.is_some() });
-                let deadline = relief.or(timeout).and_then(after);
+                let wait = [relief, self.limits.timeout].into_iter().flatten().min();
+                let deadline = wait.and_then(|wait| now.checked_add(wait));
+                let deadline = deadline.map(|at| Deadline { at, relief: relief.is_some() });
                 self.stats.started += 1;
                 let (ticket, joined) = self.flights.join(name, waiter, deadline);
                 self.stats.shared += u64::from(joined);
@@ -373,7 +372,7 @@ impl<W> Engine<W> {
         Finished { waiters, since, shared, lasts }
     }
 
-    /// So many waiters of a finished call got addresses, and so many its failure.
+    /// Of waiters that were given out, so many got addresses, and so many a failure.
     pub(crate) fn count(&mut self, answered: usize, failed: Option<(ErrorKind, usize)>) {
         self.stats.answered += answered as u64;
         if let Some((kind, failed)) = failed {
@@ -385,7 +384,7 @@ impl<W> Engine<W> {
     /// another try at a later tick.
     pub(crate) fn worker_refused(&mut self, now: Instant) -> Refused<W> {
         self.crew.worker_refused(now);
-        let stranded = if self.crew.is_empty() { self.strand() } else { Vec::new() };
+        let stranded = if self.crew.is_empty() { self.abort_queued() } else { Vec::new() };
         Refused { stranded, rouse: self.rouse(now) }
     }
 
@@ -394,13 +393,7 @@ impl<W> Engine<W> {
     pub(crate) fn timekeeper_refused(&mut self, untried: Option<WorkerId>) -> Refused<W> {
         self.crew.timekeeper_refused(untried);
         self.alarm = None;
-        Refused { stranded: self.strand(), rouse: Rouse::default() }
-    }
-
-    fn strand(&mut self) -> Vec<W> {
-        let stranded = self.abort_queued();
-        self.count(0, Some((ErrorKind::ThreadRefused, stranded.len())));
-        stranded
+        Refused { stranded: self.abort_queued(), rouse: Rouse::default() }
     }
 
     /// The timekeeper has started or woken.
@@ -476,7 +469,6 @@ impl<W> Engine<W> {
         }
         let abandoned = self.calls.outstanding(now);
         self.stats.abandoned += self.calls.abandon() as u64;
-        self.count(0, Some((ErrorKind::Closed, waiters.len())));
         GivenUp { waiters, abandoned }
     }
 

@@ -80,7 +80,6 @@ impl Threads {
     pub(crate) fn abort_queued(&self) {
         let mut state = self.lock();
         let waiters = state.engine.abort_queued();
-        state.engine.count(0, Some((ErrorKind::Closed, waiters.len())));
         drop(state);
         let wakers = self.fail(waiters, &ErrorKind::Closed.into());
         wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));

@@ -270,13 +270,16 @@ impl Threads {
     #[must_use]
     fn fail(&self, waiters: Vec<Arc<Waiter>>, error: &Error) -> Vec<Waker> {
         let now = Instant::now();
-        let reply = |waiter: &Waiter| Reply {
-            result: Err(error.clone()),
-            queued: now.saturating_duration_since(waiter.asked),
-            in_call: Duration::ZERO,
-            shared: false,
+        let reply = |waiter: &Arc<Waiter>| {
+            let queued = now.saturating_duration_since(waiter.asked);
+            let fallback = if error.is_closed() { None } else { waiter.fallback(now) };
+            let result = fallback.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
+            Reply { result, queued, in_call: Duration::ZERO, shared: false }
         };
-        let wakers = waiters.iter().filter_map(|waiter| waiter.fill(reply(waiter))).collect();
+        let replies: Vec<_> = waiters.iter().map(reply).collect();
+        let answered = replies.iter().filter(|reply| reply.result.is_ok()).count();
+        self.lock().engine.count(answered, Some((error.kind(), replies.len() - answered)));
+        let wakers = waiters.iter().zip(replies).filter_map(|(waiter, reply)| waiter.fill(reply)).collect();
         _ = caught(|| drop(waiters));
         wakers
     }

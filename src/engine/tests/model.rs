@@ -549,6 +549,7 @@ impl Model {
             }
             Op::GiveUp if self.closed.is_some() => {
                 let GivenUp { waiters, abandoned } = self.input(Engine::give_up);
+                self.input(|engine, _| engine.count(0, Some((ErrorKind::Closed, waiters.len()))));
                 waiters.iter().for_each(|token| _ = self.end(token));
                 assert!(self.waiting.is_empty(), "someone still waits");
                 self.queued.clear();
@@ -560,6 +561,8 @@ impl Model {
     }
 
     fn refused(&mut self, refused: Refused<Token>) {
+        let count = refused.stranded.len();
+        self.input(|engine, _| engine.count(0, Some((ErrorKind::ThreadRefused, count))));
         if !refused.stranded.is_empty() || self.workers.is_empty() || self.keeper == Keeper::Absent {
             self.cancel_queued(&refused.stranded);
         }
