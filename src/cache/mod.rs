@@ -22,8 +22,8 @@ use std::time::Duration;
 /// [`negative_ttl`](Self::negative_ttl), and temporary ones for [`cooldown`](Self::cooldown). Errors of the system, timeouts,
 /// overload, closing and panics never are.
 ///
-/// The cache is in memory, the resolver's own, and bounded by [`names`](Self::names); each costs about 600 bytes, and 32 more
-/// for every address of an answer with more than four.
+/// The cache is in memory, the resolver's own, and bounded by [`names`](Self::names); each costs about 400 bytes, and 32 more
+/// for every address of an answer that has more than four.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cache {
