@@ -92,7 +92,10 @@ impl Entry {
             Ok(answer) => return Some(Self::new(Some(Kept::new(answer.clone(), now, cache, luck)), None)),
             Err(error) => error,
         };
-        let failure = |error, lasts| Some(Failure { error, until: now.checked_add(lasts)? });
+        // A year is for ever, and can be added to any time there is.
+        let failure = |error, lasts: Duration| {
+            Some(Failure { error, until: now.checked_add(lasts.min(Duration::from_secs(365 * 86_400)))? })
+        };
         match error.kind() {
             // Authoritative: an old answer has been superseded.
             ErrorKind::NotFound | ErrorKind::NoData => {
@@ -165,14 +168,15 @@ impl Entry {
 
 impl Kept {
     fn new(answer: Answer, now: Instant, cache: &Cache, luck: u8) -> Self {
-        // From 0 to a tenth of the time, downwards where the name's owner has said how long it lasts.
-        let tenth = |ttl: Duration| ttl / 10 * u32::from(luck) / 255;
+        // From 0 to a tenth of the time.
+        let some_of = |ttl: Duration| ttl / 2550 * u32::from(luck);
         let ttl = match answer.ttl() {
+            // Downwards, where the name's owner has said how long it lasts.
             Some(ttl) => {
-                let ttl = ttl.clamp(cache.min_ttl, cache.max_ttl);
-                (ttl - tenth(ttl)).max(cache.min_ttl)
+                let ttl = ttl.min(cache.max_ttl).max(cache.min_ttl);
+                ttl.saturating_sub(some_of(ttl)).max(cache.min_ttl)
             }
-            None => cache.ttl.saturating_sub(cache.ttl / 10).saturating_add(tenth(cache.ttl) * 2),
+            None => cache.ttl.saturating_sub(cache.ttl / 10).saturating_add(some_of(cache.ttl) * 2),
         };
         let fresh_until = now.checked_add(ttl);
         let after = |window: Duration| fresh_until.and_then(|fresh| fresh.checked_add(window));

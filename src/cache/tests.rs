@@ -266,6 +266,24 @@ fn names_stored_together_do_not_expire_together() {
 }
 
 #[test]
+fn no_time_is_too_long_and_no_bounds_are_too_odd() {
+    let mut odd = Cache::new().ttl(Duration::MAX).stale_while_revalidate(Duration::MAX).stale_if_error(Duration::MAX);
+    odd = odd.negative_ttl(Duration::MAX).cooldown(Duration::MAX);
+    (odd.min_ttl, odd.max_ttl) = (Duration::MAX, Duration::ZERO);
+    for number in 0..100 {
+        let (store, mut index, now) = (Store::new(odd.clone()), Index::default(), Instant::now());
+        let name = Name::parse(&format!("n{number}")).unwrap();
+        let answer = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        for answer in [answer(), answer().with_ttl(Duration::MAX), answer().with_ttl(Duration::ZERO)] {
+            store.fill(&mut index, &name, &Ok(answer), now);
+            assert!(matches!(store.look(name.as_str(), now + Duration::from_secs(1 << 30)), Look::Fresh(_)));
+        }
+        store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now);
+        assert!(matches!(store.look(name.as_str(), now + Duration::from_secs(3600)), Look::Failed(_)));
+    }
+}
+
+#[test]
 fn a_disabled_cache_keeps_nothing() {
     let (store, _, now) = filled(0, 10);
     assert_eq!(store.len(), 0);
