@@ -311,16 +311,17 @@ fn an_old_answer_is_given_where_a_new_name_is_refused() {
     let backend = Changing::default();
     let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
     let resolver = Resolver::builder().backend(backend.clone()).cache(cache.cooldown(Duration::ZERO)).max_threads(1);
-    let resolver = resolver.max_queued(0).build();
+    let resolver = resolver.max_queued(1).build();
     ask(&resolver).expect("an answer");
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
     backend.set(Now::Hangs(gate.clone()));
     let hung = resolver.resolve("hung.example");
     gate.await_arrivals(1);
+    let queued = resolver.resolve("queued.example");
     assert_eq!(source(&resolver), Source::Stale, "the queue is full");
     assert!(block_on(resolver.resolve("new.example")).expect_err("the queue is full").is_overloaded());
-    drop(hung);
+    drop((hung, queued));
 }
 
 #[test]
