@@ -189,7 +189,7 @@ impl Error {
         self.inner.kind
     }
 
-    /// The name that was looked up, as this caller wrote it.
+    /// The name that was looked up, as this caller wrote it; for a failure from the cache, as its first caller did.
     pub fn name(&self) -> Option<&str> {
         self.inner.name.as_ref().map(Name::as_str)
     }

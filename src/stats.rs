@@ -35,7 +35,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Names that were looked up in the background, for nobody.
     pub refreshed: u64,
-    /// Callers who were turned away, because the queue was full or the resolver closed. They did not start.
+    /// Callers who were turned away, or got an old answer from the cache, because the queue was full or the resolver closed.
+    /// They did not start.
     pub refused: u64,
     /// Calls that were still running when a shutdown gave up.
     pub abandoned: u64,

@@ -1,17 +1,21 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Cache;
 use crate::addrs::{Addrs, Answer, Source};
 use crate::error::{Error, ErrorKind};
 
+/// After this a refresh that has not come about is undertaken anew: the call may hang, or never have begun.
+pub(super) const CLAIM: Duration = Duration::from_secs(10);
+
 /// What the cache has for a name.
 #[derive(Debug)]
 pub(super) struct Entry {
     answer: Option<Kept>,
     failure: Option<Failure>,
-    /// Someone has undertaken to refresh this very entry; the next one is without.
-    refreshing: AtomicBool,
+    /// When someone undertook to refresh this very entry, in nanoseconds after its answer was stored and one more; 0 if
+    /// nobody has.
+    claimed: AtomicU64,
     /// It was asked for since it was stored, or since an eviction passed it by.
     pub(super) visited: AtomicBool,
 }
@@ -75,7 +79,7 @@ fn is_before(now: Instant, until: Option<Instant>) -> bool {
 
 impl Entry {
     fn new(answer: Option<Kept>, failure: Option<Failure>) -> Self {
-        Self { answer, failure, refreshing: AtomicBool::new(false), visited: AtomicBool::new(false) }
+        Self { answer, failure, claimed: AtomicU64::new(0), visited: AtomicBool::new(false) }
     }
 
     /// The entry that takes the place of `former` once a lookup has ended; `None` if there is nothing to keep. `luck`, from
@@ -146,16 +150,28 @@ impl Entry {
             return Look::Stale { old: old(), refresh: false };
         }
         if is_before(now, kept.stale_until) {
-            // Relaxed: the flag is all there is to agree on. The load first, so that those who come after only read.
-            let refresh = !self.refreshing.load(Ordering::Relaxed) && !self.refreshing.swap(true, Ordering::Relaxed);
-            return Look::Stale { old: old(), refresh };
+            return Look::Stale { old: old(), refresh: self.claim(now.saturating_duration_since(kept.stored)) };
         }
         Look::Old(old())
     }
 
+    /// Undertakes the refresh, at this age of the answer, unless someone else has within [`CLAIM`].
+    fn claim(&self, age: Duration) -> bool {
+        // Relaxed: the number is all there is to agree on. Those who come after only read it.
+        let claimed = self.claimed.load(Ordering::Relaxed);
+        let now = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX - 1).saturating_add(1);
+        let lapsed = claimed == 0 || now.saturating_sub(claimed) > CLAIM.as_nanos() as u64;
+        lapsed && self.claimed.compare_exchange(claimed, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// The refresh that was undertaken did not come about.
     pub(super) fn release(&self) {
-        self.refreshing.store(false, Ordering::Relaxed);
+        self.claimed.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether its answer came after a lookup that began at `since`.
+    pub(super) fn is_newer_than(&self, since: Instant) -> bool {
+        self.answer.as_ref().is_some_and(|kept| kept.stored > since)
     }
 
     /// Whether it is of no use to anybody any more.

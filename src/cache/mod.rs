@@ -19,8 +19,8 @@ use std::time::Duration;
 /// or "no address", which takes the place of the old answer.
 ///
 /// Failures are cached too, where they say something of the name: "no such name" and "no address" for
-/// [`negative_ttl`](Self::negative_ttl), and temporary ones for [`cooldown`](Self::cooldown). Errors of the system, timeouts,
-/// overload, closing and panics never are.
+/// [`negative_ttl`](Self::negative_ttl), and those of the name's servers, temporary or not, for
+/// [`cooldown`](Self::cooldown). Errors of the system, timeouts, overload, closing and panics never are.
 ///
 /// The cache is in memory, the resolver's own, and bounded by [`names`](Self::names); each costs about 400 bytes, and 32 more
 /// for every address of an answer that has more than four.
@@ -138,8 +138,8 @@ impl Cache {
         self
     }
 
-    /// For how long after a temporary failure the name is not looked up again: who asks gets the old answer at once, or else
-    /// that failure. Default: 1 second (RFC 9520 asks for no less).
+    /// For how long after a failure of its servers a name is not looked up again: who asks gets the old answer at once, or
+    /// else that failure. Where there is an old answer, the same holds after any other failure. Default: 1 second (RFC 9520 asks for no less).
     #[must_use]
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
         self.cooldown = cooldown;

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -29,32 +30,84 @@ pub(crate) struct Index {
     order: VecDeque<Name>,
 }
 
+/// Where this thread is with the map.
+#[derive(Clone, Copy)]
+enum Thread {
+    New,
+    Entered,
+    Over,
+}
+
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        THREAD.set(Thread::Over);
+    }
+}
+
+thread_local! {
+    static THREAD: Cell<Thread> = const { Cell::new(Thread::New) };
+    static END: End = const { End };
+}
+
 impl Store {
     pub(crate) fn new(cache: Cache) -> Self {
         Self { cache, entries: HashMap::new(), luck: RandomState::new() }
     }
 
+    /// Sets up what the map keeps for each thread, which takes a lock of the process's: to be called with no lock held.
+    /// Says whether the map can be read here, which it cannot where a thread-local destructor comes after the map's own.
+    #[inline]
+    pub(crate) fn enter_thread(&self) -> bool {
+        match THREAD.get() {
+            Thread::Entered => true,
+            Thread::Over => false,
+            Thread::New => {
+                drop(self.entries.pin());
+                // After the map's own, and so dropped before it.
+                let entered = END.try_with(|_| ()).is_ok();
+                THREAD.set(if entered { Thread::Entered } else { Thread::Over });
+                entered
+            }
+        }
+    }
+
     /// The answer for a name, if it is fresh.
     #[inline]
     pub(crate) fn fresh(&self, name: &str, now: Instant) -> Option<Addrs> {
+        if !self.enter_thread() {
+            return None;
+        }
         self.entries.pin().get(&NameRef::new(name))?.fresh(now)
     }
 
     /// What there is for a name now.
     pub(crate) fn look(&self, name: &str, now: Instant) -> Look {
-        if !self.cache.is_enabled() {
+        if !self.cache.is_enabled() || !self.enter_thread() {
             return Look::Nothing;
         }
         self.entries.pin().get(&NameRef::new(name)).map_or(Look::Nothing, |entry| entry.look(now))
     }
 
-    /// A lookup has ended: with an error, it is one that is fit to be [kept](Error::cached).
-    pub(crate) fn fill(&self, index: &mut Index, name: &Name, result: &Result<Answer, Error>, now: Instant) {
+    /// A lookup that began at `since` has ended: with an error, it is one that is fit to be [kept](Error::cached).
+    pub(crate) fn fill(
+        &self,
+        index: &mut Index,
+        name: &Name,
+        result: &Result<Answer, Error>,
+        since: Instant,
+        now: Instant,
+    ) {
         if !self.cache.is_enabled() {
             return;
         }
         let entries = self.entries.pin();
         let former = entries.get(name);
+        // The first of two calls to answer has; what the other says is older.
+        if former.is_some_and(|former| former.is_newer_than(since)) {
+            return;
+        }
         let luck = self.luck.hash_one((name, now)) as u8;
         match Entry::after(former, result, now, &self.cache, luck) {
             Some(entry) => {
@@ -64,7 +117,6 @@ impl Store {
                 }
                 entries.insert(name.clone(), entry);
             }
-            // Its place in the order is found empty when its turn comes.
             None if former.is_some() => self.forget(index, name),
             None => {}
         }
@@ -90,8 +142,9 @@ impl Store {
     }
 
     fn forget(&self, index: &mut Index, name: &Name) {
-        self.entries.pin().remove(name);
-        index.order.retain(|kept| kept != name);
+        if self.entries.pin().remove(name).is_some() {
+            index.order.retain(|kept| kept != name);
+        }
     }
 
     /// A refresh that `look` has given out did not come about.

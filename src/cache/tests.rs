@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
+use super::entry::CLAIM;
 use super::*;
 use crate::addrs::{Answer, Source};
 use crate::error::{Error, ErrorKind};
@@ -64,8 +65,8 @@ fn cache() -> impl Strategy<Value = Cache> {
 struct Known {
     answer: Option<Given>,
     failure: Option<(ErrorKind, Instant)>,
-    /// Someone is refreshing what there is.
-    refreshing: bool,
+    /// When someone undertook to refresh what there is.
+    refreshing: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -99,7 +100,7 @@ impl Model {
             ttl.map_or(answer.clone(), |ttl| answer.with_ttl(Duration::from_secs(ttl.into())))
         };
         let result_here = result.map(answer).map_err(|kind| Error::from(kind).cached());
-        self.store.fill(&mut self.index, &name(number), &result_here, self.now);
+        self.store.fill(&mut self.index, &name(number), &result_here, self.now, self.now);
 
         let known = self.known.entry(number).or_default();
         self.full |= self.store.len() >= self.cache.names;
@@ -113,14 +114,14 @@ impl Model {
                     }
                 };
                 let given = Given { number: self.filled, at: self.now, ttl };
-                *known = Known { answer: Some(given), failure: None, refreshing: false };
+                *known = Known { answer: Some(given), failure: None, refreshing: None };
             }
             Err(kind @ (ErrorKind::NotFound | ErrorKind::NoData)) => {
-                *known = Known { answer: None, failure: Some((kind, self.now)), refreshing: false };
+                *known = Known { answer: None, failure: Some((kind, self.now)), refreshing: None };
             }
             Err(kind) => {
                 known.failure = Some((kind, self.now));
-                known.refreshing = false;
+                known.refreshing = None;
             }
         }
     }
@@ -155,10 +156,13 @@ impl Model {
                 let (age, shortest, longest) = same(&old);
                 assert!(age + slack >= shortest, "not stale after {age:?}");
                 assert!(age < longest + if cooling { windows } else { stale }, "gone after {age:?}");
-                assert!(!refresh || !known.refreshing, "a second refresh");
+                let claimed = known.refreshing.is_some_and(|at| self.now - at <= CLAIM);
+                assert!(!refresh || !claimed, "a second refresh");
                 assert!(!refresh || !cooling, "a refresh during a cooldown");
-                assert!(refresh || known.refreshing || cooling, "no refresh at all");
-                known.refreshing |= refresh;
+                assert!(refresh || claimed || cooling, "no refresh at all");
+                if refresh {
+                    known.refreshing = Some(self.now);
+                }
             }
             Look::Old(old) => {
                 let (age, shortest, longest) = same(&old);
@@ -189,7 +193,7 @@ impl Model {
             Op::Look { name } => self.look(name),
             Op::Release { name: number } => {
                 self.store.release(&name(number));
-                self.known.entry(number).or_default().refreshing = false;
+                self.known.entry(number).or_default().refreshing = None;
             }
             Op::Pass { millis } => self.now += Duration::from_millis(millis.into()),
             Op::Flush => {
@@ -223,7 +227,7 @@ fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
     let (store, mut index, now) = (Store::new(Cache::new().names(names)), Index::default(), Instant::now());
     for number in 0..filled {
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
     }
     (store, index, now)
 }
@@ -236,7 +240,7 @@ fn what_is_asked_for_outlives_what_is_not() {
     }
     for number in 100..150 {
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
     }
     let kept = |number: &usize| matches!(store.look(&format!("n{number}"), now), Look::Fresh(_));
     assert_eq!((0..100).step_by(2).filter(kept).count(), 50, "all that were asked for");
@@ -249,7 +253,7 @@ fn an_eviction_ends_although_every_name_is_in_use() {
     for number in 10..1000 {
         (0..number).for_each(|number| _ = store.look(&format!("n{number}"), now));
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
         assert_eq!(store.len(), 10);
     }
 }
@@ -275,12 +279,24 @@ fn no_time_is_too_long_and_no_bounds_are_too_odd() {
         let name = Name::parse(&format!("n{number}")).unwrap();
         let answer = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         for answer in [answer(), answer().with_ttl(Duration::MAX), answer().with_ttl(Duration::ZERO)] {
-            store.fill(&mut index, &name, &Ok(answer), now);
+            store.fill(&mut index, &name, &Ok(answer), now, now);
             assert!(matches!(store.look(name.as_str(), now + Duration::from_secs(1 << 30)), Look::Fresh(_)));
         }
-        store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now);
+        store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now, now);
         assert!(matches!(store.look(name.as_str(), now + Duration::from_secs(3600)), Look::Failed(_)));
     }
+}
+
+#[test]
+fn what_an_older_call_says_later_does_not_count() {
+    let (store, mut index, now) = filled(10, 1);
+    let name = Name::parse("n0").unwrap();
+    let later = now + Duration::from_secs(1);
+    let before = now - Duration::from_secs(20);
+    store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), before, later);
+    assert!(matches!(store.look("n0", later), Look::Fresh(_)));
+    store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now, later);
+    assert!(matches!(store.look("n0", later), Look::Failed(_)));
 }
 
 #[test]

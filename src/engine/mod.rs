@@ -94,8 +94,6 @@ pub(crate) struct Finished<W> {
     pub(crate) since: Instant,
     /// Whether more than one caller ever waited for it.
     pub(crate) shared: bool,
-    /// Whether the result may be given to those who ask later: not after a flush.
-    pub(crate) lasts: bool,
 }
 
 /// The operating system has refused a thread.
@@ -260,10 +258,9 @@ impl<W> Engine<W> {
         Some(waiter)
     }
 
-    /// A name is to be looked up for nobody, if there is nothing better to do: `None` if there is.
+    /// A name is to be looked up for nobody, when there is nothing better to do: `None` if there is too much.
     pub(crate) fn refresh(&mut self, now: Instant, name: Name) -> Option<Rouse> {
-        let loaded = self.flights.queued(Lane::Known) + self.flights.queued(Lane::New) > 0;
-        if self.closed || loaded || !self.has_room(Lane::Refresh) {
+        if self.closed || !self.has_room(Lane::Refresh) {
             return None;
         }
         let flight = self.flights.find_or_begin(name);
@@ -356,7 +353,7 @@ impl<W> Engine<W> {
     /// The call of a worker is over. It says so exactly once, tells the waiters, and then takes the next or retires.
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
         let Some((flight, name, since)) = self.calls.finish(worker) else {
-            return Finished { waiters: Vec::new(), since: now, shared: false, lasts: false };
+            return Finished { waiters: Vec::new(), since: now, shared: false };
         };
         let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
         let in_time = self.limits.timeout.is_none_or(|timeout| now.saturating_duration_since(since) <= timeout);
@@ -365,11 +362,17 @@ impl<W> Engine<W> {
         }
         self.flights.end_call(flight, worker);
         let shared = self.flights.is_shared(flight);
-        let lasts = !self.flights.is_flushed(flight);
         let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
         let waiters = if answered || !another { self.flights.take_waiters(flight) } else { Vec::new() };
         self.tidy(flight);
-        Finished { waiters, since, shared, lasts }
+        Finished { waiters, since, shared }
+    }
+
+    /// Since when the call of `worker` has been running, if its result may be given to those who ask later: not after a
+    /// flush.
+    pub(crate) fn lasts(&self, worker: WorkerId) -> Option<Instant> {
+        let flight = self.calls.flight(worker).filter(|&flight| !self.flights.is_flushed(flight))?;
+        self.flights.calls(flight).find(|&(caller, _)| caller == worker).map(|(_, since)| since)
     }
 
     /// Of waiters that were given out, so many got addresses, and so many a failure.
@@ -421,10 +424,22 @@ impl<W> Engine<W> {
             }
             let since = self.flights.calls(ticket.flight).map(|(_, since)| since).max();
             let shared = self.flights.is_shared(ticket.flight);
+            if relief && !self.closed {
+                self.keep_for_nobody(ticket.flight);
+            }
             self.tidy(ticket.flight);
             expired.push(Expired { waiter, name, since, shared, relief });
         }
         expired
+    }
+
+    /// A flight that has not begun, and that those who waited for it make do without, is still what they asked for.
+    fn keep_for_nobody(&mut self, flight: FlightId) {
+        let deserted = self.flights.is_deserted(flight) && self.flights.is_queued(flight);
+        if let Some(since) = self.flights.busy_since(flight).filter(|_| deserted && self.has_room(Lane::Refresh)) {
+            self.flights.dequeue(flight);
+            self.flights.enqueue(flight, since, Lane::Refresh);
+        }
     }
 
     /// Has the timekeeper come at `alarm`, and not in vain for an earlier one that is no longer wanted.

@@ -134,25 +134,35 @@ impl Threads {
     /// Has a name looked up that nobody waits for.
     fn refresh(self: &Arc<Self>, name: Name) {
         let now = Instant::now();
-        let rouse = self.lock().engine.refresh(now, name.clone());
-        match rouse {
-            Some(rouse) => self.rouse(rouse),
-            None => self.store.release(&name),
+        let mut state = self.lock();
+        let rouse = self.refresh_in(&mut state, now, &name);
+        drop(state);
+        self.rouse(rouse);
+    }
+
+    /// The same under the lock of the state, where nobody fills the cache in between.
+    fn refresh_in(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
+        if self.store.fresh(name.as_str(), now).is_some() {
+            return Rouse::default();
         }
+        state.engine.refresh(now, name.clone()).unwrap_or_else(|| {
+            self.store.release(name);
+            Rouse::default()
+        })
     }
 
     /// Asks for `name`: unless it is answered here, the waiter gets exactly one reply, if it does not leave.
     pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Ask {
         let now = waiter.asked;
+        self.store.enter_thread();
         let mut state = self.lock();
         let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.as_str(), now) };
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
         let old = match given(look, now) {
             Given::Now(given) => {
+                let rouse = if wants_refresh { self.refresh_in(&mut state, now, name) } else { Rouse::default() };
                 drop(state);
-                if wants_refresh {
-                    self.refresh(name.clone());
-                }
+                self.rouse(rouse);
                 return Ask::Given(given);
             }
             Given::Later(old) => old,
@@ -161,13 +171,16 @@ impl Threads {
         let relief = match old {
             // A lookup is under way that others have lost their patience with: nobody need do that again.
             Some(old) if state.engine.is_slow(now, name, patience) => {
+                let rouse = self.refresh_in(&mut state, now, name);
                 drop(state);
-                self.refresh(name.clone());
+                self.rouse(rouse);
                 return Ask::Given(Ok(old.addrs(Source::Stale, now)));
             }
             Some(old) => {
+                // One that does not last that long is given if the lookup fails before, and not waited for.
+                let lasts = now.checked_add(patience).is_some_and(|then| old.is_usable(then));
                 waiter.set_fallback(old);
-                Some(patience)
+                lasts.then_some(patience)
             }
             None => None,
         };

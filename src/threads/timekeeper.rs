@@ -50,7 +50,8 @@ fn tell(expired: Expired<Arc<Waiter>>, now: Instant) -> Option<Waker> {
     let began = since.unwrap_or(now).max(waiter.asked);
     let queued = began.saturating_duration_since(waiter.asked);
     let in_call = now.saturating_duration_since(began);
-    let fallback = if relief { waiter.fallback(now) } else { None };
+    // It lasts until then, though perhaps not until the timekeeper has come.
+    let fallback = if relief { waiter.fallback(waiter.asked) } else { None };
     let result = match fallback {
         Some(addrs) => Ok(addrs.after(queued, in_call)),
         None => Err(Error::timed_out(&name, queued, in_call)),

@@ -14,6 +14,7 @@ use crate::waiter::{Reply, Waiter};
 
 /// A worker's thread: makes one call after another until it has idled long enough.
 pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
+    threads.store.enter_thread();
     let mut slept = false;
     loop {
         let now = Instant::now();
@@ -99,10 +100,11 @@ impl Call<'_> {
         let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
         let mut state = self.threads.lock();
         let state = &mut *state;
-        let finished = state.engine.finish(self.id, at, kind);
-        if finished.lasts {
-            self.threads.store.fill(&mut state.index, &self.name, &kept, at);
+        // Before the flight is gone, so that whoever finds neither is the first to ask.
+        if let Some(since) = state.engine.lasts(self.id) {
+            self.threads.store.fill(&mut state.index, &self.name, &kept, since, at);
         }
+        let finished = state.engine.finish(self.id, at, kind);
         let replies = finished.waiters.iter().map(|waiter| reply(waiter, &result, &finished, at)).collect::<Vec<_>>();
         let answered = replies.iter().filter(|reply| reply.result.is_ok()).count();
         state.engine.count(answered, kind.err().map(|kind| (kind, replies.len() - answered)));
