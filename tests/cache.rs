@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -336,6 +337,87 @@ fn a_timeout_shorter_than_ones_patience_gives_the_old_answer_too() {
     backend.set(Now::Hangs(gate.clone()));
     assert_eq!(source(&resolver), Source::Stale);
     assert!(block_on(resolver.resolve("new.example")).expect_err("nothing is kept").is_timeout());
+}
+
+#[test]
+fn an_old_answer_about_to_go_is_not_waited_for() {
+    // It is usable now, and not for as long as one's patience lasts: so the caller waits for the call.
+    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let (backend, resolver) = with(cache.stale_if_error(HOUR).patience(2 * HOUR));
+    ask(&resolver).expect("an answer");
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    backend.set(Now::Hangs(gate.clone()));
+    let lookup = resolver.resolve("name.example");
+    gate.await_arrivals(1);
+    gate.open();
+    assert_eq!(block_on(lookup).expect("the new answer").source(), Source::Lookup);
+}
+
+#[test]
+fn what_was_waited_for_in_vain_is_looked_up_all_the_same() {
+    let backend = Changing::default();
+    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let resolver = Resolver::builder().backend(backend.clone()).max_threads(1).timeout(None);
+    let resolver = resolver.cache(cache.patience(Duration::from_millis(5))).build();
+    ask(&resolver).expect("an answer");
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    backend.set(Now::Hangs(gate.clone()));
+    let hung = resolver.resolve("hung.example");
+    gate.await_arrivals(1);
+    // Nobody waits for it any more, and it is still in the queue.
+    assert_eq!(source(&resolver), Source::Stale);
+    assert_eq!(resolver.stats().queued, 1);
+    gate.open();
+    block_on(hung).expect("an answer");
+    gate.await_arrivals(2);
+}
+
+#[test]
+fn a_refresh_is_undertaken_beside_other_lookups() {
+    let (_, resolver) = with(Cache::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR));
+    for number in 0..100 {
+        let name = format!("n{number}.example");
+        block_on(resolver.resolve(&name)).expect("an answer");
+        let new = resolver.resolve(format!("new-{number}.example"));
+        assert_eq!(block_on(resolver.resolve(&name)).expect("an answer").source(), Source::Stale);
+        block_on(new).expect("an answer");
+    }
+    assert_eq!(resolver.stats().refreshed, 100);
+}
+
+thread_local! {
+    static AT_THE_END: RefCell<Option<AsksAtTheEnd>> = const { RefCell::new(None) };
+}
+
+struct AsksAtTheEnd(Resolver, Gate);
+
+impl Drop for AsksAtTheEnd {
+    fn drop(&mut self) {
+        drop(self.0.resolve("name.example"));
+        self.1.open();
+    }
+}
+
+#[test]
+fn a_thread_may_ask_at_its_very_end() {
+    for first in [true, false] {
+        let (_, resolver) = with(Cache::new());
+        let asked = Gate::default();
+        let end = AsksAtTheEnd(resolver.clone(), asked.clone());
+        thread::spawn(move || {
+            if first {
+                AT_THE_END.with(|place| place.borrow_mut().take());
+            }
+            ask(&resolver).expect("an answer");
+            assert_eq!(source(&resolver), Source::Cache);
+            AT_THE_END.with(|place| *place.borrow_mut() = Some(end));
+        })
+        .join()
+        .expect("no panic");
+        asked.await_open();
+    }
 }
 
 #[test]
