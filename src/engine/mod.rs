@@ -285,9 +285,11 @@ impl<W> Engine<W> {
         self.flights.flush(name);
     }
 
-    /// Drops what a flight has no need of once everyone has left it: its place in the queue, and itself.
+    /// Drops what a flight has no need of once everyone has left it: its place in the queue, unless that is for nobody
+    /// anyway, and itself.
     fn tidy(&mut self, flight: FlightId) {
-        if self.flights.is_deserted(flight) && self.flights.lane(flight) != Some(Lane::Refresh) {
+        let for_nobody = self.flights.lane(flight) == Some(Lane::Refresh) && !self.closed;
+        if self.flights.is_deserted(flight) && !for_nobody {
             self.dequeue(flight);
             self.flights.remove_if_over(flight);
         }

@@ -296,7 +296,7 @@ impl Model {
 
     fn dequeue_if_deserted(&mut self, name: u8) {
         let for_nobody = self.queued.get(&name).is_some_and(|(_, lane)| *lane == Lane::Refresh);
-        if !self.is_waited_for(name) && !for_nobody {
+        if !self.is_waited_for(name) && !(for_nobody && self.closed.is_none()) {
             self.queued.remove(&name);
         }
     }
