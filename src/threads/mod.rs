@@ -1,5 +1,6 @@
 //! The shell around the engine: it locks, asks, unlocks, and only then acts.
 
+mod asking;
 mod closing;
 mod epoch;
 mod errands;
@@ -14,20 +15,19 @@ use std::task::Waker;
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::asking::Ask;
 pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome};
 pub(crate) use self::epoch::{Epochs, leak};
 
 use self::closing::Closers;
 use self::errands::{Errand, Errands};
 use self::roster::{Key, Roster};
-use crate::addrs::{Addrs, Source};
 use crate::backend::Backend;
-use crate::cache::{Cache, Index, Look, Old, Store};
-use crate::engine::{Asked, Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, Ticket, WorkerId};
+use crate::cache::{Cache, Index, Store};
+use crate::engine::{Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
 use crate::foreign::{Panic, caught};
-use crate::name::Name;
 use crate::stats::Stats;
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
@@ -101,118 +101,6 @@ impl Threads {
     /// dropped: whoever held a lock is not here.
     pub(crate) fn are_foreign(&self) -> bool {
         self.generation != ffi::generation()
-    }
-
-    /// What the cache gives for a name at once, if anything.
-    #[inline]
-    pub(crate) fn cached(self: &Arc<Self>, name: &str) -> Option<Result<Addrs, Error>> {
-        if !self.setup.cache.is_enabled() {
-            return None;
-        }
-        let now = Instant::now();
-        match self.store.fresh(name, now) {
-            Some(addrs) => Some(Ok(addrs)),
-            None => self.cached_but_not_fresh(name, now),
-        }
-    }
-
-    #[cold]
-    fn cached_but_not_fresh(self: &Arc<Self>, name: &str, now: Instant) -> Option<Result<Addrs, Error>> {
-        let look = self.store.look(name, now);
-        let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let given = match given(look, now) {
-            Given::Now(given) => Some(given),
-            Given::Later(_) => None,
-        };
-        if wants_refresh {
-            // It was stored under this name, which therefore is one.
-            Name::parse(name).into_iter().for_each(|name| self.refresh(name));
-        }
-        given
-    }
-
-    /// Has a name looked up that nobody waits for.
-    fn refresh(self: &Arc<Self>, name: Name) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        let rouse = self.refresh_in(&mut state, now, &name);
-        drop(state);
-        self.rouse(rouse);
-    }
-
-    /// The same under the lock of the state, where nobody fills the cache in between.
-    fn refresh_in(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
-        if self.store.fresh(name.as_str(), now).is_some() {
-            return Rouse::default();
-        }
-        state.engine.refresh(now, name.clone()).unwrap_or_else(|| {
-            self.store.release(name);
-            Rouse::default()
-        })
-    }
-
-    /// Asks for `name`: unless it is answered here, the waiter gets exactly one reply, if it does not leave.
-    pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Ask {
-        let now = waiter.asked;
-        self.store.enter_thread();
-        let mut state = self.lock();
-        let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.as_str(), now) };
-        let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let old = match given(look, now) {
-            Given::Now(given) => {
-                let rouse = if wants_refresh { self.refresh_in(&mut state, now, name) } else { Rouse::default() };
-                drop(state);
-                self.rouse(rouse);
-                return Ask::Given(given);
-            }
-            Given::Later(old) => old,
-        };
-        let patience = self.setup.cache.patience;
-        let relief = match old {
-            // A lookup is under way that others have lost their patience with: nobody need do that again.
-            Some(old) if state.engine.is_slow(now, name, patience) => {
-                let rouse = self.refresh_in(&mut state, now, name);
-                drop(state);
-                self.rouse(rouse);
-                return Ask::Given(Ok(old.addrs(Source::Stale, now)));
-            }
-            Some(old) => {
-                // One that does not last that long is given if the lookup fails before, and not waited for.
-                let lasts = now.checked_add(patience).is_some_and(|then| old.is_usable(then));
-                waiter.set_fallback(old);
-                lasts.then_some(patience)
-            }
-            None => None,
-        };
-        let asked = state.engine.ask(now, name.clone(), waiter, relief);
-        drop(state);
-        match asked {
-            Asked::Waits { ticket, rouse } => {
-                self.rouse(rouse);
-                Ask::Waits(ticket)
-            }
-            Asked::Refused { waiter, why } => {
-                let fallback = if why == ErrorKind::Closed { None } else { waiter.fallback(now) };
-                drop(waiter);
-                Ask::Given(fallback.ok_or_else(|| Error::from(why).about(name)))
-            }
-        }
-    }
-
-    /// Forgets what was answered: of `name`, or of every name where it is none. What is being looked up now is not kept.
-    pub(crate) fn flush(&self, name: Option<&Name>) {
-        let mut state = self.lock();
-        state.engine.flush(name);
-        match name {
-            Some(name) => self.store.flush_name(&mut state.index, name),
-            None => self.store.flush(&mut state.index),
-        }
-    }
-
-    /// The waiter's caller has lost interest.
-    pub(crate) fn leave(&self, ticket: Ticket) {
-        let left = self.lock().engine.leave(ticket);
-        drop(left);
     }
 
     /// Has a scope closed on a thread of the crate's.
@@ -374,28 +262,5 @@ impl Threads {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Only the crate's own code runs under the lock, and none of it panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What becomes of a caller that asks.
-pub(crate) enum Ask {
-    /// It waits, and leaves with the ticket.
-    Waits(Ticket),
-    Given(Result<Addrs, Error>),
-}
-
-enum Given {
-    Now(Result<Addrs, Error>),
-    /// Only if a lookup fails or takes too long.
-    Later(Option<Old>),
-}
-
-fn given(look: Look, now: Instant) -> Given {
-    match look {
-        Look::Fresh(old) => Given::Now(Ok(old.addrs(Source::Cache, now))),
-        Look::Stale { old, .. } => Given::Now(Ok(old.addrs(Source::Stale, now))),
-        Look::Failed(error) => Given::Now(Err(error)),
-        Look::Old(old) => Given::Later(Some(old)),
-        Look::Nothing => Given::Later(None),
     }
 }
