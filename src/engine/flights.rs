@@ -35,6 +35,8 @@ struct Flight<W> {
     waiters: BTreeMap<u64, Waiting<W>>,
     shared: bool,
     queued: Option<Queued>,
+    /// Since when an answer has been sought without a break.
+    sought: Option<Instant>,
     /// It was asked for before a flush: its answer is for those who wait for it, and for nobody else.
     flushed: bool,
     /// The calls that run for it: a second one only where the first is stuck.
@@ -125,8 +127,15 @@ impl<W> Flights<W> {
         }
         let id = FlightId(self.next_number());
         self.by_name.insert(name.clone(), id);
-        let flight =
-            Flight { name, waiters: BTreeMap::new(), shared: false, queued: None, flushed: false, calls: [None, None] };
+        let flight = Flight {
+            name,
+            waiters: BTreeMap::new(),
+            shared: false,
+            queued: None,
+            sought: None,
+            flushed: false,
+            calls: [None, None],
+        };
         self.flights.insert(id, flight);
         id
     }
@@ -198,6 +207,10 @@ impl<W> Flights<W> {
     pub(super) fn enqueue(&mut self, flight: FlightId, since: Instant, lane: Lane) {
         let place = self.next_number();
         if let Some(entry) = self.flights.get_mut(&flight) {
+            // A second call is for those who wait for the first.
+            if entry.calls.iter().all(Option::is_none) {
+                entry.sought = Some(since);
+            }
             entry.queued = Some(Queued { lane, place, since });
             self.lanes[lane as usize].insert(place, flight);
         }
@@ -222,10 +235,11 @@ impl<W> Flights<W> {
         self.flights.get(&flight)?.queued.map(|queued| queued.lane)
     }
 
-    /// Since when a flight has been waiting for a thread, or its youngest call been running.
-    pub(super) fn busy_since(&self, flight: FlightId) -> Option<Instant> {
-        let queued = self.flights.get(&flight)?.queued.map(|queued| queued.since);
-        queued.or_else(|| self.calls(flight).map(|(_, since)| since).max())
+    /// Since when a flight has been waiting for a thread or for a call.
+    pub(super) fn sought_since(&self, flight: FlightId) -> Option<Instant> {
+        let flight = self.flights.get(&flight)?;
+        let sought = flight.queued.is_some() || flight.calls.iter().any(Option::is_some);
+        flight.sought.filter(|_| sought)
     }
 
     pub(super) fn all_in_lane(&self, lane: Lane) -> Vec<FlightId> {

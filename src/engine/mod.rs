@@ -274,10 +274,10 @@ impl<W> Engine<W> {
         Some(self.rouse(now))
     }
 
-    /// Whether a lookup of `name` has been on its way for longer than `patience`.
+    /// Whether a lookup of `name` has been on its way for as long as `patience`.
     pub(crate) fn is_slow(&self, now: Instant, name: &Name, patience: Duration) -> bool {
-        let since = self.flights.find(name).and_then(|flight| self.flights.busy_since(flight));
-        since.is_some_and(|since| now.saturating_duration_since(since) > patience)
+        let since = self.flights.find(name).and_then(|flight| self.flights.sought_since(flight));
+        since.is_some_and(|since| now.saturating_duration_since(since) >= patience)
     }
 
     /// What was asked for until now lasts for those who wait for it alone; of `name`, or of every name where it is none.
@@ -438,7 +438,7 @@ impl<W> Engine<W> {
     /// A flight that has not begun, and that those who waited for it make do without, is still what they asked for.
     fn keep_for_nobody(&mut self, flight: FlightId) {
         let deserted = self.flights.is_deserted(flight) && self.flights.is_queued(flight);
-        if let Some(since) = self.flights.busy_since(flight).filter(|_| deserted && self.has_room(Lane::Refresh)) {
+        if let Some(since) = self.flights.sought_since(flight).filter(|_| deserted && self.has_room(Lane::Refresh)) {
             self.flights.dequeue(flight);
             self.flights.enqueue(flight, since, Lane::Refresh);
         }

@@ -254,8 +254,13 @@ fn one_who_can_make_do_waits_no_longer_than_that() {
     let [Expired { waiter: 7, relief: true, .. }] = &expired[..] else { panic!("{expired:?}") };
     let stats = engine.stats(start);
     assert_eq!((stats.answered, stats.timed_out), (1, 0));
-    assert!(engine.is_slow(start + relief + Duration::from_nanos(1), &name(0), relief));
-    assert!(!engine.is_slow(start + relief, &name(0), relief));
+    assert!(engine.is_slow(start + relief, &name(0), relief));
+    assert!(!engine.is_slow(start + relief - Duration::from_nanos(1), &name(0), relief));
+    // And stays so while a second call is tried.
+    let late = start + TIMEOUT + Duration::from_millis(1);
+    let rouse = engine.refresh(late, name(0)).expect("there is room");
+    assert_eq!(hang_all(&mut engine, rouse, late), 1);
+    assert!(engine.is_slow(late, &name(0), relief));
 }
 
 #[test]
