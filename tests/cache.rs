@@ -331,7 +331,8 @@ fn a_timeout_shorter_than_ones_patience_gives_the_old_answer_too() {
     let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
     let timeout = Duration::from_millis(10);
     let resolver = Resolver::builder().backend(backend.clone()).cache(cache).timeout(timeout).build();
-    ask(&resolver).expect("an answer");
+    // On a machine with other things to do, even an instant answer may take longer than that.
+    while ask(&resolver).is_err() {}
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
     backend.set(Now::Hangs(gate.clone()));
