@@ -46,7 +46,8 @@
 //! - No exit hangs: dropping a resolver, or a runtime that uses one, never blocks, and a shutdown waits as long as it is told
 //!   to, and says which names it left behind.
 //! - It may be made before a `fork` and used after it, on both sides, as far as the platform's `getaddrinfo` allows (glibc
-//!   does, macOS does not).
+//!   does, macOS does not). A fork at the very moment at which another thread of the process starts or ends can copy a lock
+//!   of std's or, unless the cache is [disabled](Cache::disabled), of its map's, and leave a child that hangs.
 //! - Addresses, their order and the error code are the platform's own. Nothing is made up.
 //!
 //! # Tracing
