@@ -1,4 +1,5 @@
-//! Lookups work in a forked child, whatever the parent's threads were doing at that moment.
+//! Lookups work in a forked child, whatever lookups the parent had in progress; but for a fork at the moment at which a thread
+//! of the parent starts or ends, which the crate docs speak of.
 //!
 //! The only test of its binary, since it forks the process.
 #![cfg(target_os = "linux")]
