@@ -1,0 +1,145 @@
+//! Everything that a resolver does, over and over, from four threads: `soak SECONDS`, inside, beside `scripted-server`.
+//!
+//! Between rounds all is quiet, and memory, threads and descriptors must be what they were after the first. Meant to run under
+//! valgrind, which sees what libc does besides.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::net::ToSocketAddrs as _;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use futures::executor::block_on;
+use futures::future::join_all;
+use gaiter::{Cache, Resolver};
+use gaiter_real_dns::namespace;
+
+/// How many rounds a soak has; the first is to warm up.
+const ROUNDS: u32 = 6;
+const THREADS: usize = 4;
+
+/// What may differ from one quiet moment to the next: what a map or a thread's storage has set aside, not what it leaked.
+const SLACK: isize = 64 << 10;
+
+struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: it is `System`, and counts.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() -> ExitCode {
+    let seconds = env::args().nth(1).and_then(|seconds| seconds.parse().ok());
+    let (Some(seconds), true) = (seconds, namespace::is_inside()) else {
+        eprintln!("usage, in a namespace of the test bed: soak SECONDS");
+        return ExitCode::FAILURE;
+    };
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
+    let began = Instant::now();
+    while ("ok.test", 0).to_socket_addrs().is_err() {
+        assert!(began.elapsed() < Duration::from_secs(60), "no server");
+    }
+
+    let round = Duration::from_secs(seconds) / ROUNDS;
+    let turns = AtomicUsize::new(0);
+    let mut first = None;
+    for number in 1..=ROUNDS {
+        thread::scope(|scope| {
+            let resolver = Resolver::builder().cache(Cache::new().names(64).ttl(Duration::from_millis(200)));
+            let resolver = resolver.max_threads(16).thread_idle(Duration::from_millis(50)).build();
+            for seed in 0..THREADS {
+                let (resolver, turns) = (resolver.clone(), &turns);
+                scope.spawn(move || work(&resolver, seed as u64 + 1, Instant::now() + round, turns));
+            }
+        });
+        // Calls that nobody waits for run out by themselves.
+        let began = Instant::now();
+        while threads() > 1 {
+            assert!(began.elapsed() < Duration::from_secs(60), "{} threads do not leave", threads());
+            thread::sleep(Duration::from_millis(10));
+        }
+        let now = (LIVE.load(Ordering::Relaxed), descriptors());
+        println!(
+            "round {number}: {} turns so far, {} bytes, {} descriptors",
+            turns.load(Ordering::Relaxed),
+            now.0,
+            now.1
+        );
+        let first = first.get_or_insert(now);
+        assert!(now.0 - first.0 <= SLACK && now.1 == first.1, "it grows");
+    }
+    ExitCode::SUCCESS
+}
+
+fn work(shared: &Resolver, seed: u64, until: Instant, turns: &AtomicUsize) {
+    let mut state = seed;
+    // Knuth's constants: the same names on every run, and no need for more.
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) % below
+    };
+    const KINDS: [&str; 13] = [
+        "ok-N.test",
+        "ok-N.test",
+        "a-N.test",
+        "many-30-N.test",
+        "chain-4-N.test",
+        "nx-N.test",
+        "nodata-N.test",
+        "servfail-N.test",
+        "slow-20-N.test",
+        "localhost",
+        "127.0.0.1",
+        "no such name N",
+        "",
+    ];
+    while Instant::now() < until {
+        let mut name = || match random(1_000) {
+            // Rare, since whoever asks waits for a second.
+            0 => "silent.test".to_owned(),
+            _ => KINDS[random(KINDS.len() as u64) as usize].replace('N', &random(200).to_string()),
+        };
+        let (one, many) = (name(), (0..20).map(|_| name()).collect::<Vec<_>>());
+        turns.fetch_add(1, Ordering::Relaxed);
+        match random(12) {
+            0 => drop(shared.resolve(one)),
+            1 => drop(block_on(join_all(many.into_iter().map(|name| shared.resolve(name))))),
+            2 => shared.flush(),
+            3 => {
+                let own = Resolver::new();
+                let _ = block_on(own.resolve(one));
+            }
+            4 => {
+                let own = Resolver::builder().timeout(Duration::from_millis(30)).build();
+                let waiting: Vec<_> = many.into_iter().map(|name| own.resolve(name)).collect();
+                let _ = own.shutdown().within(Duration::from_millis(20)).wait();
+                drop(waiting);
+            }
+            _ => drop(block_on(shared.resolve(one))),
+        }
+    }
+}
+
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").expect("procfs is mounted").count()
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("procfs is mounted").count()
+}

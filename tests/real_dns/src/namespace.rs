@@ -1,0 +1,85 @@
+//! User, network, mount and process namespaces, in which 127.0.0.1:53 is free and what the resolver reads can be written.
+//!
+//! Entered by running a program anew: a process with threads cannot change its user namespace.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs, io};
+
+/// Set in everything that runs inside.
+const INSIDE: &str = "GAITER_INSIDE_NAMESPACE";
+
+/// The nsswitch.conf that a namespace starts with.
+pub const NSSWITCH: &str = "hosts: files dns\n";
+
+/// The hosts file that a namespace starts with.
+pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
+/// The resolv.conf that a namespace starts with: glibc waits five seconds for each of two tries.
+pub const RESOLV: &str = "nameserver 127.0.0.1\n";
+
+/// What has to be done inside before the program runs. The tmpfs also hides what would answer in the resolver's place over a
+/// Unix socket, which no network namespace keeps out: nscd. A file that is bound over a path is rewritten in place.
+const SET_UP: &str = r#"
+set -eu
+ip link set lo up
+mount -t tmpfs tmpfs /run
+for file in resolv.conf nsswitch.conf hosts; do
+  target=$(readlink -m "/etc/$file")
+  [ -e "$target" ] || { mkdir -p "${target%/*}"; : >"$target"; }
+  printenv "GAITER_BED_${file%.conf}" >"/run/bed.$file"
+  mount --bind "/run/bed.$file" "$target"
+done
+exec "$@"
+"#;
+
+/// Whether this process runs inside.
+pub fn is_inside() -> bool {
+    env::var_os(INSIDE).is_some()
+}
+
+/// Runs `program` in new namespaces, with a loopback interface and nothing else, and at most for `seconds`: then the program
+/// and all that it started are killed.
+pub fn command(program: impl AsRef<OsStr>, seconds: u32) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", &seconds.to_string()]);
+    command.args(["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]);
+    command.args(["--mount-proc", "sh", "-c", SET_UP, "sh"]).arg(program);
+    command.envs([("GAITER_BED_resolv", RESOLV), ("GAITER_BED_nsswitch", NSSWITCH)]);
+    command.env("GAITER_BED_hosts", HOSTS).env(INSIDE, "1");
+    // They would change what glibc makes of a resolv.conf.
+    command.env_remove("RES_OPTIONS").env_remove("LOCALDOMAIN").env_remove("HOSTALIASES");
+    command
+}
+
+/// Whether this machine lets this user make such namespaces; if not, what it says.
+pub fn permitted() -> Result<(), String> {
+    match command("true", 60).output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(format!("cannot run timeout(1): {error}")),
+    }
+}
+
+/// Writes one of the three files, inside: `resolv.conf`, `nsswitch.conf` or `hosts`.
+///
+/// # Panics
+///
+/// Outside, where it would be the machine's.
+pub fn write(file: &str, content: &str) {
+    assert!(is_inside(), "not the machine's own {file}");
+    fs::write(Path::new("/etc").join(file), content).expect("bound over a file of our own");
+}
+
+/// Gives the loopback interface addresses besides its own, so that there are source addresses of more than one scope.
+pub fn add_addresses(addresses: &[&str]) -> io::Result<()> {
+    assert!(is_inside(), "not the machine's own loopback interface");
+    for address in addresses {
+        // Without `nodad` an IPv6 address is of no use for a second.
+        let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+        let status = Command::new("ip").args(["address", "add", address, "dev", "lo"]).args(nodad).status()?;
+        assert!(status.success(), "ip address add {address}: {status}");
+    }
+    Ok(())
+}

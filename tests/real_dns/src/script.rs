@@ -1,0 +1,150 @@
+//! What the scripted server makes of a name.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use hickory_server::proto::op::ResponseCode;
+use hickory_server::proto::rr::{Name, RData, Record, RecordType, rdata};
+
+/// How long what the server says may be kept: `ttl-N` as a name's second label says otherwise.
+const TTL: u32 = 60;
+
+/// What a name's first label asks for: a word, and for some a number after a `-`; whatever follows only tells names apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Script {
+    pub act: Act,
+    /// How long to wait before answering.
+    pub after: Duration,
+    /// How long the answer may be kept, in seconds.
+    pub ttl: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// This many addresses of either family.
+    Addresses { v4: u8, v6: u8 },
+    /// One address for each scope that the order of RFC 6724 tells apart.
+    EveryScope,
+    /// This many CNAMEs, then one address of either family.
+    Chain(u8),
+    /// A CNAME to itself.
+    Loop,
+    /// A CNAME to a name that does not exist.
+    Dangling,
+    /// This code; for one family only if the other is said to have an address.
+    Fails { code: ResponseCode, v4: bool, v6: bool },
+    /// Nothing at all; for one family only if the other is said to have an address.
+    Silent { v4: bool, v6: bool },
+    /// As `Addresses { v4: 1, v6: 1 }`, once [`crate::server::Server::set_held`] lets it.
+    Held,
+}
+
+impl Script {
+    /// What `name` asks for. Under `absent.test`, and with an unknown first label, nothing exists.
+    pub(crate) fn of(name: &str) -> Script {
+        let mut labels = name.split('.');
+        let mut words = labels.next().unwrap_or_default().split('-');
+        let word = words.next().unwrap_or_default();
+        let number = words.next().and_then(|number| number.parse::<u32>().ok());
+        let ttl = labels.next().and_then(|label| label.strip_prefix("ttl-")?.parse().ok()).unwrap_or(TTL);
+        let count = number.map_or(1, |number| number.min(250) as u8);
+        let fails = |code, v4, v6| Act::Fails { code, v4, v6 };
+        let act = match word {
+            _ if name.ends_with(".absent.test") => fails(ResponseCode::NXDomain, true, true),
+            "ok" | "slow" => Act::Addresses { v4: 1, v6: 1 },
+            "many" => Act::Addresses { v4: count, v6: count },
+            "scopes" => Act::EveryScope,
+            "a" => Act::Addresses { v4: count, v6: 0 },
+            "aaaa" => Act::Addresses { v4: 0, v6: count },
+            "chain" => Act::Chain(count),
+            "loop" => Act::Loop,
+            "dangling" => Act::Dangling,
+            "nodata" => Act::Addresses { v4: 0, v6: 0 },
+            "servfail" => fails(ResponseCode::ServFail, true, true),
+            "servfail4" => fails(ResponseCode::ServFail, true, false),
+            "servfail6" => fails(ResponseCode::ServFail, false, true),
+            "nx4" => fails(ResponseCode::NXDomain, true, false),
+            "nx6" => fails(ResponseCode::NXDomain, false, true),
+            "refused" => fails(ResponseCode::Refused, true, true),
+            "notimp" => fails(ResponseCode::NotImp, true, true),
+            "formerr" => fails(ResponseCode::FormErr, true, true),
+            "silent" => Act::Silent { v4: true, v6: true },
+            "silent4" => Act::Silent { v4: true, v6: false },
+            "silent6" => Act::Silent { v4: false, v6: true },
+            "held" => Act::Held,
+            _ => fails(ResponseCode::NXDomain, true, true),
+        };
+        let after = if word == "slow" { number.unwrap_or(0).into() } else { 0 };
+        Script { act, after: Duration::from_millis(after), ttl }
+    }
+
+    /// The answer's code and records for a question of `kind` about `name`; `None` for no answer. `number` stands in every
+    /// address.
+    pub(crate) fn answer(&self, name: &Name, kind: RecordType, number: u8) -> Option<(ResponseCode, Vec<Record>)> {
+        let is_v4 = kind == RecordType::A;
+        let concerns = |v4, v6| if is_v4 { v4 } else { v6 };
+        let record = |owner: &Name, data| Record::from_rdata(owner.clone(), self.ttl, data);
+        let cname = |target: &Name| RData::CNAME(rdata::CNAME(target.clone()));
+        let addresses = |owner: &Name, count: u8| {
+            (0..count).map(|index| record(owner, address(is_v4, number, index))).collect::<Vec<Record>>()
+        };
+        let found = |records| Some((ResponseCode::NoError, records));
+        if !matches!(kind, RecordType::A | RecordType::AAAA) {
+            return found(Vec::new());
+        }
+        match self.act {
+            Act::Addresses { v4, v6 } => found(addresses(name, if is_v4 { v4 } else { v6 })),
+            Act::Held => found(addresses(name, 1)),
+            Act::EveryScope => found(every_scope(is_v4).into_iter().map(|data| record(name, data)).collect()),
+            Act::Chain(length) => {
+                let mut owner = name.clone();
+                let mut records = Vec::new();
+                for link in 0..length {
+                    let target = sibling(name, &format!("link-{link}"))?;
+                    records.push(record(&owner, cname(&target)));
+                    owner = target;
+                }
+                records.extend(addresses(&owner, 1));
+                found(records)
+            }
+            Act::Loop => found(vec![record(name, cname(name))]),
+            Act::Dangling => Some((ResponseCode::NXDomain, vec![record(name, cname(&sibling(name, "nobody")?))])),
+            Act::Fails { code, v4, v6 } if concerns(v4, v6) => Some((code, Vec::new())),
+            Act::Silent { v4, v6 } if concerns(v4, v6) => None,
+            Act::Fails { .. } | Act::Silent { .. } => found(addresses(name, 1)),
+        }
+    }
+}
+
+/// `name` with another first label; `None` if that is too long for a name.
+fn sibling(name: &Name, label: &str) -> Option<Name> {
+    Name::from_ascii(label).ok()?.append_domain(&name.base_name()).ok()
+}
+
+/// The `index`th address of the documentation's networks (RFC 5737, RFC 3849).
+fn address(is_v4: bool, number: u8, index: u8) -> RData {
+    if is_v4 {
+        RData::A(rdata::A(Ipv4Addr::new(192, 0, 2, number.wrapping_add(index))))
+    } else {
+        RData::AAAA(rdata::AAAA(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, number.into(), index.into())))
+    }
+}
+
+fn every_scope(is_v4: bool) -> Vec<RData> {
+    const V4: [&str; 6] = ["203.0.113.9", "127.0.0.7", "169.254.1.2", "10.1.2.3", "192.168.4.5", "192.0.2.77"];
+    const V6: [&str; 8] = [
+        "2001:db8::7",
+        "2001:db8:ffff::1",
+        "::1",
+        "fd00::1",
+        "fec0::1",
+        "2002:c000:204::1",
+        "2001::5",
+        "::ffff:192.0.2.9",
+    ];
+    if is_v4 {
+        V4.iter().map(|text| RData::A(rdata::A(text.parse().expect("a literal above")))).collect()
+    } else {
+        V6.iter().map(|text| RData::AAAA(rdata::AAAA(text.parse().expect("a literal above")))).collect()
+    }
+}

@@ -1,0 +1,217 @@
+//! The scripted server: UDP and TCP on one address, one thread, and a log of the questions.
+//!
+//! The first label of a name says what becomes of it, whatever labels follow and whatever stands after a further `-`:
+//!
+//! | name | answer |
+//! |---|---|
+//! | `ok` | an A and an AAAA record |
+//! | `a`, `a-3`, `aaaa`, `aaaa-3` | one or three of that family, none of the other |
+//! | `many-N` | N of either family; from 29 on truncated over UDP |
+//! | `scopes` | one for each scope that address selection tells apart |
+//! | `chain-N` | N CNAMEs before the addresses |
+//! | `loop`, `dangling` | a CNAME to itself; to a name that does not exist |
+//! | `nodata`, `servfail`, `refused`, `notimp`, `formerr` | that code, or no records |
+//! | `servfail4`, `servfail6`, `nx4`, `nx6` | that code for one family, an address for the other |
+//! | `slow-N` | as `ok`, N milliseconds later |
+//! | `silent`, `silent4`, `silent6` | nothing; nothing for one family |
+//! | `held` | as `ok`, once [`Server::set_held`] lets it |
+//! | all others, and all under `absent.test` | NXDOMAIN |
+//!
+//! A second label `ttl-N` sets the records' time to live.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hickory_server::net::runtime::Time;
+use hickory_server::net::xfer::Protocol;
+use hickory_server::proto::op::{Header, HeaderCounts, Metadata};
+use hickory_server::proto::rr::{LowerName, Name, RData, Record, RecordType, rdata};
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::zone_handler::MessageResponseBuilder;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::runtime::{self, Handle};
+use tokio::sync::{oneshot, watch};
+
+use crate::script::{Act, Script};
+
+/// Where the resolver of a fresh namespace looks for a server.
+pub const ADDRESS: &str = "127.0.0.1:53";
+
+/// A question that arrived, whatever became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// In lower case, without the dot at the end.
+    pub name: String,
+    /// `A`, `AAAA` and the like.
+    pub kind: String,
+    /// Whether it came over TCP.
+    pub tcp: bool,
+}
+
+/// A running server. Dropping it ends it, and frees its address.
+pub struct Server {
+    state: Arc<State>,
+    runtime: Handle,
+    thread: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
+}
+
+struct State {
+    questions: Mutex<Vec<Question>>,
+    silent: AtomicBool,
+    number: AtomicU8,
+    held: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Starts a server on [`ADDRESS`].
+    ///
+    /// # Panics
+    ///
+    /// If the address is taken, or is not this process's to bind.
+    pub fn start() -> Self {
+        Self::start_on(ADDRESS)
+    }
+
+    /// Starts a server on `address`, such as `127.0.0.2:53`.
+    ///
+    /// # Panics
+    ///
+    /// If the address is taken, or is not this process's to bind.
+    pub fn start_on(address: &str) -> Self {
+        let address = address.parse::<SocketAddr>().expect("an address with a port");
+        let state = Arc::new(State {
+            questions: Mutex::default(),
+            silent: AtomicBool::new(false),
+            number: AtomicU8::new(1),
+            held: watch::Sender::new(true),
+        });
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        let (udp, tcp) = runtime.block_on(bind(address)).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let mut server = hickory_server::Server::new(Handler(state.clone()));
+        let guard = handle.enter();
+        server.register_socket(udp);
+        server.register_listener(tcp, Duration::from_secs(10), 64);
+        drop(guard);
+        let thread = thread::Builder::new().name("dns-server".to_owned());
+        let thread = thread.spawn(move || {
+            let _ = runtime.block_on(ended);
+            drop(server);
+        });
+        Self { state, runtime: handle, thread: Some((thread.expect("a thread"), end)) }
+    }
+
+    /// The questions so far, in the order of their arrival.
+    pub fn questions(&self) -> Vec<Question> {
+        self.state.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many questions about `name` arrived so far.
+    pub fn count(&self, name: &str) -> usize {
+        let questions = self.state.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.iter().filter(|question| question.name == name).count()
+    }
+
+    /// Whether nothing is answered any more, or again. Questions are counted all the same.
+    pub fn set_silent(&self, silent: bool) {
+        self.state.silent.store(silent, Ordering::SeqCst);
+    }
+
+    /// Which number stands in the addresses from now on; 1 to begin with.
+    pub fn set_number(&self, number: u8) {
+        self.state.number.store(number, Ordering::SeqCst);
+    }
+
+    /// Whether questions about `held` names wait, as they do to begin with, or are answered.
+    pub fn set_held(&self, held: bool) {
+        self.state.held.send_replace(held);
+    }
+
+    /// Reads nothing more until what is returned is dropped, so that the sockets' buffers fill. Returns once it stands still.
+    pub fn stall(&self) -> Stalled {
+        let (standing, stands) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        self.runtime.spawn(async move {
+            let _ = standing.send(());
+            let _ = released.recv();
+        });
+        stands.recv().expect("the server runs");
+        Stalled(release)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some((thread, end)) = self.thread.take() {
+            let _ = end.send(());
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A server that reads nothing.
+#[must_use = "dropping it lets the server go on"]
+pub struct Stalled(#[allow(dead_code, reason = "its drop is what counts")] mpsc::Sender<()>);
+
+async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let udp = UdpSocket::bind(address).await?;
+    // The port that was found, if none was asked for.
+    let tcp = TcpListener::bind(udp.local_addr()?).await?;
+    Ok((udp, tcp))
+}
+
+struct Handler(Arc<State>);
+
+#[async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut reply: R) -> ResponseInfo {
+        let mut metadata = Metadata::response_from_request(&request.metadata);
+        metadata.recursion_available = true;
+        let unanswered = ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() });
+        let Ok(info) = request.request_info() else { return unanswered };
+        let (name, kind) = (info.query.name(), info.query.query_type());
+        let text = name.to_string().to_ascii_lowercase();
+        let text = text.trim_end_matches('.');
+        self.note(text, kind, info.protocol);
+
+        let script = Script::of(text);
+        if script.act == Act::Held {
+            let _ = self.0.held.subscribe().wait_for(|held| !held).await;
+        }
+        if !script.after.is_zero() {
+            tokio::time::sleep(script.after).await;
+        }
+        if self.0.silent.load(Ordering::SeqCst) {
+            return unanswered;
+        }
+        let owner = Name::from(name.clone());
+        let Some((code, records)) = script.answer(&owner, kind, self.0.number.load(Ordering::SeqCst)) else {
+            return unanswered;
+        };
+        metadata.response_code = code;
+        let soa = if records.is_empty() { vec![authority(name, script.ttl)] } else { Vec::new() };
+        let builder = MessageResponseBuilder::from_message_request(request);
+        let response = builder.build(metadata, &records, [], &soa, []);
+        reply.send_response(response).await.unwrap_or(unanswered)
+    }
+}
+
+impl Handler {
+    fn note(&self, name: &str, kind: RecordType, protocol: Protocol) {
+        let question = Question { name: name.to_owned(), kind: kind.to_string(), tcp: protocol == Protocol::Tcp };
+        self.0.questions.lock().unwrap_or_else(PoisonError::into_inner).push(question);
+    }
+}
+
+/// Who says that there is nothing, and how long that holds (RFC 2308).
+fn authority(name: &LowerName, ttl: u32) -> Record {
+    let zone = Name::from(name.clone()).base_name();
+    let soa = rdata::SOA::new(zone.clone(), zone.clone(), 1, 3600, 3600, 3600, ttl);
+    Record::from_rdata(zone, ttl, RData::SOA(soa))
+}

@@ -1,0 +1,209 @@
+//! P7: the same addresses in the same order, or the same error, as `getent ahosts` and `std::net::ToSocketAddrs`.
+
+use std::net::{IpAddr, UdpSocket};
+use std::thread;
+
+use gaiter_real_dns::namespace;
+use gaiter_real_dns::server::Server;
+
+use crate::peers::{getent, std_lookup};
+use crate::support::{ask, gai_strerror, plain, tally};
+
+/// Every kind of name that the scripted server knows, and what no server is asked about.
+const NAMES: &[&str] = &[
+    "ok.test",
+    "OK.Test",
+    "ok.test.",
+    "a.test",
+    "a-5.test",
+    "aaaa.test",
+    "aaaa-5.test",
+    "many-4.test",
+    "many-28.test",
+    "many-30.test",
+    "many-200.test",
+    "scopes.test",
+    "chain-1.test",
+    "chain-8.test",
+    "loop.test",
+    "dangling.test",
+    "nodata.test",
+    "nx.test",
+    "nx4.test",
+    "nx6.test",
+    "servfail.test",
+    "servfail4.test",
+    "servfail6.test",
+    "refused.test",
+    "notimp.test",
+    "formerr.test",
+    "slow-200.test",
+    "silent.test",
+    "silent4.test",
+    "silent6.test",
+    "localhost",
+    "ok",
+    "127.1",
+    "0x7f000001",
+    "1.2.3",
+    "1.2.3.4.5",
+    "::1%lo",
+    "::1%nosuch",
+    "-",
+    "a b",
+    "ok..test",
+    ".",
+    "ok.under_score.test",
+    "ok.xn--nxasmq6b.test",
+    "ok.äö.test",
+];
+
+/// What a lookup gave, in terms that all three share.
+type Outcome = Result<Vec<IpAddr>, String>;
+
+fn by_gaiter(name: &str) -> Outcome {
+    ask(&plain().timeout(None).build(), name).map_err(|error| match error.code() {
+        Some(libc::EAI_SYSTEM) => std::error::Error::source(&error).map_or_else(String::new, ToString::to_string),
+        Some(code) => gai_strerror(code),
+        None => format!("no code: {error:?}"),
+    })
+}
+
+/// Compares what the three say of every name. Gives how many names had addresses.
+fn compare(names: &[&str]) -> usize {
+    let compare = |name: &str| {
+        let ours = by_gaiter(name);
+        assert_eq!(ours, std_lookup(name), "{name}: gaiter (left) and std (right)");
+        assert_eq!(ours.clone().ok(), getent(name), "{name}: gaiter (left) and getent (right)");
+        ours
+    };
+    let outcomes = thread::scope(|scope| {
+        let asked: Vec<_> = names.iter().map(|&name| (name, scope.spawn(move || compare(name)))).collect();
+        let mut outcomes = Vec::new();
+        for (name, thread) in asked {
+            outcomes.push((name, thread.join().unwrap_or_else(|_| panic!("{name} differs"))));
+        }
+        outcomes
+    });
+    let said = outcomes.iter().map(|(_, outcome)| match outcome {
+        Ok(_) => "addresses",
+        Err(error) => error,
+    });
+    println!("  {} names, all alike: {:?}", names.len(), tally(said));
+    outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).count()
+}
+
+/// A patience that a slow machine does not wear out, and that a trial can wait for.
+const PATIENCE: &str = "timeout:3 attempts:1";
+
+fn resolv_conf(lines: &str) {
+    namespace::write("resolv.conf", &format!("nameserver 127.0.0.1\noptions {PATIENCE}\n{lines}"));
+}
+
+pub fn loopback_only() {
+    let server = Server::start();
+    resolv_conf("");
+    assert!(compare(NAMES) > 15);
+    assert!(server.questions().iter().any(|question| question.tcp), "something was truncated");
+}
+
+pub fn both_families() {
+    let _server = Server::start();
+    resolv_conf("");
+    namespace::add_addresses(&["192.0.2.200/24", "10.9.9.9/8", "2001:db8::200/64", "fd00::200/64"]).unwrap();
+    assert!(compare(NAMES) > 15);
+}
+
+pub fn ipv4_only() {
+    let _server = Server::start();
+    resolv_conf("");
+    namespace::add_addresses(&["192.0.2.200/24"]).unwrap();
+    // `getent` asks with AI_ADDRCONFIG, and here it leaves the other family out.
+    assert!(compare(&["a.test", "a-5.test", "nx.test", "servfail.test", "127.0.0.1"]) > 2);
+    for name in ["scopes.test", "many-4.test", "ok.test", "localhost"] {
+        assert_eq!(by_gaiter(name), std_lookup(name), "{name}");
+    }
+}
+
+pub fn search_list() {
+    let _server = Server::start();
+    const SHORT: &[&str] = &["ok", "ok.", "ok.sub", "nx", "nodata", "servfail", "a.b.c", "ok.test", "many-30"];
+    for lines in [
+        "search absent.test found.test\n",
+        "search absent.test found.test\noptions ndots:2\n",
+        "search absent.test found.test\noptions ndots:5\n",
+        "search absent.test found.test\noptions ndots:0\n",
+        "search a.absent.test b.absent.test c.absent.test d.absent.test e.absent.test found.test\n",
+        "domain found.test\n",
+        "search .\n",
+        "search found.test\noptions no-tld-query\n",
+    ] {
+        println!("  {}", lines.trim_end().replace('\n', "; "));
+        resolv_conf(lines);
+        compare(SHORT);
+    }
+}
+
+pub fn edns_and_single_request() {
+    let server = Server::start();
+    let names =
+        ["ok.test", "many-30.test", "many-200.test", "nx.test", "nodata.test", "servfail6.test", "chain-8.test"];
+    for option in ["edns0", "single-request", "single-request-reopen", "use-vc", "trust-ad", "no-aaaa"] {
+        println!("  options {option}");
+        resolv_conf(&format!("options {option}\n"));
+        assert!(compare(&names) >= 4);
+    }
+    assert!(server.questions().iter().any(|question| question.tcp && question.name == "ok.test"), "use-vc was heeded");
+}
+
+pub fn a_second_server_behind_one_that_refuses() {
+    let second = Server::start_on("127.0.0.3:53");
+    namespace::write("resolv.conf", &format!("nameserver 127.0.0.2\nnameserver 127.0.0.3\noptions {PATIENCE}\n"));
+    assert!(compare(&["ok.test", "many-30.test", "nx.test", "nodata.test", "servfail.test"]) == 2);
+    assert!(second.count("ok.test") >= 2);
+}
+
+pub fn a_second_server_behind_one_that_is_silent() {
+    let _dead = UdpSocket::bind("127.0.0.2:53").unwrap();
+    let second = Server::start_on("127.0.0.3:53");
+    namespace::write("resolv.conf", &format!("nameserver 127.0.0.2\nnameserver 127.0.0.3\noptions {PATIENCE}\n"));
+    assert!(compare(&["ok.test", "many-30.test", "nx.test", "nodata.test", "servfail.test"]) == 2);
+    assert!(second.count("ok.test") >= 2);
+}
+
+pub fn no_server_at_all() {
+    resolv_conf("");
+    assert_eq!(compare(&["ok.test", "localhost", "127.0.0.1"]), 2);
+    // What stands in for a missing or empty file is glibc's affair too.
+    namespace::write("resolv.conf", "");
+    assert_eq!(compare(&["ok.test", "localhost"]), 1);
+    namespace::write("resolv.conf", "nonsense\nnameserver not-an-address\n\0\n");
+    assert_eq!(compare(&["ok.test", "localhost"]), 1);
+}
+
+pub fn hosts_file() {
+    let server = Server::start();
+    resolv_conf("");
+    let hosts = "127.0.0.1 localhost\n\
+        192.0.2.10 one.test alias.test\n\
+        192.0.2.11 one.test\n\
+        2001:db8::11 one.test\n\
+        2001:db8::12 six.test\n\
+        192.0.2.13 ok.test\n\
+        192.0.2.14 dotted. UPPER.test\n\
+        not-an-address broken.test\n\
+        192.0.2.15\n\
+        192.0.2.16 short\n";
+    namespace::write("hosts", hosts);
+    let names =
+        ["one.test", "alias.test", "six.test", "ok.test", "dotted", "upper.test", "broken.test", "short", "localhost"];
+    compare(&names);
+    assert_eq!(server.count("ok.test"), 0, "the file comes first");
+    namespace::write("nsswitch.conf", "hosts: dns files\n");
+    compare(&names);
+    assert!(server.count("ok.test") > 0, "the server comes first");
+    namespace::write("nsswitch.conf", "hosts: files\n");
+    compare(&names);
+    namespace::write("nsswitch.conf", "hosts: files [NOTFOUND=return] dns\n");
+    compare(&["a.test", "one.test"]);
+}

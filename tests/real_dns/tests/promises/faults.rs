@@ -1,0 +1,120 @@
+//! What the operating system refuses: a typed error each, and everything works again once it gives.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::time::Duration;
+use std::{fs, io};
+
+use futures::executor::block_on;
+use futures::future::join_all;
+use gaiter::{ErrorKind, Resolver};
+use gaiter_real_dns::namespace;
+use gaiter_real_dns::server::Server;
+
+use crate::peers::std_lookup;
+use crate::support::{ask, gai_strerror, plain, tally};
+
+/// Sets this process's soft limit of a resource; gives the former one.
+fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(resource, &mut limit), 0, "{}", io::Error::last_os_error());
+        let former = limit.rlim_cur;
+        limit.rlim_cur = soft.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(resource, &limit), 0, "{}", io::Error::last_os_error());
+        former
+    }
+}
+
+/// With none to thirty descriptors to spare, the same as std says, and an answer when there are enough again.
+pub fn no_descriptors() {
+    let server = Server::start();
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
+    // One thread, so that it is the same one, or one that took its place, that works again.
+    let resolver = plain().max_threads(1).build();
+    ask(&resolver, "ok.test").expect("an answer");
+    let open = fs::read_dir("/proc/self/fd").expect("procfs is mounted").flatten();
+    let highest = open.filter_map(|fd| fd.file_name().to_str()?.parse::<u64>().ok()).max().expect("standard output");
+    let mut said = BTreeMap::new();
+    for spare in [0, 0, 1, 2, 3, 4, 30] {
+        let former = limit(libc::RLIMIT_NOFILE, if spare == 0 { 0 } else { highest + spare });
+        let ours = ask(&resolver, "ok.test");
+        let theirs = std_lookup("ok.test");
+        limit(libc::RLIMIT_NOFILE, former);
+        match (ours, theirs) {
+            (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs),
+            (Err(ours), Err(theirs)) => {
+                let text = match ours.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
+                    Some(cause) => cause.to_string(),
+                    None => gai_strerror(ours.code().expect("libc said so")),
+                };
+                assert_eq!(text, theirs, "{ours:?}");
+                assert!(matches!(ours.kind(), ErrorKind::System | ErrorKind::Temporary), "{ours:?}");
+                said.insert(spare, (ours.kind(), text));
+            }
+            (ours, theirs) => panic!("{spare} to spare: {ours:?}, but std {theirs:?}"),
+        }
+        ask(&resolver, "ok.test").unwrap_or_else(|error| panic!("after {spare} to spare: {error:?}"));
+    }
+    println!("  by descriptors to spare: {said:?}");
+    assert!(said.contains_key(&0) && !said.contains_key(&30), "{said:?}");
+    drop(server);
+}
+
+/// An address space without room for another stack.
+pub fn no_room_for_a_thread() {
+    let _server = Server::start();
+    const STACK: usize = 256 << 20;
+    let resolver = plain().thread_stack(STACK).build();
+    let statm = fs::read_to_string("/proc/self/statm").expect("procfs is mounted");
+    let pages: u64 = statm.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
+    for _ in 0..3 {
+        // Half a stack to spare, for everything else.
+        let former = limit(libc::RLIMIT_AS, pages * 4096 + STACK as u64 / 2);
+        let errors: Vec<_> = (0..10).map(|index| ask(&resolver, &format!("ok-{index}.test"))).collect();
+        limit(libc::RLIMIT_AS, former);
+        for error in errors {
+            let error = error.expect_err("no thread can start");
+            assert_eq!(error.kind(), ErrorKind::ThreadRefused, "{error:?}");
+            assert!(error.source().is_some_and(|cause| cause.is::<io::Error>()), "{error:?}");
+        }
+    }
+    ask(&resolver, "ok.test").expect("an answer");
+    // And with one that runs, work waits for it rather than fail.
+    let former = limit(libc::RLIMIT_AS, pages * 4096 + STACK as u64 / 2);
+    let answers = block_on(join_all((0..10).map(|index| resolver.resolve(format!("ok-{index}.test")))));
+    limit(libc::RLIMIT_AS, former);
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+}
+
+/// What the kernel threw away because nobody read it.
+fn overruns() -> u64 {
+    let table = fs::read_to_string("/proc/net/snmp").expect("procfs is mounted");
+    let mut rows = table.lines().filter(|line| line.starts_with("Udp:")).map(|line| line.split_whitespace());
+    let (names, values) = (rows.next().expect("names"), rows.next().expect("values"));
+    let column = names.zip(values).find(|(name, _)| *name == "RcvbufErrors").expect("a column");
+    column.1.parse().expect("a number")
+}
+
+pub fn a_full_receive_buffer() {
+    let server = Server::start();
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
+    const NAMES: usize = 1_000;
+    let resolver: Resolver = plain().timeout(Duration::from_secs(3)).build();
+    let stalled = server.stall();
+    let asked = (0..NAMES).map(|index| resolver.resolve(format!("ok-{index}.test"))).collect::<Vec<_>>();
+    let outcomes = block_on(join_all(asked));
+    assert!(overruns() > 0, "the buffer never filled");
+    let kinds = tally(outcomes.into_iter().map(|outcome| outcome.expect_err("nobody answers").kind()));
+    println!("  while nothing is read: {kinds:?}, {} queries thrown away", overruns());
+    assert!(kinds.keys().all(|kind| [ErrorKind::Temporary, ErrorKind::Timeout].contains(kind)), "{kinds:?}");
+    drop(stalled);
+    // No more at a time than a buffer holds.
+    for batch in 0..NAMES / 50 {
+        let batch = (0..50).map(|index| resolver.resolve(format!("ok-{}.test", 50 * batch + index)));
+        for outcome in block_on(join_all(batch)) {
+            outcome.expect("an answer");
+        }
+    }
+}

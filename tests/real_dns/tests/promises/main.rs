@@ -1,0 +1,108 @@
+//! gaiter's promises with the real `getaddrinfo` against real DNS servers that misbehave.
+//!
+//! Every trial runs in a process and in namespaces of its own, so that it may rewrite `resolv.conf`, take port 53, use up the
+//! process's descriptors, or end it. Where namespaces are not permitted every trial fails and says so, unless
+//! `GAITER_ALLOW_SKIP` is set, which makes them ignored.
+
+mod changes;
+mod differential;
+mod endings;
+mod faults;
+mod hung;
+mod machines;
+mod outage;
+mod peers;
+mod queries;
+mod support;
+mod traced;
+
+use std::env;
+use std::process::ExitCode;
+
+use gaiter_real_dns::namespace;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// In the process of a trial, which one it is.
+const TRIAL: &str = "GAITER_TRIAL";
+
+/// How long a trial may take before it is killed: far more than any needs.
+const SECONDS: u32 = 180;
+
+#[rustfmt::skip]
+const TRIALS: &[(&str, fn())] = &[
+    ("differential::loopback_only", differential::loopback_only),
+    ("differential::both_families", differential::both_families),
+    ("differential::ipv4_only", differential::ipv4_only),
+    ("differential::search_list", differential::search_list),
+    ("differential::edns_and_single_request", differential::edns_and_single_request),
+    ("differential::a_second_server_behind_one_that_refuses", differential::a_second_server_behind_one_that_refuses),
+    ("differential::a_second_server_behind_one_that_is_silent", differential::a_second_server_behind_one_that_is_silent),
+    ("differential::no_server_at_all", differential::no_server_at_all),
+    ("differential::hosts_file", differential::hosts_file),
+    ("queries::a_thousand_callers_cost_one_call", queries::a_thousand_callers_cost_one_call),
+    ("queries::a_cached_name_costs_none_and_a_refresh_one_call", queries::a_cached_name_costs_none_and_a_refresh_one_call),
+    ("queries::a_search_list_costs_what_glibc_asks", queries::a_search_list_costs_what_glibc_asks),
+    ("queries::failures_are_asked_again_when_they_may_be", queries::failures_are_asked_again_when_they_may_be),
+    ("outage::a_server_goes_silent_under_load_and_comes_back", outage::a_server_goes_silent_under_load_and_comes_back),
+    ("hung::six_hundred_silent_names_harm_nobody", hung::six_hundred_silent_names_harm_nobody),
+    ("hung::cancelled_callers_are_gone_at_once", hung::cancelled_callers_are_gone_at_once),
+    ("changes::resolv_conf", changes::resolv_conf),
+    ("changes::hosts", changes::hosts),
+    ("changes::nsswitch_conf", changes::nsswitch_conf),
+    ("endings::neither_exit_nor_drop_nor_shutdown_waits", endings::neither_exit_nor_drop_nor_shutdown_waits),
+    ("faults::no_descriptors", faults::no_descriptors),
+    ("faults::no_room_for_a_thread", faults::no_room_for_a_thread),
+    ("faults::a_full_receive_buffer", faults::a_full_receive_buffer),
+    ("traced::inside_the_callers_span", traced::inside_the_callers_span),
+    ("traced::a_forked_child_looks_up", traced::a_forked_child_looks_up),
+    ("machines::many_behind_unbound", machines::many_behind_unbound),
+    ("machines::unbound_serves_what_expired", machines::unbound_serves_what_expired),
+];
+
+fn main() -> ExitCode {
+    if namespace::is_inside() {
+        return run_inside();
+    }
+    let arguments = Arguments::from_args();
+    let refused = if arguments.list { None } else { namespace::permitted().err() };
+    let skip = refused.is_some() && env::var_os("GAITER_ALLOW_SKIP").is_some();
+    if let Some(reason) = &refused {
+        eprintln!("namespaces are not permitted here: {reason}");
+    }
+    let trial = |&(name, _): &(&'static str, fn())| {
+        let refused = refused.clone();
+        let trial = Trial::test(name, move || match refused {
+            Some(reason) => Err(Failed::from(format!("namespaces are not permitted here: {reason}"))),
+            None => spawn(name),
+        });
+        trial.with_ignored_flag(skip)
+    };
+    libtest_mimic::run(&arguments, TRIALS.iter().map(trial).collect()).exit_code()
+}
+
+/// Runs a trial, or what a trial started this program for.
+fn run_inside() -> ExitCode {
+    if let Some(role) = env::args().nth(1) {
+        support::play(&role);
+        return ExitCode::SUCCESS;
+    }
+    let wanted = env::var(TRIAL).expect("set by `spawn`");
+    let (_, trial) = TRIALS.iter().find(|(name, _)| *name == wanted).expect("one of the above");
+    trial();
+    ExitCode::SUCCESS
+}
+
+/// Runs a trial in a process and namespaces of its own, and shows what it printed.
+fn spawn(name: &str) -> Result<(), Failed> {
+    let program = env::current_exe()?;
+    let output = namespace::command(program, SECONDS).env(TRIAL, name).output()?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Failed::from(format!("{}\n{printed}\n{said}", output.status)));
+    }
+    if !printed.is_empty() {
+        println!("{name}:\n{printed}");
+    }
+    Ok(())
+}

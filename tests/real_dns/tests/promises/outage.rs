@@ -1,0 +1,104 @@
+//! The server goes silent under load, and comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use gaiter::{Cache, ErrorKind, Resolver, Source};
+use gaiter_real_dns::namespace;
+use gaiter_real_dns::server::Server;
+
+use crate::support::{ask, await_that, ips, tally, threads_named};
+
+const KNOWN: usize = 40;
+const THREADS: usize = 24;
+
+/// How long glibc waits for the server before it gives up.
+const PATIENCE: Duration = Duration::from_secs(1);
+const COOLDOWN: Duration = Duration::from_secs(1);
+
+fn known(index: usize) -> String {
+    format!("ok-known-{index}.test")
+}
+
+pub fn a_server_goes_silent_under_load_and_comes_back() {
+    let server = Server::start();
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
+    let cache = Cache::new()
+        .ttl(Duration::from_millis(100))
+        .stale_while_revalidate(Duration::from_millis(100))
+        .stale_if_error(Duration::from_secs(3600))
+        .patience(Duration::from_millis(50))
+        .cooldown(COOLDOWN);
+    let resolver = Resolver::builder().cache(cache).max_threads(THREADS).timeout(Duration::from_secs(2)).build();
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let load = Arc::new(Load::default());
+    for index in 0..KNOWN {
+        let name = known(index);
+        ask(&resolver, &name).expect("an answer while all is well");
+        runtime.spawn(ask_for_ever(resolver.clone(), load.clone(), name));
+    }
+
+    server.set_silent(true);
+    // Of either kind of staleness; and no caller of a known name notices anything but its age.
+    await_that("stale answers", || load.stale.load(Ordering::SeqCst) > 20 * KNOWN);
+    let strangers: Vec<_> = (0..200).map(|index| resolver.resolve(format!("ok-new-{index}.test"))).collect();
+    let mut most = 0;
+    let errors = strangers.into_iter().map(|lookup| {
+        most = most.max(threads_named("gaiter"));
+        assert!(resolver.stats().threads <= THREADS);
+        block_on(lookup).expect_err("nobody answers").kind()
+    });
+    let errors = tally(errors);
+    assert!(errors.keys().all(|kind| [ErrorKind::Timeout, ErrorKind::Temporary].contains(kind)), "{errors:?}");
+    // The timekeeper is one more, and up to four wake callers.
+    assert!(most <= THREADS + 1 + 4, "{most} threads");
+    let stale = load.stale.load(Ordering::SeqCst);
+    await_that("more of them", || load.stale.load(Ordering::SeqCst) > stale + 20 * KNOWN);
+    assert_eq!(load.failed.load(Ordering::SeqCst), 0, "a known name failed");
+    println!(
+        "  silent: {} stale answers for known names, new names {errors:?}, {most} threads at most",
+        load.stale.load(Ordering::SeqCst)
+    );
+
+    server.set_number(99);
+    server.set_silent(false);
+    let back = Instant::now();
+    await_that("answers from the server", || {
+        (0..KNOWN).all(|index| {
+            ask(&resolver, &known(index)).is_ok_and(|ips| ips.iter().any(|ip| ip.to_string().ends_with(".99")))
+        })
+    });
+    let recovered = back.elapsed();
+    println!(
+        "  back: every known name has its new address after {recovered:?} (cooldown {COOLDOWN:?}, glibc's patience {PATIENCE:?})"
+    );
+    // What was under way when the server came back runs out first. Three times that for a busy machine.
+    assert!(recovered < 3 * (COOLDOWN + PATIENCE), "{recovered:?}");
+    for index in 0..200 {
+        ask(&resolver, &format!("ok-new-{index}.test")).expect("an answer for a name that failed before");
+    }
+    load.over.store(true, Ordering::SeqCst);
+    assert_eq!(load.failed.load(Ordering::SeqCst), 0, "a known name failed");
+}
+
+#[derive(Default)]
+struct Load {
+    stale: AtomicUsize,
+    failed: AtomicUsize,
+    over: AtomicBool,
+}
+
+async fn ask_for_ever(resolver: Resolver, load: Arc<Load>, name: String) {
+    while !load.over.load(Ordering::SeqCst) {
+        match resolver.resolve(&name).await {
+            Ok(addrs) if ips(&addrs).is_empty() => unreachable!("an answer has an address"),
+            Ok(addrs) if addrs.source() == Source::Stale => load.stale.fetch_add(1, Ordering::SeqCst),
+            Ok(_) => 0,
+            Err(_) => load.failed.fetch_add(1, Ordering::SeqCst),
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -1,0 +1,89 @@
+//! What the trials share.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::CStr;
+use std::fs;
+use std::net::IpAddr;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use gaiter::{Addrs, Cache, Error, Resolver};
+
+use crate::{endings, hung, machines};
+
+/// How long a trial waits for what must happen before it calls it a failure. It never waits this long for a success.
+pub const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// A builder without a cache: every lookup that joins no other is a call.
+pub fn plain() -> gaiter::Builder {
+    Resolver::builder().cache(Cache::disabled())
+}
+
+/// The addresses of a lookup by `resolver`, or its error.
+pub fn ask(resolver: &Resolver, name: &str) -> Result<Vec<IpAddr>, Error> {
+    block_on(resolver.resolve(name)).map(|addrs| ips(&addrs))
+}
+
+pub fn ips(addrs: &Addrs) -> Vec<IpAddr> {
+    addrs.as_slice().iter().map(|addr| addr.ip()).collect()
+}
+
+/// What libc calls an error of `getaddrinfo`.
+pub fn gai_strerror(code: i32) -> String {
+    // SAFETY: it gives a string with a terminating zero, which is static, for any code.
+    unsafe { CStr::from_ptr(libc::gai_strerror(code)) }.to_string_lossy().into_owned()
+}
+
+/// How many threads of this process carry a name that begins with `prefix`.
+pub fn threads_named(prefix: &str) -> usize {
+    let names = fs::read_dir("/proc/self/task").expect("procfs is mounted").flatten();
+    let names = names.flat_map(|task| fs::read_to_string(task.path().join("comm")));
+    names.filter(|name| name.starts_with(prefix)).count()
+}
+
+/// How much memory this process has in use, in KiB.
+pub fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").expect("procfs is mounted");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of it");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+/// Waits until `happened`, which something else in the trial is about to bring about.
+pub fn await_that(what: &str, mut happened: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < WATCHDOG, "{what}: not within {WATCHDOG:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Counts equal things.
+pub fn tally<T: Ord>(things: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut tally = BTreeMap::new();
+    for thing in things {
+        *tally.entry(thing).or_default() += 1;
+    }
+    tally
+}
+
+/// Starts this program again, in the same namespaces, to play `role`.
+pub fn cast(role: &str, arguments: &[&str]) -> Child {
+    let program = env::current_exe().expect("Linux knows it");
+    let mut command = Command::new(program);
+    command.arg(role).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.spawn().expect("it runs already")
+}
+
+/// In a process that [`cast`] started.
+pub fn play(role: &str) {
+    let arguments: Vec<String> = env::args().skip(2).collect();
+    match role {
+        "endings" => endings::play(&arguments),
+        "hung" => hung::play(&arguments),
+        "machine" => machines::play(&arguments),
+        _ => panic!("no role {role}"),
+    }
+}

@@ -1,0 +1,112 @@
+//! The caller's trace, and a forked child, over real DNS.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use gaiter::{Resolver, Source};
+use gaiter_real_dns::server::Server;
+use tracing::instrument::WithSubscriber as _;
+use tracing::span::{Attributes, Id};
+use tracing::{Instrument as _, Subscriber, info_span};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::{LookupSpan, Registry};
+
+use crate::support::{ask, await_that, plain};
+
+/// Writes down the spans that open and close, each with those around it.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn note<S: Subscriber + for<'a> LookupSpan<'a>>(&self, what: &str, id: &Id, context: &Context<'_, S>) {
+        let path = context.span_scope(id).expect("it is open").from_root();
+        let path = path.map(|span| span.name()).collect::<Vec<_>>().join(":");
+        self.0.lock().unwrap().push(format!("{what} {path}"));
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Log {
+    fn on_new_span(&self, _: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        self.note("open", id, &context);
+    }
+
+    fn on_close(&self, id: Id, context: Context<'_, S>) {
+        self.note("close", &id, &context);
+    }
+}
+
+/// A lookup is in the caller's span, and leaves nothing open: not when it is answered, and not when it hangs.
+pub fn inside_the_callers_span() {
+    let server = Server::start();
+    let global = Log::default();
+    tracing::subscriber::set_global_default(Registry::default().with(global.clone())).expect("the first");
+    let resolver = plain().build();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (name, is_found) in [("ok.test", true), ("nx.test", false)] {
+        let log = Log::default();
+        let lookup = resolver.resolve("created-outside.test");
+        drop(lookup);
+        let resolver = resolver.clone();
+        let caller = async move {
+            let resolver = &resolver;
+            async { resolver.resolve(name).await.is_ok() }.instrument(info_span!("request")).await
+        };
+        let caller = caller.with_subscriber(Registry::default().with(log.clone()));
+        assert_eq!(runtime.block_on(caller), is_found);
+        assert_eq!(
+            log.lines(),
+            ["open request", "open request:resolve", "close request:resolve", "close request"],
+            "{name}"
+        );
+    }
+    // Nothing of the above but what was created outside went to the global subscriber.
+    assert_eq!(tally_of(&global, "request"), 0);
+
+    // A call that hangs holds no span open.
+    let log = Log::default();
+    let caller = async { resolver.resolve("silent.test").await };
+    let caller =
+        async { tokio::time::timeout(Duration::from_millis(100), caller.instrument(info_span!("request"))).await };
+    let caller = caller.with_subscriber(Registry::default().with(log.clone()));
+    runtime.block_on(caller).expect_err("nobody answers");
+    assert_eq!(log.lines(), ["open request", "open request:resolve", "close request:resolve", "close request"]);
+    assert!(resolver.stats().running > 0 && server.count("silent.test") > 0, "it is still in the call");
+}
+
+fn tally_of(log: &Log, name: &str) -> usize {
+    log.lines().iter().filter(|line| line.contains(name)).count()
+}
+
+/// Forks while a lookup hangs; the child looks names up that the parent knows, does not know, and waits for.
+pub fn a_forked_child_looks_up() {
+    let server = Server::start();
+    let resolver = Resolver::new();
+    ask(&resolver, "ok-known.test").expect("an answer");
+    let mut hung = Box::pin(resolver.resolve("held.test"));
+    await_that("the call", || server.count("held.test") > 0);
+    // SAFETY: no thread of this process begins or ends meanwhile; the child ends with `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // The child keeps nothing of the parent's cache, and its copy of the lookup asks anew.
+        let known = block_on(resolver.resolve("ok-known.test")).expect("an answer in the child");
+        let other = ask(&resolver, "ok-other.test").expect("an answer in the child");
+        let fine = known.source() == Source::Lookup && other.len() == 2;
+        let fine = fine && block_on(&mut hung).is_ok();
+        // SAFETY: it ends this process and nothing else.
+        unsafe { libc::_exit(if fine { 0 } else { 1 }) };
+    }
+    assert!(child > 0);
+    await_that("the child's call", || server.count("held.test") >= 4);
+    server.set_held(false);
+    let mut status = 0;
+    // SAFETY: `status` is valid, and the child is this process's own.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    block_on(hung).expect("an answer in the parent");
+    assert_eq!(server.count("ok-known.test"), 4, "two of the parent's, two of the child's");
+}
