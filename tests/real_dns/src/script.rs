@@ -99,8 +99,9 @@ impl Script {
             Act::Chain(length) => {
                 let mut owner = name.clone();
                 let mut records = Vec::new();
-                for link in 0..length {
-                    let target = sibling(name, &format!("link-{link}"))?;
+                // Each target is a name that says the same when it is asked about itself, as Unbound does.
+                for left in (0..length).rev() {
+                    let target = sibling(name, &format!("chain-{left}"))?;
                     records.push(record(&owner, cname(&target)));
                     owner = target;
                 }

@@ -116,6 +116,7 @@ pub fn many_behind_unbound() {
         assert_eq!(ours, std_lookup(name).ok(), "{name}");
         assert_eq!(ours, getent(name), "{name}");
         assert_eq!(ours.is_some(), line.starts_with("Ok"), "{name}: {line}");
+        let line = line.split_at_checked(60).map_or(line.as_str(), |(begin, _)| begin);
         println!("  {name}: {line}, {} queries reached the server", server.count(name));
     }
     assert_eq!((server.count("www.local.test"), server.count("nobody.local.test")), (0, 0));
