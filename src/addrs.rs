@@ -21,17 +21,29 @@ pub struct Answer {
 
 #[derive(Clone)]
 enum List {
-    Few { addrs: [SocketAddr; FEW], len: usize },
+    Few { addrs: [SocketAddr; FEW], len: u8 },
     Many(Arc<[SocketAddr]>),
+}
+
+const NONE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+impl List {
+    fn one(addr: SocketAddr) -> Self {
+        Self::Few { addrs: [addr, NONE, NONE, NONE], len: 1 }
+    }
+
+    fn as_slice(&self) -> &[SocketAddr] {
+        match self {
+            Self::Few { addrs, len } => addrs.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Many(addrs) => addrs,
+        }
+    }
 }
 
 impl Answer {
     /// The addresses, in order.
     pub fn as_slice(&self) -> &[SocketAddr] {
-        match &self.addrs {
-            List::Few { addrs, len } => addrs.get(..*len).unwrap_or_default(),
-            List::Many(addrs) => addrs,
-        }
+        self.addrs.as_slice()
     }
 
     /// This answer with the time for which its source says it lasts. Default: not known, as `getaddrinfo` has it.
@@ -75,12 +87,12 @@ impl FromIterator<IpAddr> for Answer {
 
 impl From<Vec<SocketAddr>> for Answer {
     fn from(addrs: Vec<SocketAddr>) -> Self {
-        let mut few = [SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0); FEW];
+        let mut few = [NONE; FEW];
         let len = addrs.len();
         let addrs = match few.get_mut(..len) {
             Some(place) => {
                 place.copy_from_slice(&addrs);
-                List::Few { addrs: few, len }
+                List::Few { addrs: few, len: len as u8 }
             }
             None => List::Many(addrs.into()),
         };
@@ -139,35 +151,43 @@ impl Source {
 /// service, unless a backend of the program's own set another; hyper and reqwest put in the URL's.
 #[derive(Clone)]
 pub struct Addrs {
-    answer: Answer,
-    next: usize,
+    addrs: List,
+    next: u32,
     source: Source,
-    age: Duration,
-    queued: Duration,
-    in_call: Duration,
+    // In nanoseconds: half of what durations take, in something that is copied on every hit.
+    age: u64,
+    queued: u64,
+    in_call: u64,
+}
+
+/// As many nanoseconds as can be said, which is centuries.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Addrs {
     pub(crate) fn literal(ip: IpAddr) -> Self {
-        Self::new(ip.into(), Source::Literal, Duration::ZERO)
+        Self::new(List::one(SocketAddr::new(ip, 0)), Source::Literal, 0)
     }
 
-    /// From the cache.
-    pub(crate) fn kept(answer: Answer, source: Source, age: Duration) -> Self {
-        Self::new(answer, source, age)
+    /// From the cache, so many nanoseconds old.
+    #[inline]
+    pub(crate) fn kept(answer: &Answer, source: Source, age: u64) -> Self {
+        Self::new(answer.addrs.clone(), source, age)
     }
 
     pub(crate) fn looked_up(answer: Answer) -> Self {
-        Self::new(answer, Source::Lookup, Duration::ZERO)
+        Self::new(answer.addrs, Source::Lookup, 0)
     }
 
-    fn new(answer: Answer, source: Source, age: Duration) -> Self {
-        Self { answer, next: 0, source, age, queued: Duration::ZERO, in_call: Duration::ZERO }
+    #[inline]
+    fn new(addrs: List, source: Source, age: u64) -> Self {
+        Self { addrs, next: 0, source, age, queued: 0, in_call: 0 }
     }
 
     /// These addresses, for which a caller has waited so long.
     pub(crate) fn after(mut self, queued: Duration, in_call: Duration) -> Self {
-        (self.queued, self.in_call) = (queued, in_call);
+        (self.queued, self.in_call) = (nanos(queued), nanos(in_call));
         self
     }
 
@@ -176,26 +196,26 @@ impl Addrs {
         self.source
     }
 
-    /// How long ago the lookup gave them: zero unless they come from the cache.
+    /// How long ago the lookup gave them, in steps of a few milliseconds: zero unless they come from the cache.
     pub fn age(&self) -> Duration {
-        self.age
+        Duration::from_nanos(self.age)
     }
 
     /// The addresses that the iterator has not given yet.
     pub fn as_slice(&self) -> &[SocketAddr] {
         // `next` never passes the end; `get` says so without a panic.
-        self.answer.as_slice().get(self.next..).unwrap_or_default()
+        self.addrs.as_slice().get(self.next as usize..).unwrap_or_default()
     }
 
     /// How long this caller waited for the call to begin: zero where it waited for none, and for a caller who joined a call
     /// that was running.
     pub fn time_queued(&self) -> Duration {
-        self.queued
+        Duration::from_nanos(self.queued)
     }
 
     /// How long the call took that this caller waited for; zero where it waited for none.
     pub fn time_in_call(&self) -> Duration {
-        self.in_call
+        Duration::from_nanos(self.in_call)
     }
 }
 

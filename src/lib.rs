@@ -47,7 +47,7 @@
 //!   to, and says which names it left behind.
 //! - It may be made before a `fork` and used after it, on both sides, as far as the platform's `getaddrinfo` allows (glibc
 //!   does, macOS does not). A fork at the very moment at which another thread of the process starts or ends can copy a lock
-//!   of std's or, unless the cache is [disabled](Cache::disabled), of its map's, and leave a child that hangs.
+//!   of std's, and leave a child that hangs.
 //! - Addresses, their order and the error code are the platform's own. Nothing is made up.
 //!
 //! # Tracing
@@ -118,6 +118,7 @@ mod stats;
 mod error;
 mod addrs;
 mod name;
+mod clock;
 mod foreign; // foreign code is caught here
 mod ffi; // the only unsafe code
 

@@ -75,7 +75,8 @@ fn an_answer_is_kept_and_says_so() {
     let second = block_on(resolver.resolve("NAME.example")).expect("an answer");
     assert_eq!(second.source(), Source::Cache);
     assert_eq!(second.as_slice(), first.as_slice());
-    assert!(second.age() >= Duration::from_nanos(1));
+    // The clock that it goes by moves in steps.
+    while ask(&resolver).expect("an answer").age().is_zero() {}
     assert_eq!(second.time_in_call(), Duration::ZERO);
     assert_eq!(block_on(resolver.resolve("::1")).expect("itself").source(), Source::Literal);
     assert_eq!(backend.calls(), 1);

@@ -2,7 +2,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Cache;
-use crate::addrs::{Addrs, Answer, Source};
+use crate::addrs::{Addrs, Answer, Source, nanos};
+use crate::clock::Coarse;
 use crate::error::{Error, ErrorKind};
 
 /// After this a refresh that has not come about is undertaken anew: the call may hang, or never have begun.
@@ -25,6 +26,9 @@ pub(super) struct Entry {
 struct Kept {
     answer: Answer,
     stored: Instant,
+    /// [`stored`](Self::stored) and [`fresh_until`](Self::fresh_until) once more, by the clock that a hit reads.
+    stored_coarse: Coarse,
+    fresh_until_coarse: Coarse,
     fresh_until: Option<Instant>,
     stale_until: Option<Instant>,
     old_until: Option<Instant>,
@@ -68,7 +72,7 @@ impl Old {
     }
 
     pub(crate) fn addrs(&self, source: Source, now: Instant) -> Addrs {
-        Addrs::kept(self.answer.clone(), source, now.saturating_duration_since(self.stored))
+        Addrs::kept(&self.answer, source, nanos(now.saturating_duration_since(self.stored)))
     }
 }
 
@@ -117,11 +121,10 @@ impl Entry {
 
     /// The answer, if it is fresh. All that most callers look at, and so kept short.
     #[inline]
-    pub(super) fn fresh(&self, now: Instant) -> Option<Addrs> {
-        let kept = self.answer.as_ref().filter(|kept| is_before(now, kept.fresh_until))?;
+    pub(super) fn fresh(&self, now: Coarse) -> Option<Addrs> {
+        let kept = self.answer.as_ref().filter(|kept| now < kept.fresh_until_coarse)?;
         self.visit();
-        let age = now.saturating_duration_since(kept.stored);
-        Some(Addrs::kept(kept.answer.clone(), Source::Cache, age))
+        Some(Addrs::kept(&kept.answer, Source::Cache, now.nanos_since(kept.stored_coarse)))
     }
 
     /// Marks it as asked for; a write only the first time.
@@ -195,9 +198,11 @@ impl Kept {
             None => cache.ttl.saturating_sub(cache.ttl / 10).saturating_add(some_of(cache.ttl) * 2),
         };
         let fresh_until = now.checked_add(ttl);
+        let stored_coarse = Coarse::now();
+        let fresh_until_coarse = stored_coarse.after(ttl);
         let after = |window: Duration| fresh_until.and_then(|fresh| fresh.checked_add(window));
         let stale_until = after(cache.stale_while_revalidate);
         let old_until = after(cache.stale_while_revalidate.max(cache.stale_if_error));
-        Self { answer, stored: now, fresh_until, stale_until, old_until }
+        Self { answer, stored: now, stored_coarse, fresh_until_coarse, fresh_until, stale_until, old_until }
     }
 }

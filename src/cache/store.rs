@@ -1,27 +1,43 @@
-use std::cell::Cell;
 use std::collections::VecDeque;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use papaya::HashMap;
+use arc_swap::ArcSwapOption;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::Cache;
 use super::entry::{Entry, Look};
 use crate::addrs::{Addrs, Answer};
+use crate::clock::Coarse;
 use crate::error::Error;
 use crate::name::{Name, NameRef};
 
-/// The entries, to be read from any thread without a lock.
+/// How many names a shard has when the cache is full, on average: all of them are copied when one changes.
+const NAMES_PER_SHARD: usize = 8;
+
+/// More shards than this would cost an empty cache too much.
+const MAX_SHARDS: usize = 1 << 16;
+
+/// The entries, to be read from any thread without a lock, and without a trace: a thread that reads registers nowhere, so
+/// that a process may fork while others read.
 ///
-/// Only holders of the [`Index`], of which there is one, write. What is evicted is dropped at a time of the map's choosing,
-/// and so holds nothing foreign: the errors that are kept have no source.
+/// Only holders of the [`Index`], of which there is one, write: they put a shard in the place of another. What is evicted is
+/// dropped by them or by the last reader, and so holds nothing foreign: the errors that are kept have no source.
 #[derive(Debug)]
 pub(crate) struct Store {
     cache: Cache,
-    entries: HashMap<Name, Entry>,
-    luck: RandomState,
+    shards: Box<[ArcSwapOption<Shard>]>,
+    hasher: DefaultHashBuilder,
+}
+
+type Shard = HashTable<Arc<Named>>;
+
+#[derive(Debug)]
+struct Named {
+    name: Name,
+    entry: Entry,
 }
 
 /// In which order names were stored: what it takes to write.
@@ -30,64 +46,37 @@ pub(crate) struct Index {
     order: VecDeque<Name>,
 }
 
-/// Where this thread is with the map.
-#[derive(Clone, Copy)]
-enum Thread {
-    New,
-    Entered,
-    Over,
-}
-
-struct End;
-
-impl Drop for End {
-    fn drop(&mut self) {
-        THREAD.set(Thread::Over);
-    }
-}
-
-thread_local! {
-    static THREAD: Cell<Thread> = const { Cell::new(Thread::New) };
-    static END: End = const { End };
-}
-
 impl Store {
     pub(crate) fn new(cache: Cache) -> Self {
-        Self { cache, entries: HashMap::new(), luck: RandomState::new() }
+        let names = if cache.is_enabled() { cache.names } else { 0 };
+        let shards = (names / NAMES_PER_SHARD).min(MAX_SHARDS).next_power_of_two();
+        Self { cache, shards: (0..shards).map(|_| ArcSwapOption::empty()).collect(), hasher: Default::default() }
     }
 
-    /// Sets up what the map keeps for each thread, which takes a lock of the process's: to be called with no lock held.
-    /// Says whether the map can be read here, which it cannot where a thread-local destructor comes after the map's own.
+    /// Hands what `entry` makes of a name's entry on.
     #[inline]
-    pub(crate) fn enter_thread(&self) -> bool {
-        match THREAD.get() {
-            Thread::Entered => true,
-            Thread::Over => false,
-            Thread::New => {
-                drop(self.entries.pin());
-                // After the map's own, and so dropped before it.
-                let entered = END.try_with(|_| ()).is_ok();
-                THREAD.set(if entered { Thread::Entered } else { Thread::Over });
-                entered
-            }
-        }
+    fn with<T>(&self, name: NameRef<'_>, entry: impl FnOnce(&Entry) -> T) -> Option<T> {
+        let hash = self.hasher.hash_one(name);
+        let shard = self.shard(hash).load();
+        shard.as_ref()?.find(hash, |named| name.is(&named.name)).map(|named| entry(&named.entry))
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &ArcSwapOption<Shard> {
+        // Of bits that the table does not go by: it takes the lowest for the place and the seven highest for the tag. There is
+        // at least one shard, and their number is a power of two.
+        &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)]
     }
 
     /// The answer for a name, if it is fresh.
     #[inline]
-    pub(crate) fn fresh(&self, name: &str, now: Instant) -> Option<Addrs> {
-        if !self.enter_thread() {
-            return None;
-        }
-        self.entries.pin().get(&NameRef::new(name))?.fresh(now)
+    pub(crate) fn fresh(&self, name: &str, now: Coarse) -> Option<Addrs> {
+        self.with(NameRef::new(name), |entry| entry.fresh(now))?
     }
 
     /// What there is for a name now.
     pub(crate) fn look(&self, name: &str, now: Instant) -> Look {
-        if !self.cache.is_enabled() || !self.enter_thread() {
-            return Look::Nothing;
-        }
-        self.entries.pin().get(&NameRef::new(name)).map_or(Look::Nothing, |entry| entry.look(now))
+        self.with(NameRef::new(name), |entry| entry.look(now)).unwrap_or(Look::Nothing)
     }
 
     /// A lookup that began at `since` has ended: with an error, it is one that is fit to be [kept](Error::cached).
@@ -102,61 +91,74 @@ impl Store {
         if !self.cache.is_enabled() {
             return;
         }
-        let entries = self.entries.pin();
-        let former = entries.get(name);
-        // The first of two calls to answer has; what the other says is older.
-        if former.is_some_and(|former| former.is_newer_than(since)) {
-            return;
-        }
-        let luck = self.luck.hash_one((name, now)) as u8;
-        match Entry::after(former, result, now, &self.cache, luck) {
-            Some(entry) => {
-                if former.is_none() {
+        let after = |former: Option<&Entry>| {
+            // The first of two calls to answer has; what the other says is older.
+            if former.is_some_and(|former| former.is_newer_than(since)) {
+                return None;
+            }
+            let luck = self.hasher.hash_one((name, now)) as u8;
+            Some((former.is_some(), Entry::after(former, result, now, &self.cache, luck)))
+        };
+        let after = self.with(name.borrowed(), |former| after(Some(former))).unwrap_or_else(|| after(None));
+        match after {
+            Some((was_there, Some(entry))) => {
+                if !was_there {
                     self.make_room(index, now);
                     index.order.push_back(name.clone());
                 }
-                entries.insert(name.clone(), entry);
+                self.replace(name, Some(entry));
             }
-            None if former.is_some() => self.forget(index, name),
-            None => {}
+            Some((true, None)) => self.forget(index, name),
+            Some((false, None)) | None => {}
         }
+    }
+
+    /// Puts an entry in the place of a name's, or nothing.
+    fn replace(&self, name: &Name, entry: Option<Entry>) {
+        let hash = self.hasher.hash_one(name.borrowed());
+        let place = self.shard(hash);
+        let mut shard = place.load().as_deref().cloned().unwrap_or_default();
+        if let Ok(former) = shard.find_entry(hash, |named| named.name == *name) {
+            former.remove();
+        }
+        if let Some(entry) = entry {
+            let named = Arc::new(Named { name: name.clone(), entry });
+            shard.insert_unique(hash, named, |named| self.hasher.hash_one(named.name.borrowed()));
+        }
+        place.store(if shard.is_empty() { None } else { Some(Arc::new(shard)) });
     }
 
     /// Evicts one name if there is no room for another: the oldest that is gone, or that nobody has asked for since the
     /// last eviction that came by.
     fn make_room(&self, index: &mut Index, now: Instant) {
-        let entries = self.entries.pin();
         let mut passed_by = 0;
         while index.order.len() >= self.cache.names {
             let Some(name) = index.order.pop_front() else { return };
-            let spared = entries.get(&name).is_some_and(|entry| {
-                passed_by <= self.cache.names && !entry.is_gone(now) && entry.visited.swap(false, Ordering::Relaxed)
-            });
-            if spared {
+            let visited = |entry: &Entry| !entry.is_gone(now) && entry.visited.swap(false, Ordering::Relaxed);
+            if passed_by <= self.cache.names && self.with(name.borrowed(), visited) == Some(true) {
                 passed_by += 1;
                 index.order.push_back(name);
             } else {
-                entries.remove(&name);
+                self.replace(&name, None);
             }
         }
     }
 
     fn forget(&self, index: &mut Index, name: &Name) {
-        if self.entries.pin().remove(name).is_some() {
+        if self.with(name.borrowed(), |_| ()).is_some() {
+            self.replace(name, None);
             index.order.retain(|kept| kept != name);
         }
     }
 
     /// A refresh that `look` has given out did not come about.
     pub(crate) fn release(&self, name: &Name) {
-        if let Some(entry) = self.entries.pin().get(name) {
-            entry.release();
-        }
+        self.with(name.borrowed(), Entry::release);
     }
 
     pub(crate) fn flush(&self, index: &mut Index) {
         index.order.clear();
-        self.entries.pin().clear();
+        self.shards.iter().for_each(|shard| shard.store(None));
     }
 
     pub(crate) fn flush_name(&self, index: &mut Index, name: &Name) {
@@ -165,6 +167,6 @@ impl Store {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.shards.iter().map(|shard| shard.load().as_ref().map_or(0, |shard| shard.len())).sum()
     }
 }

@@ -138,6 +138,35 @@ pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// To be called by a thread of a forked child before its first lookup.
+///
+/// glibc hands a child's new thread the stack of one that the fork has left behind, and with it that one's resolver state: if
+/// it was in a lookup, the socket of that lookup, from which parent and child then steal each other's answers (measured: 36
+/// children of 40 waited in vain). Where nothing was left behind this reads `resolv.conf` once and no more.
+pub(crate) fn forget_other_threads_lookups() {
+    // SAFETY: res_init(3) is about the state of this thread alone, whose descriptors are this process's copies.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::res_init();
+    }
+}
+
+/// Where there is a clock that is read faster because it moves in steps, that one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const COARSE_CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const COARSE_CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+/// Nanoseconds since a moment of the system's choosing, some milliseconds behind.
+#[inline]
+pub(crate) fn coarse_nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for the call to write to. A clock that there is not leaves it at zero, and every answer fresh
+    // by this clock: the caches of such a system would never expire, and there is none (POSIX.1-2008 has the clock).
+    unsafe { libc::clock_gettime(COARSE_CLOCK, &mut time) };
+    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+}
+
 /// `host` for C, which is refused only if it has a NUL byte inside.
 pub(crate) fn c_string(host: &str) -> Option<CString> {
     CString::new(host).ok()

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::{State, Threads};
 use crate::addrs::{Addrs, Source};
 use crate::cache::{Look, Old};
+use crate::clock::Coarse;
 use crate::engine::{Asked, Rouse, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
@@ -25,15 +26,15 @@ impl Threads {
         if !self.setup.cache.is_enabled() {
             return None;
         }
-        let now = Instant::now();
-        match self.store.fresh(name, now) {
+        match self.store.fresh(name, Coarse::now()) {
             Some(addrs) => Some(Ok(addrs)),
-            None => self.cached_but_not_fresh(name, now),
+            None => self.cached_but_not_fresh(name),
         }
     }
 
     #[cold]
-    fn cached_but_not_fresh(self: &Arc<Self>, name: &str, now: Instant) -> Option<Result<Addrs, Error>> {
+    fn cached_but_not_fresh(self: &Arc<Self>, name: &str) -> Option<Result<Addrs, Error>> {
+        let now = Instant::now();
         let look = self.store.look(name, now);
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
         let given = match given(look, now) {
@@ -58,7 +59,7 @@ impl Threads {
 
     /// The same under the lock of the state, where nobody fills the cache in between.
     fn refresh_in(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
-        if self.store.fresh(name.as_str(), now).is_some() {
+        if self.store.fresh(name.as_str(), Coarse::now()).is_some() {
             return Rouse::default();
         }
         state.engine.refresh(now, name.clone()).unwrap_or_else(|| {
@@ -70,7 +71,6 @@ impl Threads {
     /// Asks for `name`: unless it is answered here, the waiter gets exactly one reply, if it does not leave.
     pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Ask {
         let now = waiter.asked;
-        self.store.enter_thread();
         let mut state = self.lock();
         let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.as_str(), now) };
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });

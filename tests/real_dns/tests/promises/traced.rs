@@ -82,31 +82,54 @@ fn tally_of(log: &Log, name: &str) -> usize {
     log.lines().iter().filter(|line| line.contains(name)).count()
 }
 
-/// Forks while a lookup hangs; the child looks names up that the parent knows, does not know, and waits for.
+/// How many lookups hang when the process forks: so many threads leave resolver state behind for the child's to find.
+const HUNG: usize = 6;
+const FORKS: usize = 20;
+
+/// Forks while lookups hang; the children look up what the parent knows, and what it does not know, and the last one what it
+/// waits for.
 pub fn a_forked_child_looks_up() {
     let server = Server::start();
     let resolver = Resolver::new();
     ask(&resolver, "ok-known.test").expect("an answer");
-    let mut hung = Box::pin(resolver.resolve("held.test"));
-    await_that("the call", || server.count("held.test") > 0);
-    // SAFETY: no thread of this process begins or ends meanwhile; the child ends with `_exit`.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        // The child keeps nothing of the parent's cache, and its copy of the lookup asks anew.
-        let known = block_on(resolver.resolve("ok-known.test")).expect("an answer in the child");
-        let other = ask(&resolver, "ok-other.test").expect("an answer in the child");
-        let fine = known.source() == Source::Lookup && other.len() == 2;
-        let fine = fine && block_on(&mut hung).is_ok();
-        // SAFETY: it ends this process and nothing else.
-        unsafe { libc::_exit(if fine { 0 } else { 1 }) };
+    let mut hung: Vec<_> = (0..HUNG).map(|index| resolver.resolve(format!("held-{index}.test"))).collect();
+    let asked = |index: usize| server.count(&format!("held-{index}.test"));
+    await_that("the calls", || (0..HUNG).all(|index| asked(index) == 2));
+    for number in 0..FORKS {
+        let other = format!("ok-{number}.test");
+        await_child(fork(|| {
+            // Nothing of the parent's cache is kept.
+            block_on(resolver.resolve("ok-known.test")).is_ok_and(|addrs| addrs.source() == Source::Lookup)
+                && ask(&resolver, &other).is_ok_and(|ips| ips.len() == 2)
+        }));
+        assert_eq!(server.count(&other), 2, "an answer was lost in child {number}");
     }
-    assert!(child > 0);
-    await_that("the child's call", || server.count("held.test") >= 4);
+    assert_eq!(server.count("ok-known.test"), 2 + 2 * FORKS, "two of the parent's, two of each child's");
+
+    // A copy of a lookup asks anew.
+    let child = fork(|| block_on(&mut hung[0]).is_ok());
+    await_that("the child's call", || asked(0) == 4);
     server.set_held(false);
+    await_child(child);
+    for lookup in hung {
+        block_on(lookup).expect("an answer in the parent");
+    }
+    assert!((1..HUNG).all(|index| asked(index) == 2), "an answer was lost in the parent");
+}
+
+/// Runs `child` in a forked process.
+fn fork(child: impl FnOnce() -> bool) -> libc::pid_t {
+    // SAFETY: no thread of this process begins or ends meanwhile; the child ends with `_exit`.
+    match unsafe { libc::fork() } {
+        // SAFETY: it ends this process and nothing else.
+        0 => unsafe { libc::_exit(if child() { 0 } else { 1 }) },
+        pid => pid,
+    }
+}
+
+fn await_child(child: libc::pid_t) {
     let mut status = 0;
     // SAFETY: `status` is valid, and the child is this process's own.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0);
-    block_on(hung).expect("an answer in the parent");
-    assert_eq!(server.count("ok-known.test"), 4, "two of the parent's, two of the child's");
 }

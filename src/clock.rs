@@ -1,0 +1,29 @@
+use std::time::Duration;
+
+use crate::ffi;
+
+/// A time by a clock that is cheap to read, since it moves in steps of a few milliseconds: good enough to say whether an
+/// answer of half a minute's life is fresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Coarse {
+    /// Since a moment of the clock's own.
+    nanos: u64,
+}
+
+impl Coarse {
+    #[inline]
+    pub(crate) fn now() -> Self {
+        Self { nanos: ffi::coarse_nanos() }
+    }
+
+    /// So much later, or as late as can be said.
+    pub(crate) fn after(self, duration: Duration) -> Self {
+        Self { nanos: self.nanos.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)) }
+    }
+
+    /// In nanoseconds; zero if `earlier` is later.
+    #[inline]
+    pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
+        self.nanos.saturating_sub(earlier.nanos)
+    }
+}
