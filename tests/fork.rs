@@ -72,8 +72,6 @@ fn a_forked_child_resolves() {
         let ((_, resolver), system) = (scripted(), Resolver::new());
         fork("before its first use", || lookups(&resolver, &system));
         block_on(resolver.resolve("ok")).expect("the parent goes on");
-        // Its threads are gone before the next fork: what a thread's end holds in std and elsewhere, a fork may copy.
-        assert!(resolver.shutdown().wait().is_clean());
     }
 
     let ((_, used), system) = (scripted(), Resolver::new());

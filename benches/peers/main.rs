@@ -1,0 +1,196 @@
+//! gaiter beside what its users could pick instead: `cargo bench --bench peers [-- [--quick] [SCENARIO...]]`.
+//!
+//! Every comparison is made within one run, subject by subject in turn; what counts is the ratio. Scenarios that would
+//! disturb each other run in processes of their own. Those that ask a DNS server run in the namespaces of the real-DNS test
+//! bed, which the whole benchmark enters at its start where that is permitted.
+
+mod hit;
+mod measure;
+mod misses;
+mod peers;
+mod report;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::{self, Command, ExitCode, Stdio};
+use std::{env, thread, time};
+
+use gaiter_real_dns::{namespace, server};
+use report::Line;
+use serde::de::DeserializeOwned;
+
+/// How this run is to be.
+pub struct Run {
+    quick: bool,
+    /// Whether there is a server to ask.
+    dns: bool,
+    rounds: Option<usize>,
+}
+
+impl Run {
+    /// How many rounds, where a run that is not quick has so many.
+    fn rounds(&self, count: usize) -> usize {
+        self.rounds.unwrap_or(if self.quick { count.div_ceil(4).max(3) } else { count })
+    }
+}
+
+/// What a name has in scenarios with a backend of their own.
+fn addrs() -> [IpAddr; 2] {
+    [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])]
+}
+
+type Scenario = (&'static str, fn(&Run) -> Vec<Line>);
+
+const SCENARIOS: &[Scenario] = &[("hit", hit::run), ("literal", hit::literal), ("misses", misses::run)];
+
+const USAGE: &str = "usage: cargo bench --bench peers -- [--quick] [--rounds N] [SCENARIO...]";
+
+/// For the whole of it: so long may no run take.
+const SECONDS: u32 = 3600;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [role, scenario, arguments @ ..] = &arguments[..]
+        && role == "--child"
+    {
+        play(scenario, arguments);
+        return ExitCode::SUCCESS;
+    }
+    let inside = namespace::is_inside();
+    if !inside {
+        match namespace::permitted() {
+            Ok(()) => {
+                let program = env::current_exe().expect("Linux knows it");
+                let status = namespace::command(program, SECONDS).args(&arguments).status().expect("it was permitted");
+                return if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            }
+            Err(reason) => {
+                println!("namespaces are not permitted here ({reason}): nothing that needs a DNS server is run")
+            }
+        }
+    }
+    match parse(arguments) {
+        Ok((run, wanted)) => measure_all(&Run { dns: inside, ..run }, &wanted),
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(arguments: Vec<String>) -> Result<(Run, Vec<String>), lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut run = Run { quick: false, dns: false, rounds: None };
+    let mut wanted = Vec::new();
+    let mut parser = lexopt::Parser::from_args(arguments);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("quick") => run.quick = true,
+            Long("rounds") => run.rounds = Some(parser.value()?.parse()?),
+            // Cargo's own.
+            Long("bench") => {}
+            Value(scenario) => wanted.push(scenario.string()?),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    match wanted.iter().find(|wanted| SCENARIOS.iter().all(|(name, _)| name != wanted)) {
+        Some(unknown) => Err(format!("no scenario {unknown}").into()),
+        None => Ok((run, wanted)),
+    }
+}
+
+fn measure_all(run: &Run, wanted: &[String]) -> ExitCode {
+    let server = run.dns.then(Server::start);
+    let mut lines = Vec::new();
+    for (name, scenario) in SCENARIOS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            lines.extend(scenario(run));
+        }
+    }
+    drop(server);
+    // A part of it would take the place of the whole.
+    if !wanted.is_empty() || !run.dns {
+        return ExitCode::SUCCESS;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    match report::write(&folder, &lines) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The scripted server, in a process of its own, so that what it costs is not counted.
+struct Server(process::Child);
+
+impl Server {
+    fn start() -> Self {
+        let server = Self(Child::new("server", &[]).command().spawn().expect("it runs already"));
+        let began = time::Instant::now();
+        while std::net::TcpStream::connect(server::ADDRESS).is_err() {
+            assert!(began.elapsed() < time::Duration::from_secs(60), "no server");
+            thread::sleep(time::Duration::from_millis(1));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// This program again, to measure something by itself.
+pub struct Child {
+    arguments: Vec<String>,
+    pinned: bool,
+}
+
+impl Child {
+    pub fn new(scenario: &str, arguments: &[&str]) -> Self {
+        let mut all = vec!["--child".to_owned(), scenario.to_owned()];
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        Self { arguments: all, pinned: false }
+    }
+
+    /// On one CPU, where figures are steady; the server is then on another, if there is one.
+    pub fn pinned(mut self) -> Self {
+        self.pinned = true;
+        self
+    }
+
+    fn command(&self) -> Command {
+        let program = env::current_exe().expect("Linux knows it");
+        let mut command = Command::new(if self.pinned { "taskset".as_ref() } else { program.as_os_str() });
+        if self.pinned {
+            command.args(["--cpu-list", "0"]).arg(program);
+        }
+        command.args(&self.arguments);
+        command
+    }
+
+    /// What it found.
+    pub fn told<T: DeserializeOwned>(self) -> T {
+        let output = self.command().stderr(Stdio::inherit()).output().expect("it runs already");
+        assert!(output.status.success(), "{:?}: {}", self.arguments, output.status);
+        serde_json::from_slice(&output.stdout).expect("the child prints JSON")
+    }
+}
+
+fn play(scenario: &str, arguments: &[String]) {
+    let tell = |value: serde_json::Value| println!("{value}");
+    match scenario {
+        "server" => {
+            let _server = server::Server::start();
+            loop {
+                thread::park();
+            }
+        }
+        "misses" => tell(misses::play(arguments).into()),
+        _ => panic!("no such scenario: {scenario}"),
+    }
+}

@@ -1,0 +1,129 @@
+//! Lookups one after another, the cache off: what the way to `getaddrinfo` and back costs over `getaddrinfo` itself.
+
+use std::net::ToSocketAddrs as _;
+use std::time::Instant;
+
+use gaiter::{Cache, Resolver};
+use tokio::runtime::{Builder, Runtime};
+use tracing::Instrument as _;
+use tracing_subscriber::Registry;
+
+use crate::measure::{Figure, rounds};
+use crate::peers::{gai, lookup_host};
+use crate::report::Line;
+use crate::{Child, Run};
+
+const LOOKUPS: usize = 100;
+
+/// One process, pinned or not: its subjects' figures of each round, in microseconds a lookup.
+pub fn play(arguments: &[String]) -> Vec<Vec<f64>> {
+    let [count, name, runtime, spans] = arguments else { panic!("{arguments:?}") };
+    let current = |runtime: &str| runtime == "current-thread";
+    let spans = spans == "spans";
+    if spans {
+        tracing::subscriber::set_global_default(Registry::default()).expect("the first");
+    }
+    let new_runtime = || -> Runtime {
+        let mut builder = if current(runtime) { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+        builder.worker_threads(2).enable_all().build().unwrap()
+    };
+    let (ours, gais, tokios) = (new_runtime(), new_runtime(), new_runtime());
+    let resolver = Resolver::builder().cache(Cache::disabled()).build();
+    let mut number = 0;
+    // Every name is asked for once, by one of them.
+    let mut names = move || -> Vec<String> {
+        let names = (number..number + LOOKUPS).map(|number| match name.as_str() {
+            "localhost" => name.clone(),
+            _ => format!("ok-{number}.test"),
+        });
+        number += LOOKUPS;
+        names.collect()
+    };
+    let names = std::cell::RefCell::new(&mut names);
+    let new_names = || (*names.borrow_mut())();
+    let each = |began: Instant| began.elapsed().as_secs_f64() * 1e6 / LOOKUPS as f64;
+    macro_rules! subject {
+        ($runtime:expr, $resolver:expr, $lookup:expr) => {
+            || {
+                let (names, resolver) = (new_names(), $resolver.clone());
+                let turn = async move {
+                    let began = Instant::now();
+                    for name in &names {
+                        let lookup = $lookup(&resolver, name);
+                        if spans {
+                            lookup.instrument(tracing::info_span!("request")).await;
+                        } else {
+                            lookup.await;
+                        }
+                    }
+                    began
+                };
+                let began = if current(runtime) {
+                    $runtime.block_on(turn)
+                } else {
+                    $runtime.block_on(async { tokio::spawn(turn).await.expect("it does not panic") })
+                };
+                each(began)
+            }
+        };
+    }
+    let mut floor = || {
+        let names = new_names();
+        let began = Instant::now();
+        for name in &names {
+            assert!((name.as_str(), 0).to_socket_addrs().expect("an answer").count() > 0);
+        }
+        each(began)
+    };
+    let mut gaiter = subject!(ours, resolver, |resolver: &Resolver, name: &String| {
+        let lookup = resolver.resolve(name);
+        async move { assert!(lookup.await.expect("an answer").len() > 0) }
+    });
+    let mut gai = subject!(gais, (), |_: &(), name: &String| {
+        let name = name.clone();
+        async move { assert!(gai(&name).await.expect("an answer") > 0) }
+    });
+    let mut host = subject!(tokios, (), |_: &(), name: &String| {
+        let name = name.clone();
+        async move { assert!(lookup_host(&name).await.expect("an answer") > 0) }
+    });
+    rounds(count.parse().expect("a number"), &mut [&mut floor, &mut gaiter, &mut gai, &mut host])
+}
+
+pub fn run(run: &Run) -> Vec<Line> {
+    let mut lines = Vec::new();
+    let count = run.rounds(61).to_string();
+    for name in ["localhost", "new names"] {
+        if name == "new names" && !run.dns {
+            continue;
+        }
+        for (runtime, spans, pinned, target) in [
+            ("current-thread", "", true, 0.75),
+            ("two workers", "", true, 0.9),
+            ("two workers", "spans", true, 0.9),
+            ("current-thread", "", false, 1.0),
+            ("two workers", "", false, 1.0),
+        ] {
+            let child = Child::new("misses", &[&count, name, runtime, spans]);
+            let figures: Vec<Vec<f64>> = if pinned { child.pinned() } else { child }.told();
+            let [floor, ours, gais, hosts] = &figures[..] else { panic!("four subjects") };
+            let scenario = format!("{name}, {runtime}{}{}", comma(spans), if pinned { ", one CPU" } else { "" });
+            if pinned {
+                let floor = Figure::of(floor.clone()).median;
+                println!("    the floor is {floor:.1} us");
+                let over = |figures: &[f64]| figures.iter().map(|figure| figure - floor).collect::<Vec<_>>();
+                let scenario = format!("{scenario}, over the floor");
+                lines.push(Line::new(&scenario, "us", &over(ours), "GaiResolver", &over(gais)).at_most(target));
+                lines.push(Line::new(&scenario, "us", &over(ours), "lookup_host", &over(hosts)).at_most(target));
+            } else {
+                lines.push(Line::new(&scenario, "us", ours, "GaiResolver", gais).at_most(target));
+                lines.push(Line::new(&scenario, "us", ours, "lookup_host", hosts).at_most(target));
+            }
+        }
+    }
+    lines
+}
+
+fn comma(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(", {text}") }
+}
