@@ -43,6 +43,7 @@ impl Name {
 /// The address that `text` spells out, if it is one in full: every `getaddrinfo` answers it with itself.
 ///
 /// The rest of what resolvers take for numeric (`127.1`, `0x7f000001`, `fe80::1%eth0`) is the backend's to read.
+#[inline]
 pub(crate) fn literal(text: &str) -> Option<IpAddr> {
     let first = *text.as_bytes().first()?;
     if first.is_ascii_hexdigit() || first == b':' { text.parse().ok() } else { None }
@@ -66,16 +67,31 @@ impl<'a> NameRef<'a> {
 
 impl Hash for NameRef<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // In pieces, because a hasher takes a slice at a time far faster than a byte at a time.
-        for piece in self.0.as_bytes().chunks(64) {
-            let mut folded = [0; 64];
-            let folded = &mut folded[..piece.len()];
-            folded.copy_from_slice(piece);
-            folded.make_ascii_lowercase();
-            state.write(folded);
-        }
-        state.write_u8(0xff);
+        let bytes = self.0.as_bytes();
+        // In words, which is what a hasher takes fastest. The last one overlaps the one before.
+        bytes.chunks_exact(8).filter_map(|word| word.try_into().ok()).for_each(|word| state.write_u64(folded(word)));
+        let last = bytes.last_chunk().copied().unwrap_or_else(|| {
+            let mut last = [0; 8];
+            last.iter_mut().zip(bytes).for_each(|(last, &byte)| *last = byte);
+            last
+        });
+        state.write_u64(folded(last));
+        state.write_usize(self.0.len());
     }
+}
+
+/// Eight bytes with their ASCII letters in lower case.
+#[inline]
+fn folded(word: [u8; 8]) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let word = u64::from_ne_bytes(word);
+    // With the top bits out of the way, no addition carries into the next byte, and a byte's top bit then says whether it was
+    // at least `A`, or beyond `Z`.
+    let low = word & (0x7f * EACH);
+    let from_a = low + (0x80 - u64::from(b'A')) * EACH;
+    let past_z = low + (0x7f - u64::from(b'Z')) * EACH;
+    let upper = from_a & !past_z & !word & (0x80 * EACH);
+    word | upper >> 2
 }
 
 impl PartialEq for Name {
@@ -120,6 +136,18 @@ mod tests {
         let names: HashSet<Name> =
             ["a.Example", "A.eXAMPLE", "a.example.", &long, &long.to_lowercase()].into_iter().map(name).collect();
         assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    fn words_are_folded_as_std_does() {
+        for byte in 0..=u8::MAX {
+            for other in [0, b'A', b'z', 0x7f, 0x80, 0xff] {
+                let mut word = [other, byte, other, byte, byte, other, byte, byte];
+                let ours = folded(word);
+                word.make_ascii_lowercase();
+                assert_eq!(ours, u64::from_ne_bytes(word));
+            }
+        }
     }
 
     #[test]

@@ -87,12 +87,14 @@ impl Resolver {
         let epochs = &self.shared.epochs;
         let name = name.as_ref();
         if let Some(ip) = name::literal(name) {
-            let closed = epochs.setup().is_closed();
-            return Resolving::ready(if closed { Err(ErrorKind::Closed.into()) } else { Ok(Addrs::literal(ip)) });
+            if epochs.setup().is_closed() {
+                return Resolving::ready(Err(ErrorKind::Closed.into()));
+            }
+            return Resolving::ready(Ok(Addrs::literal(ip)));
         }
         if !epochs.setup().is_closed() {
-            if let Some(cached) = epochs.current().cached(name) {
-                return Resolving::ready(cached);
+            if let Some(cached) = epochs.current().cached(name, Resolving::ready) {
+                return cached;
             }
         }
         match Name::parse(name) {

@@ -3,7 +3,7 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use crate::addrs::Addrs;
@@ -75,18 +75,25 @@ impl State {
 impl Future for Resolving {
     type Output = Result<Addrs, Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if matches!(&self.state, State::Waiting(waiting) if waiting.threads.are_foreign()) {
-            if let State::Waiting(waiting) = mem::replace(&mut self.state, State::Ready(None)) {
+        match &mut self.state {
+            State::Ready(result) => given(result),
+            State::Waiting(_) => self.poll_waiting(cx),
+        }
+    }
+}
+
+impl Resolving {
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Addrs, Error>> {
+        if let State::Waiting(waiting) = &self.state {
+            if waiting.threads.are_foreign() {
                 self.state = State::start(Arc::clone(&waiting.epochs), waiting.name.clone());
             }
         }
         let reply = match &mut self.state {
-            State::Ready(result) => return Poll::Ready(result.take().unwrap_or_else(completed)),
-            State::Waiting(waiting) => match waiting.waiter.poll(cx) {
-                Poll::Ready(reply) => reply,
-                Poll::Pending => return Poll::Pending,
-            },
+            State::Ready(result) => return given(result),
+            State::Waiting(waiting) => ready!(waiting.waiter.poll(cx)),
         };
         Poll::Ready(match mem::replace(&mut self.state, State::Ready(None)) {
             State::Waiting(waiting) => waiting.end(reply),
@@ -95,6 +102,15 @@ impl Future for Resolving {
     }
 }
 
+#[inline]
+fn given(result: &mut Option<Result<Addrs, Error>>) -> Poll<Result<Addrs, Error>> {
+    match result.take() {
+        Some(result) => Poll::Ready(result),
+        None => Poll::Ready(completed()),
+    }
+}
+
+#[cold]
 fn completed() -> Result<Addrs, Error> {
     Err(Error::new(ErrorKind::Other, "a lookup was polled after it had completed"))
 }

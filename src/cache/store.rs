@@ -68,10 +68,10 @@ impl Store {
         &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)]
     }
 
-    /// The answer for a name, if it is fresh.
+    /// What `give` makes of the answer for a name, if it is fresh. Made in place: a hit has no time for moving addresses about.
     #[inline]
-    pub(crate) fn fresh(&self, name: &str, now: Coarse) -> Option<Addrs> {
-        self.with(NameRef::new(name), |entry| entry.fresh(now))?
+    pub(crate) fn fresh<T>(&self, name: &str, now: Coarse, give: impl FnOnce(Addrs) -> T) -> Option<T> {
+        self.with(NameRef::new(name), |entry| entry.fresh(now).map(give))?
     }
 
     /// What there is for a name now.

@@ -144,7 +144,7 @@ impl Model {
             let given = known.answer.expect("an answer was stored");
             let addrs = old.addrs(Source::Cache, self.now);
             assert_eq!(addrs.age(), self.now - given.at);
-            assert_eq!(addrs.as_slice()[0].ip(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, given.number)));
+            assert_eq!(addrs.clone().next().unwrap().ip(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, given.number)));
             (self.now - given.at, given.ttl.0, given.ttl.1 + slack)
         };
         match look {

@@ -134,6 +134,7 @@ pub(crate) fn watch_forks() {
 }
 
 /// Tells processes apart: another number after each fork.
+#[inline]
 pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }

@@ -22,13 +22,13 @@ pub(crate) enum Ask {
 impl Threads {
     /// What the cache gives for a name at once, if anything.
     #[inline]
-    pub(crate) fn cached(self: &Arc<Self>, name: &str) -> Option<Result<Addrs, Error>> {
+    pub(crate) fn cached<T>(self: &Arc<Self>, name: &str, give: impl Fn(Result<Addrs, Error>) -> T) -> Option<T> {
         if !self.setup.cache.is_enabled() {
             return None;
         }
-        match self.store.fresh(name, Coarse::now()) {
-            Some(addrs) => Some(Ok(addrs)),
-            None => self.cached_but_not_fresh(name),
+        match self.store.fresh(name, Coarse::now(), |addrs| give(Ok(addrs))) {
+            Some(given) => Some(given),
+            None => self.cached_but_not_fresh(name).map(give),
         }
     }
 
@@ -59,7 +59,7 @@ impl Threads {
 
     /// The same under the lock of the state, where nobody fills the cache in between.
     fn refresh_in(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
-        if self.store.fresh(name.as_str(), Coarse::now()).is_some() {
+        if self.store.fresh(name.as_str(), Coarse::now(), drop).is_some() {
             return Rouse::default();
         }
         state.engine.refresh(now, name.clone()).unwrap_or_else(|| {

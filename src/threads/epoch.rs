@@ -32,11 +32,13 @@ impl Epochs {
         Self { setup, first }
     }
 
+    #[inline]
     pub(crate) fn setup(&self) -> &Setup {
         &self.setup
     }
 
     /// The threads of this process.
+    #[inline]
     pub(crate) fn current(&self) -> &Arc<Threads> {
         let mut epoch = &self.first;
         while epoch.threads.are_foreign() {

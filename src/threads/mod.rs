@@ -51,6 +51,7 @@ impl Setup {
     }
 
     /// Whether everything new is to be refused.
+    #[inline]
     pub(crate) fn is_closed(&self) -> bool {
         // A flag that stands for itself: the engine's own is what decides a race.
         self.closed.load(Ordering::Relaxed)
@@ -99,6 +100,7 @@ impl Threads {
 
     /// Whether these are the threads of a process that this one was forked from. Nothing of theirs may be locked then, or
     /// dropped: whoever held a lock is not here.
+    #[inline]
     pub(crate) fn are_foreign(&self) -> bool {
         self.generation != ffi::generation()
     }

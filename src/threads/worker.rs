@@ -90,7 +90,7 @@ impl Call<'_> {
 
     fn land(&mut self, result: Result<Answer, Error>) {
         let result = match result {
-            Ok(answer) if answer.as_slice().is_empty() => Err(ErrorKind::NoData.into()),
+            Ok(answer) if answer.is_empty() => Err(ErrorKind::NoData.into()),
             result => result,
         };
         let result = result.map_err(|error| error.about(&self.name));

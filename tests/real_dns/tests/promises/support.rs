@@ -28,7 +28,7 @@ pub fn ask(resolver: &Resolver, name: &str) -> Result<Vec<IpAddr>, Error> {
 }
 
 pub fn ips(addrs: &Addrs) -> Vec<IpAddr> {
-    addrs.as_slice().iter().map(|addr| addr.ip()).collect()
+    addrs.clone().map(|addr| addr.ip()).collect()
 }
 
 /// What libc calls an error of `getaddrinfo`.
