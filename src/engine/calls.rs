@@ -1,5 +1,7 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
 
 use super::crew::WorkerId;
 use super::flights::{FlightId, Lane};

@@ -47,6 +47,8 @@ pub(super) struct Crew {
     alive: usize,
     /// Sleeping workers, the one that has slept shortest last: it is woken first, so that those not needed can leave.
     idle: Vec<(WorkerId, Instant)>,
+    /// Those who have slept enough and are to leave, unless there is something to do when they come.
+    dismissed: Vec<WorkerId>,
     rising: Option<WorkerId>,
     /// No start before this, after a refusal.
     not_before: Option<Instant>,
@@ -71,6 +73,7 @@ impl Crew {
             thread_idle,
             alive: 0,
             idle: Vec::new(),
+            dismissed: Vec::new(),
             rising: None,
             not_before: None,
             timekeeper: Timekeeper::Absent,
@@ -91,31 +94,43 @@ impl Crew {
         expected
     }
 
-    /// Puts a worker to sleep; says until when.
-    pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) -> Option<Instant> {
+    /// Puts a worker to sleep; says whether the timekeeper has to hear of it.
+    pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) -> Option<RouseTimekeeper> {
         self.idle.push((worker, now));
-        now.checked_add(self.thread_idle)
+        self.rouse_timekeeper(self.next_dismissal(), false)
     }
 
     pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
         self.idle.iter().any(|&(id, _)| id == worker)
     }
 
-    /// An idle worker woke by itself: until when it is to sleep on, or `None` if it has slept enough and is gone.
-    pub(super) fn idle_out(&mut self, worker: WorkerId, now: Instant) -> Option<Option<Instant>> {
-        let since = self.idle.iter().find(|&&(id, _)| id == worker).map_or(now, |&(_, since)| since);
-        let until = since.checked_add(self.thread_idle);
-        if until.is_none_or(|until| now < until) {
-            return Some(until);
-        }
-        self.idle.retain(|&(id, _)| id != worker);
-        self.leave();
-        None
+    /// When the first idle worker has slept enough. The timekeeper sees to it: a worker that woke by itself would have to set
+    /// the system's timer each time that it sleeps, which costs more than all else that it does.
+    pub(super) fn next_dismissal(&self) -> Option<Instant> {
+        self.idle.first().and_then(|(_, since)| since.checked_add(self.thread_idle))
     }
 
-    /// Has every idle worker come for what there is, or leave.
+    /// Has the idle workers that have slept enough leave; gives them, to be woken.
+    pub(super) fn dismiss_tired(&mut self, now: Instant) -> Vec<WorkerId> {
+        let mut tired = Vec::new();
+        while self.next_dismissal().is_some_and(|at| at <= now) {
+            tired.push(self.idle.remove(0).0);
+        }
+        self.dismissed.extend(&tired);
+        tired
+    }
+
+    /// Has every idle worker come for what there is, or leave; gives them, to be woken.
     pub(super) fn dismiss_idle(&mut self) -> Vec<WorkerId> {
-        self.idle.drain(..).map(|(worker, _)| worker).collect()
+        let idle: Vec<WorkerId> = self.idle.drain(..).map(|(worker, _)| worker).collect();
+        self.dismissed.extend(&idle);
+        idle
+    }
+
+    /// A worker that was dismissed is here; says whether it was.
+    pub(super) fn is_dismissed(&mut self, worker: WorkerId) -> bool {
+        let place = self.dismissed.iter().position(|&id| id == worker);
+        place.map(|place| self.dismissed.swap_remove(place)).is_some()
     }
 
     /// A worker that is not idle leaves.

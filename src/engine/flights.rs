@@ -1,5 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
 
 use super::crew::WorkerId;
 use crate::name::Name;

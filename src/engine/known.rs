@@ -1,6 +1,6 @@
-use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashSet};
 
 use crate::name::Name;
 
@@ -12,7 +12,7 @@ const GENERATION: usize = 2048;
 /// In two generations: when the young one is full it becomes the old one, and what nobody has asked for since is forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     young: HashSet<u64>,
     old: HashSet<u64>,
 }

@@ -78,8 +78,8 @@ pub(crate) enum Asked<W> {
 pub(crate) enum Next {
     /// Rouse first, then call, then [`finish`](Engine::finish).
     Call { name: Name, rouse: Rouse },
-    /// Sleep until roused or until then (`None`: for good), then say [`woke`](Engine::woke).
-    Sleep { until: Option<Instant> },
+    /// Rouse the timekeeper, sleep until roused, then say [`woke`](Engine::woke).
+    Sleep { rouse: Rouse },
     /// Rouse, and end the thread: the engine has forgotten it.
     Leave { rouse: Rouse },
 }
@@ -109,8 +109,9 @@ pub(crate) struct Refused<W> {
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Tick<W> {
-    /// Tell the expired, rouse, sleep until roused or until then (`None`: for good), then [`tick`](Engine::tick) again.
-    Sleep { expired: Vec<Expired<W>>, rouse: Rouse, until: Option<Instant> },
+    /// Tell the expired, rouse, wake the idle, who have slept enough and leave, sleep until roused or until then (`None`: for
+    /// good), then [`tick`](Engine::tick) again.
+    Sleep { expired: Vec<Expired<W>>, rouse: Rouse, idle: Vec<WorkerId>, until: Option<Instant> },
     /// End the thread: the engine has forgotten it.
     Leave,
 }
@@ -312,10 +313,7 @@ impl<W> Engine<W> {
         if self.crew.arrive(worker) || !self.crew.is_idle(worker) {
             return self.next(worker, now);
         }
-        match self.crew.idle_out(worker, now) {
-            Some(until) => Next::Sleep { until },
-            None => Next::Leave { rouse: self.rouse(now) },
-        }
+        Next::Sleep { rouse: Rouse::default() }
     }
 
     /// A worker leaves after its call, because libc's state in its thread may be broken.
@@ -332,14 +330,15 @@ impl<W> Engine<W> {
     }
 
     fn next(&mut self, worker: WorkerId, now: Instant) -> Next {
+        let is_dismissed = self.crew.is_dismissed(worker);
         let lane = self.open_lanes().next().map(|(lane, ..)| lane);
         let popped = lane.and_then(|lane| Some((lane, self.flights.pop(lane, worker, now)?)));
         let Some((lane, (flight, name))) = popped else {
-            if self.closed {
+            if self.closed || is_dismissed {
                 self.crew.leave();
                 return Next::Leave { rouse: self.rouse(now) };
             }
-            return Next::Sleep { until: self.crew.idle(worker, now) };
+            return Next::Sleep { rouse: Rouse { timekeeper: self.crew.idle(worker, now), worker: None } };
         };
         // A refresh that hangs is no better than a new name that does.
         let lane = if lane == Lane::Refresh { Lane::New } else { lane };
@@ -410,9 +409,10 @@ impl<W> Engine<W> {
             return Tick::Leave;
         }
         let worker = self.rouse_worker(now);
+        let idle = self.crew.dismiss_tired(now);
         let until = self.next_tick();
         self.crew.timekeeper_sleeps(until);
-        Tick::Sleep { expired, rouse: Rouse { timekeeper: None, worker }, until }
+        Tick::Sleep { expired, rouse: Rouse { timekeeper: None, worker }, idle, until }
     }
 
     fn expire(&mut self, now: Instant) -> Vec<Expired<W>> {
@@ -537,7 +537,8 @@ impl<W> Engine<W> {
     /// When the timekeeper has to look again.
     fn next_tick(&self) -> Option<Instant> {
         let start = self.open_lanes().filter_map(|(_, calls, head)| self.crew.next_start(calls, head)).min();
-        [start, self.next_stuck(), self.flights.first_deadline(), self.alarm].into_iter().flatten().min()
+        let others = [self.next_stuck(), self.flights.first_deadline(), self.crew.next_dismissal(), self.alarm];
+        start.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     fn rouse(&mut self, now: Instant) -> Rouse {

@@ -1,5 +1,6 @@
-use std::collections::HashMap;
 use std::thread::{self, JoinHandle, Thread};
+
+use hashbrown::HashMap;
 
 use crate::engine::WorkerId;
 

@@ -27,8 +27,9 @@ pub(super) fn run(threads: &Arc<Threads>, key: Key) {
         // For this thread, which is awake.
         _ = state.engine.set_alarm(alarm);
         match state.engine.tick(now) {
-            Tick::Sleep { expired, rouse, until } => {
+            Tick::Sleep { expired, rouse, idle, until } => {
                 drop(state);
+                idle.into_iter().for_each(|worker| threads.wake(worker));
                 let mut wakers = threads.try_rouse(rouse);
                 wakers.extend(expired.into_iter().filter_map(|expired| tell(expired, now)));
                 threads.send(wakers.into_iter().map(Errand::Wake));
@@ -60,7 +61,7 @@ fn tell(expired: Expired<Arc<Waiter>>, now: Instant) -> Option<Waker> {
 }
 
 /// Sleeps until roused or until `until`, or less.
-pub(super) fn sleep(until: Option<Instant>) {
+fn sleep(until: Option<Instant>) {
     match until {
         Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
         None => thread::park(),

@@ -1,9 +1,9 @@
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use super::Threads;
 use super::roster::Key;
-use super::timekeeper::sleep;
 use crate::addrs::{Addrs, Answer};
 use crate::engine::{Finished, Next, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
@@ -37,10 +37,11 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
                     return leave(threads, id, rouse);
                 }
             }
-            Next::Sleep { until } => {
+            Next::Sleep { rouse } => {
                 drop(state);
                 slept = true;
-                sleep(until);
+                threads.rouse(rouse);
+                thread::park();
             }
             Next::Leave { rouse } => {
                 drop(state);

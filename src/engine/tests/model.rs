@@ -34,9 +34,20 @@ impl Drop for Token {
 enum Doing {
     Starting,
     Waking,
-    Sleeping { until: Option<Instant> },
-    Calling { name: u8, since: Instant, new: bool },
-    Replying { name: u8, new: bool },
+    Sleeping {
+        since: Instant,
+    },
+    /// Woken to leave.
+    Dismissed,
+    Calling {
+        name: u8,
+        since: Instant,
+        new: bool,
+    },
+    Replying {
+        name: u8,
+        new: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +68,7 @@ struct Waits {
 
 struct Model {
     engine: Engine<Token>,
+    thread_idle: Duration,
     engine_runs: Rc<Cell<bool>>,
     clock: Instant,
     /// How far back the next times lie that the engine is given.
@@ -85,6 +97,7 @@ impl Model {
         };
         Self {
             engine: Engine::new(limits),
+            thread_idle,
             engine_runs: Rc::default(),
             clock: Instant::now() + Duration::from_secs(100),
             lag: Duration::ZERO,
@@ -197,6 +210,14 @@ impl Model {
         }
     }
 
+    /// Wakes a worker to leave; gives since when it has slept.
+    fn dismiss(&mut self, id: WorkerId) -> Instant {
+        let (_, doing) = self.workers.values_mut().find(|(worker, _)| *worker == id).expect("a live worker");
+        let Doing::Sleeping { since } = *doing else { panic!("dismissed while {doing:?}") };
+        *doing = Doing::Dismissed;
+        since
+    }
+
     fn wake(&mut self, id: WorkerId) {
         let (_, doing) = self.workers.values_mut().find(|(worker, _)| *worker == id).expect("a live worker");
         assert!(matches!(doing, Doing::Sleeping { .. }), "woken while {doing:?}");
@@ -280,7 +301,7 @@ impl Model {
 
     /// A worker has asked the engine what to do.
     fn turn(&mut self, key: u64, input: impl FnOnce(&mut Engine<Token>, WorkerId, Instant) -> Next) {
-        let id = self.workers[&key].0;
+        let (id, before) = self.workers[&key].clone();
         // It is done with what it did.
         self.workers.insert(key, (id, Doing::Starting));
         match self.input(|engine, now| input(engine, id, now)) {
@@ -304,7 +325,13 @@ impl Model {
                 self.workers.insert(key, (id, Doing::Calling { name, since: self.now(), new: lane != Lane::Known }));
                 self.rouse(rouse);
             }
-            Next::Sleep { until } => _ = self.workers.insert(key, (id, Doing::Sleeping { until })),
+            Next::Sleep { rouse } => {
+                // Who wakes for no reason sleeps on.
+                let since = if let Doing::Sleeping { since } = before { since } else { self.now() };
+                self.workers.insert(key, (id, Doing::Sleeping { since }));
+                assert_eq!(rouse.worker, None);
+                self.rouse(rouse);
+            }
             Next::Leave { rouse } => {
                 self.workers.remove(&key);
                 self.rouse(rouse);
@@ -342,7 +369,7 @@ impl Model {
 
     fn tick(&mut self) {
         match self.input(Engine::tick) {
-            Tick::Sleep { expired, rouse, until } => {
+            Tick::Sleep { expired, rouse, idle, until } => {
                 self.demote_stuck();
                 for expired in &expired {
                     let waits = self.end(&expired.waiter);
@@ -359,6 +386,13 @@ impl Model {
                 assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
                 self.keeper = Keeper::Asleep { until };
                 self.rouse(rouse);
+                for id in idle {
+                    let since = self.dismiss(id);
+                    assert!(
+                        self.now().saturating_duration_since(since) >= self.thread_idle,
+                        "sent away before its time"
+                    );
+                }
             }
             Tick::Leave => {
                 self.keeper = Keeper::Absent;
@@ -406,7 +440,9 @@ impl Model {
                 self.rouse(rouse);
             }
             Op::Worker { which } => {
-                let able = |doing: &Doing| matches!(doing, Doing::Starting | Doing::Waking | Doing::Sleeping { .. });
+                let able = |doing: &Doing| {
+                    matches!(doing, Doing::Starting | Doing::Waking | Doing::Dismissed | Doing::Sleeping { .. })
+                };
                 if let Some(key) = self.pick(which, able) {
                     if self.keeper == Keeper::Starting {
                         // Whoever starts both starts the timekeeper first, and the worker only if that went well.
@@ -474,7 +510,7 @@ impl Model {
                 let outstanding = self.outstanding();
                 self.closed.get_or_insert(outstanding);
                 let closing = self.input(|engine, _| engine.close());
-                closing.idle.into_iter().for_each(|id| self.wake(id));
+                closing.idle.into_iter().for_each(|id| _ = self.dismiss(id));
                 self.rouse_timekeeper(closing.timekeeper);
             }
             Op::AbortQueued if self.closed.is_some() => {
@@ -544,6 +580,13 @@ impl Model {
         if let Some(alarm) = self.alarm {
             assert!(comes_by(alarm), "nobody comes for the alarm: {:?}", self.keeper);
         }
+        let slept = self.doings().filter_map(|doing| match doing {
+            Doing::Sleeping { since } => since.checked_add(self.thread_idle),
+            _ => None,
+        });
+        if let Some(last) = slept.max() {
+            assert!(comes_by(last), "nobody comes for the idle: {:?}", self.keeper);
+        }
         // Someone comes for whoever is queued, and soon, if a thread can be had for it.
         let known_queued = self.count(Lane::Known) > 0;
         let new_may_run = self.threads_of_new() < MAX_THREADS - KEPT;
@@ -572,26 +615,15 @@ impl Model {
                 match self.workers[&key].1 {
                     Doing::Starting | Doing::Replying { .. } => self.turn(key, Engine::take),
                     Doing::Calling { .. } => self.finish(key, Ok(())),
-                    Doing::Waking | Doing::Sleeping { .. } => self.turn(key, Engine::woke),
+                    Doing::Waking | Doing::Dismissed | Doing::Sleeping { .. } => self.turn(key, Engine::woke),
                 }
             } else if matches!(self.keeper, Keeper::Starting | Keeper::Waking) {
                 self.tick();
             } else {
                 // Everyone sleeps or hangs: on to the first alarm.
-                let alarms = self.workers.iter().filter_map(|(&key, (_, doing))| match doing {
-                    Doing::Sleeping { until } => until.map(|until| (until, Some(key))),
-                    _ => None,
-                });
-                let keeper = match self.keeper {
-                    Keeper::Asleep { until: Some(until) } => Some((until, None)),
-                    _ => None,
-                };
-                let Some((at, who)) = alarms.chain(keeper).min() else { break };
+                let Keeper::Asleep { until: Some(at) } = self.keeper else { break };
                 (self.clock, self.lag) = (self.clock.max(at), Duration::ZERO);
-                match who {
-                    Some(key) => self.turn(key, Engine::woke),
-                    None => self.tick(),
-                }
+                self.tick();
             }
             self.check();
         }

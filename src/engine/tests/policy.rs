@@ -26,7 +26,7 @@ fn ask(engine: &mut Engine<usize>, now: Instant, number: usize) -> (Ticket, Rous
 
 fn tick(engine: &mut Engine<usize>, now: Instant) -> (Vec<usize>, Rouse, Option<Instant>) {
     match engine.tick(now) {
-        Tick::Sleep { expired, rouse, until } => {
+        Tick::Sleep { expired, rouse, until, .. } => {
             (expired.into_iter().map(|expired| expired.waiter).collect(), rouse, until)
         }
         Tick::Leave => panic!("left"),
