@@ -517,17 +517,17 @@ impl<W> Engine<W> {
 
     /// The lanes whose heads a worker may take now: that of the known names first, and the others only onto threads that are
     /// not kept for them. With each, how many calls it has and since when its head has been waiting.
-    fn open_lanes(&self) -> impl Iterator<Item = (Lane, usize, Instant)> {
-        [Lane::Known, Lane::New, Lane::Refresh].into_iter().filter_map(|lane| {
+    fn open_lanes(&self) -> impl Iterator<Item = (Lane, usize, Instant)> + use<W> {
+        let open = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| {
             let calls = self.calls_of(lane);
             let head = self.flights.head(lane).filter(|_| calls < self.threads_for(lane))?;
             Some((lane, calls, head))
-        })
+        });
+        open.into_iter().flatten()
     }
 
     fn rouse_worker(&mut self, now: Instant) -> Option<RouseWorker> {
-        let lanes = [0, 1, 2].map(|lane| self.open_lanes().nth(lane));
-        lanes.into_iter().flatten().find_map(|(_, calls, head)| self.crew.rouse_worker(calls, head, now))
+        self.open_lanes().find_map(|(_, calls, head)| self.crew.rouse_worker(calls, head, now))
     }
 
     fn rouse_timekeeper(&mut self) -> Option<RouseTimekeeper> {
