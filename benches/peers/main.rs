@@ -4,7 +4,10 @@
 //! disturb each other run in processes of their own. Those that ask a DNS server run in the namespaces of the real-DNS test
 //! bed, which the whole benchmark enters at its start where that is permitted.
 
+mod crowd;
+mod footprint;
 mod hit;
+mod hung;
 mod measure;
 mod misses;
 mod peers;
@@ -17,6 +20,7 @@ use std::{env, thread, time};
 
 use gaiter_real_dns::{namespace, server};
 use report::Line;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How this run is to be.
@@ -41,7 +45,19 @@ fn addrs() -> [IpAddr; 2] {
 
 type Scenario = (&'static str, fn(&Run) -> Vec<Line>);
 
-const SCENARIOS: &[Scenario] = &[("hit", hit::run), ("literal", hit::literal), ("misses", misses::run)];
+const SCENARIOS: &[Scenario] = &[
+    ("hit", hit::run),
+    ("literal", hit::literal),
+    ("misses", misses::run),
+    ("flood", crowd::flood),
+    ("burst", crowd::burst),
+    ("herd", crowd::herd),
+    ("innocents", hung::innocents),
+    ("cancelled", hung::cancelled),
+    ("endings", hung::endings),
+    ("memory", footprint::memory),
+    ("growth", footprint::growth),
+];
 
 const USAGE: &str = "usage: cargo bench --bench peers -- [--quick] [--rounds N] [SCENARIO...]";
 
@@ -163,7 +179,7 @@ impl Child {
         self
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let program = env::current_exe().expect("Linux knows it");
         let mut command = Command::new(if self.pinned { "taskset".as_ref() } else { program.as_os_str() });
         if self.pinned {
@@ -182,7 +198,6 @@ impl Child {
 }
 
 fn play(scenario: &str, arguments: &[String]) {
-    let tell = |value: serde_json::Value| println!("{value}");
     match scenario {
         "server" => {
             let _server = server::Server::start();
@@ -190,7 +205,19 @@ fn play(scenario: &str, arguments: &[String]) {
                 thread::park();
             }
         }
-        "misses" => tell(misses::play(arguments).into()),
+        "misses" => tell(&misses::play(arguments)),
+        "flood" => tell(&crowd::play_flood(arguments)),
+        "herd" => tell(&crowd::play_herd(arguments)),
+        "innocents" => tell(&hung::play_innocents(arguments)),
+        "cancelled" => tell(&hung::play_cancelled(arguments)),
+        "ending" => hung::play_ending(arguments),
+        "memory" => tell(&footprint::play_memory(arguments)),
         _ => panic!("no such scenario: {scenario}"),
     }
+}
+
+fn tell(found: &impl Serialize) {
+    println!("{}", serde_json::to_string(found).expect("numbers and names"));
+    // Some have lookups that hang, which nobody is to wait for.
+    process::exit(0);
 }

@@ -30,3 +30,29 @@ pub fn rounds(count: usize, subjects: &mut [&mut dyn FnMut() -> f64]) -> Vec<Vec
     }
     figures
 }
+/// How much of the heap is in use, in bytes.
+pub fn heap() -> f64 {
+    // SAFETY: it takes nothing and gives a struct of integers.
+    let info = unsafe { libc::mallinfo2() };
+    (info.uordblks + info.hblkhd) as f64
+}
+
+/// How many threads this process has.
+pub fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("procfs").count()
+}
+
+/// The processor time that this process has used, in microseconds.
+pub fn cpu_time() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for the call to write to.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) }, 0);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+}
+
+/// How much memory this process has in use, in KiB.
+pub fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of it");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use gaiter::{Cache, Resolver};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -35,7 +36,39 @@ impl Pasted {
     }
 }
 
-/// hyper-util's resolver.
+/// Whoever looks names up.
+#[derive(Clone)]
+pub enum Peer {
+    Gaiter(Resolver),
+    Gai,
+    LookupHost,
+    Hickory(TokioResolver),
+}
+
+impl Peer {
+    /// Each as it comes, but without a cache.
+    pub fn named(who: &str) -> Self {
+        match who {
+            "gaiter" => Self::Gaiter(Resolver::builder().cache(Cache::disabled()).build()),
+            "GaiResolver" => Self::Gai,
+            "lookup_host" => Self::LookupHost,
+            "hickory" => Self::Hickory(hickory(false)),
+            _ => panic!("no peer {who}"),
+        }
+    }
+
+    /// Whether `name` has addresses.
+    pub async fn lookup(&self, name: String) -> bool {
+        match self {
+            Self::Gaiter(resolver) => resolver.resolve(name).await.is_ok_and(|addrs| addrs.len() > 0),
+            Self::Gai => gai(&name).await.is_ok_and(|count| count > 0),
+            Self::LookupHost => lookup_host(&name).await.is_ok_and(|count| count > 0),
+            Self::Hickory(resolver) => resolver.lookup_ip(name).await.is_ok_and(|found| found.iter().count() > 0),
+        }
+    }
+}
+
+/// hyper-util's resolver; reqwest's default is the same.
 pub async fn gai(name: &str) -> std::io::Result<usize> {
     let name: Name = name.parse().expect("any text is one");
     Ok(GaiResolver::new().call(name).await?.count())
@@ -48,11 +81,15 @@ pub async fn lookup_host(name: &str) -> std::io::Result<usize> {
 
 /// hickory used directly, with the server of the test bed for its only one.
 pub fn hickory(cache: bool) -> TokioResolver {
-    let server = NameServerConfig::udp_and_tcp(IpAddr::from([127, 0, 0, 1]));
+    hickory_at(IpAddr::from([127, 0, 0, 1]), cache)
+}
+
+pub fn hickory_at(server: IpAddr, cache: bool) -> TokioResolver {
+    let server = NameServerConfig::udp_and_tcp(server);
     let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let options = builder.options_mut();
-    options.cache_size = if cache { 1024 } else { 0 };
+    options.cache_size = if cache { 1 << 20 } else { 0 };
     options.use_hosts_file = ResolveHosts::Never;
     // What glibc waits for.
     options.timeout = Duration::from_secs(5);

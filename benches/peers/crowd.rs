@@ -1,0 +1,190 @@
+//! Many callers at once.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use gaiter::{Answer, Backend, Cache, Error, Resolver};
+use gaiter_real_dns::namespace;
+use gaiter_real_dns::server::Server;
+use hickory_resolver::TokioResolver;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use crate::measure::{cpu_time, rounds, threads};
+use crate::peers::{Peer, hickory_at};
+use crate::report::Line;
+use crate::{Child, Run, addrs};
+
+const TASKS: usize = 1_000;
+const NAMES_EACH: usize = 4;
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// What a flood cost, a lookup.
+#[derive(Serialize, Deserialize)]
+pub struct Flood {
+    micros: f64,
+    cpu_micros: f64,
+    threads: f64,
+    failed: usize,
+}
+
+/// One process: every task looks up names that nobody else does, one after another.
+pub fn play_flood(arguments: &[String]) -> Flood {
+    let [who] = arguments else { panic!("{arguments:?}") };
+    let runtime = runtime();
+    let peer = runtime.block_on(async { Peer::named(who) });
+    runtime.block_on(peer.lookup("ok-first.test".to_owned()));
+    let (cpu, began) = (cpu_time(), Instant::now());
+    let tasks = (0..TASKS).map(|task| {
+        let peer = peer.clone();
+        runtime.spawn(async move {
+            let mut failed = 0;
+            for number in 0..NAMES_EACH {
+                failed += usize::from(!peer.lookup(format!("ok-{task}-{number}.test")).await);
+            }
+            failed
+        })
+    });
+    let failed = runtime.block_on(join_all(tasks.collect::<Vec<_>>()));
+    let each = |cost: f64| cost / (TASKS * NAMES_EACH) as f64;
+    let flood = Flood {
+        micros: each(began.elapsed().as_secs_f64() * 1e6),
+        cpu_micros: each(cpu_time() - cpu),
+        // Those that came are still there.
+        threads: threads() as f64,
+        failed: failed.into_iter().map(|failed| failed.expect("no panic")).sum(),
+    };
+    // Threads that hang in a retry are not waited for.
+    runtime.shutdown_background();
+    flood
+}
+
+pub fn flood(run: &Run) -> Vec<Line> {
+    if !run.dns {
+        return Vec::new();
+    }
+    let count = run.rounds(9);
+    let peers = ["gaiter", "GaiResolver", "hickory"];
+    let mut floods: [Vec<Flood>; 3] = Default::default();
+    for round in 0..count {
+        for turn in 0..peers.len() {
+            let who = (round + turn) % peers.len();
+            floods[who].push(Child::new("flood", &[peers[who]]).told());
+        }
+    }
+    for (who, floods) in peers.iter().zip(&floods) {
+        let failed: usize = floods.iter().map(|flood| flood.failed).sum();
+        println!("    {who}: {failed} of {} lookups failed", count * TASKS * NAMES_EACH);
+    }
+    let of = |who: usize, figure: fn(&Flood) -> f64| floods[who].iter().map(figure).collect::<Vec<_>>();
+    let line = |what, unit, who: usize, figure: fn(&Flood) -> f64| {
+        Line::new(&format!("1,000 tasks, new names, {what}"), unit, &of(0, figure), peers[who], &of(who, figure))
+    };
+    vec![
+        line("time a lookup", "us", 1, |flood| flood.micros).at_most(1.0 / 1.1),
+        line("time a lookup", "us", 2, |flood| flood.micros),
+        line("processor time a lookup", "us", 1, |flood| flood.cpu_micros).at_most(1.0),
+        line("processor time a lookup", "us", 2, |flood| flood.cpu_micros),
+        line("threads", "", 1, |flood| flood.threads).at_most(70.0 / 512.0),
+        line("threads", "", 2, |flood| flood.threads),
+    ]
+}
+
+/// Answers at once, as no resolver does: what is left is what the way there and back costs.
+struct Instantly;
+
+impl Backend for Instantly {
+    fn lookup(&self, _: &str) -> Result<Answer, Error> {
+        Ok(addrs().into())
+    }
+
+    fn emits_events(&self) -> bool {
+        false
+    }
+}
+
+/// A thousand names at once, on threads that have yet to start.
+pub fn burst(run: &Run) -> Vec<Line> {
+    let mut ours = || {
+        let runtime = runtime();
+        let resolver = Resolver::builder().cache(Cache::disabled()).backend(Instantly).build();
+        runtime.block_on(async {
+            let began = Instant::now();
+            let lookups = (0..TASKS).map(|number| resolver.resolve(format!("ok-{number}.test")));
+            for lookup in join_all(lookups.collect::<Vec<_>>()).await {
+                lookup.expect("an answer");
+            }
+            began.elapsed().as_secs_f64() * 1e6
+        })
+    };
+    let mut theirs = || {
+        let runtime = runtime();
+        runtime.block_on(async {
+            let began = Instant::now();
+            let lookups = (0..TASKS).map(|_| tokio::task::spawn_blocking(|| Instantly.lookup("")));
+            for lookup in join_all(lookups.collect::<Vec<_>>()).await {
+                lookup.expect("no panic").expect("an answer");
+            }
+            began.elapsed().as_secs_f64() * 1e6
+        })
+    };
+    let figures = rounds(run.rounds(21), &mut [&mut ours, &mut theirs]);
+    let scenario = "burst of 1,000 names, answered at once";
+    vec![Line::new(scenario, "us", &figures[0], "spawn_blocking", &figures[1]).at_most(0.1)]
+}
+
+/// What a thousand callers of one name cost, for each peer: milliseconds and queries, round by round.
+type Herds = Vec<(String, Vec<f64>, Vec<f64>)>;
+
+/// For a server of this scenario's own, whose count can be read.
+const OWN_SERVER: [u8; 4] = [127, 0, 0, 9];
+
+pub fn play_herd(arguments: &[String]) -> Herds {
+    let [count] = arguments else { panic!("{arguments:?}") };
+    let server = Server::start_on("127.0.0.9:53");
+    namespace::write("resolv.conf", "nameserver 127.0.0.9\n");
+    let runtime = runtime();
+    let hickory: TokioResolver = runtime.block_on(async { hickory_at(OWN_SERVER.into(), true) });
+    let peers = [
+        ("gaiter", Peer::named("gaiter")),
+        ("GaiResolver", Peer::named("GaiResolver")),
+        ("lookup_host", Peer::named("lookup_host")),
+        ("hickory", Peer::Hickory(hickory)),
+    ];
+    let mut herds: Herds = peers.iter().map(|(who, _)| ((*who).to_owned(), Vec::new(), Vec::new())).collect();
+    for round in 0..count.parse().expect("a number") {
+        for ((who, peer), (_, millis, queries)) in peers.iter().zip(&mut herds) {
+            let name = format!("slow-50-{round}.{who}.test").to_lowercase();
+            let began = Instant::now();
+            let callers = (0..TASKS).map(|_| {
+                let (peer, name) = (peer.clone(), name.clone());
+                runtime.spawn(async move { peer.lookup(name).await })
+            });
+            let found = runtime.block_on(join_all(callers.collect::<Vec<_>>()));
+            millis.push(began.elapsed().as_secs_f64() * 1e3);
+            assert!(found.into_iter().all(|found| found.expect("no panic")), "{who}: no answer");
+            queries.push(server.count(&name) as f64);
+        }
+    }
+    namespace::write("resolv.conf", namespace::RESOLV);
+    herds
+}
+
+pub fn herd(run: &Run) -> Vec<Line> {
+    if !run.dns {
+        return Vec::new();
+    }
+    let herds: Herds = Child::new("herd", &[&run.rounds(11).to_string()]).told();
+    let [ours, others @ ..] = &herds[..] else { panic!("four peers") };
+    let server = vec![Duration::from_millis(50).as_secs_f64() * 1e3; ours.1.len()];
+    let scenario = "1,000 callers of one new name";
+    let mut lines = vec![Line::new(scenario, "ms", &ours.1, "the server's own 50 ms", &server).at_most(1.1)];
+    for ((_, millis, queries), peer) in others.iter().zip(["GaiResolver", "lookup_host", "hickory"]) {
+        lines.push(Line::new(scenario, "ms", &ours.1, peer, millis));
+        lines.push(Line::new(&format!("{scenario}, queries"), "", &ours.2, peer, queries));
+    }
+    lines
+}
