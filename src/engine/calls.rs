@@ -7,13 +7,29 @@ use super::crew::WorkerId;
 use super::flights::{FlightId, Lane};
 use crate::name::Name;
 
+/// Up to this many calls of a lane at once, a name gets a thread at once if none is idle. More threads than this make most
+/// lookups slower, not faster, since they outrun the DNS server.
+const EAGER: usize = 64;
+
+/// A call that has run this long waits rather than works, and does not count towards [`EAGER`] any more; and if none of a
+/// lane's has ended for so long, none counts.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 /// What each worker does: one call at most, from when it takes a flight until it comes back.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     calls: HashMap<WorkerId, Call>,
-    in_lane: [usize; 2],
-    /// Those in the lane of known names that have no result yet, by when they began.
-    known: BTreeSet<(Instant, WorkerId)>,
+    /// Of the names that are known, and of the others.
+    lanes: [InLane; 2],
+}
+
+#[derive(Debug, Default)]
+struct InLane {
+    /// Until they are done with.
+    calls: usize,
+    /// Those that have no result yet, by when they began.
+    running: BTreeSet<(Instant, WorkerId)>,
+    last_result: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -30,32 +46,44 @@ struct Call {
 
 impl Calls {
     pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Name, lane: Lane, now: Instant) {
-        self.in_lane[lane as usize] += 1;
-        if lane == Lane::Known {
-            self.known.insert((now, worker));
-        }
+        self.lanes[lane as usize].calls += 1;
+        self.lanes[lane as usize].running.insert((now, worker));
         self.calls.insert(worker, Call { flight, name, since: now, lane, replying: false, abandoned: false });
     }
 
     /// The call of `worker` has its result: its flight and name, and when it began.
-    pub(super) fn finish(&mut self, worker: WorkerId) -> Option<(FlightId, Name, Instant)> {
+    pub(super) fn finish(&mut self, worker: WorkerId, now: Instant) -> Option<(FlightId, Name, Instant)> {
         let call = self.calls.get_mut(&worker).filter(|call| !call.replying)?;
         call.replying = true;
-        self.known.remove(&(call.since, worker));
+        let lane = &mut self.lanes[call.lane as usize];
+        lane.running.remove(&(call.since, worker));
+        lane.last_result = lane.last_result.max(Some(now));
         Some((call.flight, call.name.clone(), call.since))
     }
 
     /// The call of `worker` is done with, if it had one.
     pub(super) fn end(&mut self, worker: WorkerId) -> bool {
         let Some(call) = self.calls.remove(&worker) else { return false };
-        self.in_lane[call.lane as usize] -= 1;
-        self.known.remove(&(call.since, worker));
+        self.lanes[call.lane as usize].calls -= 1;
+        self.lanes[call.lane as usize].running.remove(&(call.since, worker));
         true
     }
 
     /// How many threads the calls of a lane have, until they are done with.
     pub(super) fn in_lane(&self, lane: Lane) -> usize {
-        self.in_lane[lane as usize]
+        self.lanes[lane as usize].calls
+    }
+
+    /// From when a thread may be started for the head of a lane that has been waiting since `queued`.
+    pub(super) fn start_from(&self, lane: Lane, queued: Instant) -> Instant {
+        let lane = &self.lanes[lane as usize];
+        if lane.calls < EAGER {
+            return queued;
+        }
+        let stalled = lane.last_result.map_or(queued, |last| last.max(queued));
+        let eager = lane.running.iter().nth_back(EAGER - 1);
+        let since = eager.map_or(stalled, |&(since, _)| since.min(stalled));
+        queued.max(since.checked_add(PATIENCE).unwrap_or(since))
     }
 
     /// How many threads all calls have.
@@ -65,16 +93,18 @@ impl Calls {
 
     /// When the call for a known name began that has run longest.
     pub(super) fn oldest_known(&self) -> Option<Instant> {
-        self.known.first().map(|&(since, _)| since)
+        self.lanes[Lane::Known as usize].running.first().map(|&(since, _)| since)
     }
 
     /// Has that call count as one for a new name; gives its name.
     pub(super) fn demote_oldest_known(&mut self) -> Option<&Name> {
-        let (_, worker) = self.known.pop_first()?;
+        let [known, new] = &mut self.lanes;
+        let (since, worker) = known.running.pop_first()?;
         let call = self.calls.get_mut(&worker)?;
         call.lane = Lane::New;
-        self.in_lane[Lane::Known as usize] -= 1;
-        self.in_lane[Lane::New as usize] += 1;
+        known.calls -= 1;
+        new.calls += 1;
+        new.running.insert((since, worker));
         Some(&call.name)
     }
 

@@ -1,13 +1,5 @@
 use std::time::{Duration, Instant};
 
-/// Up to this many calls of a lane at once, a name gets a thread at once if none is idle. More threads than this make most
-/// lookups slower, not faster, since they outrun the DNS server.
-const EAGER: usize = 64;
-
-/// Above [`EAGER`], a thread is started only when the head of the lane has waited this long: then the calls are hanging
-/// rather than busy.
-const PATIENCE: Duration = Duration::from_millis(20);
-
 /// After the system refused a thread, the next is tried this much later.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -149,8 +141,8 @@ impl Crew {
         self.not_before = if self.is_empty() { None } else { self.not_before.max(not_before) };
     }
 
-    /// Picks a worker for the head of a lane, which has waited since `queued` and has so many calls.
-    pub(super) fn rouse_worker(&mut self, calls: usize, queued: Instant, now: Instant) -> Option<RouseWorker> {
+    /// Picks a worker for the head of a lane, for which a thread may be started from `from` on.
+    pub(super) fn rouse_worker(&mut self, from: Instant, now: Instant) -> Option<RouseWorker> {
         if self.rising.is_some() {
             return None;
         }
@@ -158,7 +150,7 @@ impl Crew {
             self.rising = Some(worker);
             return Some(RouseWorker::Wake(worker));
         }
-        if self.start_at(calls, queued).is_none_or(|at| now < at) {
+        if self.start_at(from).is_none_or(|at| now < at) {
             return None;
         }
         self.not_before = None;
@@ -169,22 +161,20 @@ impl Crew {
         Some(RouseWorker::Start(worker))
     }
 
-    /// From when a thread may be started for that head, none being idle or on the way.
-    fn start_at(&self, calls: usize, queued: Instant) -> Option<Instant> {
+    /// From when a thread is started for that head, none being idle or on the way.
+    fn start_at(&self, from: Instant) -> Option<Instant> {
         if self.alive >= self.max_threads {
             return None;
         }
-        let patience = if calls < EAGER { Duration::ZERO } else { PATIENCE };
-        let at = queued.checked_add(patience)?;
-        Some(self.not_before.map_or(at, |not_before| at.max(not_before)))
+        Some(self.not_before.map_or(from, |not_before| from.max(not_before)))
     }
 
     /// When a thread is to be started for that head, if nobody comes for it before.
-    pub(super) fn next_start(&self, calls: usize, queued: Instant) -> Option<Instant> {
+    pub(super) fn next_start(&self, from: Instant) -> Option<Instant> {
         if self.rising.is_some() || !self.idle.is_empty() {
             return None;
         }
-        self.start_at(calls, queued)
+        self.start_at(from)
     }
 
     pub(super) fn worker_refused(&mut self, now: Instant) {

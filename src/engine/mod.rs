@@ -224,7 +224,7 @@ impl<W> Engine<W> {
 
     /// How many threads a lane has.
     fn calls_of(&self, lane: Lane) -> usize {
-        self.calls.in_lane(if lane == Lane::Refresh { Lane::New } else { lane })
+        self.calls.in_lane(caller(lane))
     }
 
     /// How many threads a lane may have.
@@ -331,7 +331,7 @@ impl<W> Engine<W> {
 
     fn next(&mut self, worker: WorkerId, now: Instant) -> Next {
         let is_dismissed = self.crew.is_dismissed(worker);
-        let lane = self.open_lanes().next().map(|(lane, ..)| lane);
+        let lane = self.open_lanes().next().map(|(lane, _)| lane);
         let popped = lane.and_then(|lane| Some((lane, self.flights.pop(lane, worker, now)?)));
         let Some((lane, (flight, name))) = popped else {
             if self.closed || is_dismissed {
@@ -340,9 +340,7 @@ impl<W> Engine<W> {
             }
             return Next::Sleep { rouse: Rouse { timekeeper: self.crew.idle(worker, now), worker: None } };
         };
-        // A refresh that hangs is no better than a new name that does.
-        let lane = if lane == Lane::Refresh { Lane::New } else { lane };
-        self.calls.begin(worker, flight, name.clone(), lane, now);
+        self.calls.begin(worker, flight, name.clone(), caller(lane), now);
         Next::Call { name, rouse: self.rouse(now) }
     }
 
@@ -353,7 +351,7 @@ impl<W> Engine<W> {
 
     /// The call of a worker is over. It says so exactly once, tells the waiters, and then takes the next or retires.
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
-        let Some((flight, name, since)) = self.calls.finish(worker) else {
+        let Some((flight, name, since)) = self.calls.finish(worker, now) else {
             return Finished { waiters: Vec::new(), since: now, shared: false };
         };
         let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
@@ -516,18 +514,17 @@ impl<W> Engine<W> {
     }
 
     /// The lanes whose heads a worker may take now: that of the known names first, and the others only onto threads that are
-    /// not kept for them. With each, how many calls it has and since when its head has been waiting.
-    fn open_lanes(&self) -> impl Iterator<Item = (Lane, usize, Instant)> + use<W> {
+    /// not kept for them. With each, from when on a thread may be started for its head.
+    fn open_lanes(&self) -> impl Iterator<Item = (Lane, Instant)> + use<W> {
         let open = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| {
-            let calls = self.calls_of(lane);
-            let head = self.flights.head(lane).filter(|_| calls < self.threads_for(lane))?;
-            Some((lane, calls, head))
+            let head = self.flights.head(lane).filter(|_| self.calls_of(lane) < self.threads_for(lane))?;
+            Some((lane, self.calls.start_from(caller(lane), head)))
         });
         open.into_iter().flatten()
     }
 
     fn rouse_worker(&mut self, now: Instant) -> Option<RouseWorker> {
-        self.open_lanes().find_map(|(_, calls, head)| self.crew.rouse_worker(calls, head, now))
+        self.open_lanes().find_map(|(_, from)| self.crew.rouse_worker(from, now))
     }
 
     fn rouse_timekeeper(&mut self) -> Option<RouseTimekeeper> {
@@ -536,7 +533,7 @@ impl<W> Engine<W> {
 
     /// When the timekeeper has to look again.
     fn next_tick(&self) -> Option<Instant> {
-        let start = self.open_lanes().filter_map(|(_, calls, head)| self.crew.next_start(calls, head)).min();
+        let start = self.open_lanes().filter_map(|(_, from)| self.crew.next_start(from)).min();
         let others = [self.next_stuck(), self.flights.first_deadline(), self.crew.next_dismissal(), self.alarm];
         start.into_iter().chain(others.into_iter().flatten()).min()
     }
@@ -545,4 +542,9 @@ impl<W> Engine<W> {
         let worker = self.rouse_worker(now);
         Rouse { timekeeper: self.rouse_timekeeper(), worker }
     }
+}
+
+/// As what the calls of a lane count: a refresh that hangs is no better than a new name that does.
+fn caller(lane: Lane) -> Lane {
+    if lane == Lane::Refresh { Lane::New } else { lane }
 }

@@ -1,5 +1,7 @@
 //! Which thread comes for what, case by case.
 
+use std::collections::VecDeque;
+
 use crate::engine::*;
 
 const IDLE: Duration = Duration::from_secs(10);
@@ -69,7 +71,46 @@ fn sixty_four_threads_come_at_once_and_more_only_for_a_queue_that_stands() {
     assert_eq!((until, rouse), (Some(start + Duration::from_millis(20)), Rouse::default()));
     let late = start + Duration::from_millis(20);
     let (_, rouse, _) = tick(&mut engine, late);
-    assert_eq!(hang_all(&mut engine, rouse, late), 136, "all have waited long enough by now");
+    assert_eq!(hang_all(&mut engine, rouse, late), 136, "nothing has come of any of them");
+}
+
+#[test]
+fn no_thread_comes_for_a_long_queue_that_moves() {
+    let mut engine = engine(512);
+    let start = Instant::now();
+    let (_, mut rouse) = ask(&mut engine, start, 0);
+    for number in 1..1000 {
+        _ = ask(&mut engine, start, number);
+    }
+    let mut busy = VecDeque::new();
+    while let Some(RouseWorker::Start(id)) = rouse.worker {
+        let Next::Call { rouse: next, .. } = engine.take(id, start) else { panic!("no call") };
+        busy.push_back(id);
+        rouse = next;
+    }
+    assert_eq!(busy.len(), 64);
+    // Each call takes 6.4 ms.
+    for step in 1..500 {
+        let now = start + Duration::from_micros(100 * step);
+        let id = busy.pop_front().expect("all are busy");
+        _ = engine.finish(id, now, Ok(()));
+        assert_eq!(tick(&mut engine, now).1.worker, None, "a thread while the next call is a moment away");
+        let Next::Call { rouse, .. } = engine.take(id, now) else { panic!("no call") };
+        assert_eq!(rouse.worker, None, "one more thread after {step} calls");
+        busy.push_back(id);
+    }
+
+    // Half of them hang from now on, and are made up for though the others go on.
+    let mut more = 0;
+    for step in 50..100 {
+        let now = start + Duration::from_millis(step);
+        busy.rotate_left(1);
+        let id = busy.pop_front().expect("many are busy");
+        _ = engine.finish(id, now, Ok(()));
+        let Next::Call { rouse, .. } = engine.take(id, now) else { panic!("no call") };
+        more += hang_all(&mut engine, rouse, now);
+    }
+    assert!(more > 0, "nobody came for those who wait behind the ones that hang");
 }
 
 #[test]
