@@ -42,7 +42,8 @@ struct Waiting {
     threads: Arc<Threads>,
     name: Name,
     waiter: Arc<Waiter>,
-    ticket: Ticket,
+    /// Until it has its reply.
+    ticket: Option<Ticket>,
     scope: Option<Scope>,
 }
 
@@ -62,7 +63,7 @@ impl State {
         let (mut scope, custody) = trace::begin(&name, epochs.setup().traced);
         let waiter = Arc::new(Waiter::new(Instant::now(), custody));
         match threads.ask(&name, Arc::clone(&waiter)) {
-            Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, threads, name, waiter, ticket, scope }),
+            Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, threads, name, waiter, ticket: Some(ticket), scope }),
             Ask::Given(given) => {
                 close(&threads, waiter.take_custody(), None);
                 close(&threads, scope.take(), Some(Outcome::new(&given, false, Duration::ZERO, Duration::ZERO)));
@@ -117,6 +118,7 @@ fn completed() -> Result<Addrs, Error> {
 
 impl Waiting {
     fn end(mut self, reply: Reply) -> Result<Addrs, Error> {
+        self.ticket = None;
         let Reply { result, queued, in_call, shared } = reply;
         // In this caller's spelling, which may not be that of the first.
         let result = result.map_err(|error| error.about(&self.name));
@@ -136,7 +138,9 @@ impl Drop for Waiting {
             mem::forget(self.scope.take());
             return;
         }
-        self.threads.leave(self.ticket);
+        if let Some(ticket) = self.ticket {
+            self.threads.leave(ticket);
+        }
         close(&self.threads, self.waiter.take_custody(), None);
         close(&self.threads, self.scope.take(), None);
     }

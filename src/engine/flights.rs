@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use super::crew::WorkerId;
+use super::waiters::Waiters;
 use crate::name::Name;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +34,7 @@ pub(super) enum Lane {
 #[derive(Debug)]
 struct Flight<W> {
     name: Name,
-    /// By number, which is the order in which they joined.
-    waiters: BTreeMap<u64, Waiting<W>>,
+    waiters: Waiters<Waiting<W>>,
     shared: bool,
     queued: Option<Queued>,
     /// Since when an answer has been sought without a break.
@@ -116,7 +116,7 @@ impl<W> Flights<W> {
         if let Some(flight) = self.flights.get_mut(&id) {
             joined = flight.queued.is_some() || flight.calls.iter().any(Option::is_some);
             flight.shared |= !flight.waiters.is_empty();
-            flight.waiters.insert(number, Waiting { waiter, deadline });
+            flight.waiters.push(number, Waiting { waiter, deadline });
         }
         self.deadlines.extend(deadline.map(|deadline| (deadline.at, number, id)));
         (Ticket { flight: id, waiter: number }, joined)
@@ -131,7 +131,7 @@ impl<W> Flights<W> {
         self.by_name.insert(name.clone(), id);
         let flight = Flight {
             name,
-            waiters: BTreeMap::new(),
+            waiters: Waiters::NONE,
             shared: false,
             queued: None,
             sought: None,
@@ -162,7 +162,7 @@ impl<W> Flights<W> {
     /// Takes one waiter out.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Left<W>> {
         let flight = self.flights.get_mut(&ticket.flight)?;
-        let Waiting { waiter, deadline } = flight.waiters.remove(&ticket.waiter)?;
+        let Waiting { waiter, deadline } = flight.waiters.remove(ticket.waiter)?;
         let relief = deadline.is_some_and(|deadline| deadline.relief);
         let left = Left { waiter, name: flight.name.clone(), relief };
         if let Some(deadline) = deadline {
@@ -174,17 +174,17 @@ impl<W> Flights<W> {
     /// Takes all waiters out, the one that has waited longest first.
     pub(super) fn take_waiters(&mut self, flight: FlightId) -> Vec<W> {
         let Some(entry) = self.flights.get_mut(&flight) else { return Vec::new() };
-        let waiters = std::mem::take(&mut entry.waiters);
-        for (&number, waiting) in &waiters {
-            if let Some(deadline) = waiting.deadline {
+        let waiters = entry.waiters.take().map(|(number, Waiting { waiter, deadline })| {
+            if let Some(deadline) = deadline {
                 self.deadlines.remove(&(deadline.at, number, flight));
             }
-        }
-        waiters.into_values().map(|waiting| waiting.waiter).collect()
+            waiter
+        });
+        waiters.collect()
     }
 
     pub(super) fn waiters(&self, flight: FlightId) -> impl Iterator<Item = &W> {
-        self.flights.get(&flight).into_iter().flat_map(|flight| flight.waiters.values()).map(|waiting| &waiting.waiter)
+        self.flights.get(&flight).into_iter().flat_map(|flight| flight.waiters.iter()).map(|waiting| &waiting.waiter)
     }
 
     pub(super) fn is_shared(&self, flight: FlightId) -> bool {

@@ -8,6 +8,7 @@ mod calls;
 mod crew;
 mod flights;
 mod known;
+mod waiters;
 #[cfg(test)]
 mod tests;
 

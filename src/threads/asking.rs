@@ -53,8 +53,7 @@ impl Threads {
         let now = Instant::now();
         let mut state = self.lock();
         let rouse = self.refresh_in(&mut state, now, &name);
-        drop(state);
-        self.rouse(rouse);
+        self.rouse(state, rouse);
     }
 
     /// The same under the lock of the state, where nobody fills the cache in between.
@@ -77,8 +76,7 @@ impl Threads {
         let old = match given(look, now) {
             Given::Now(given) => {
                 let rouse = if wants_refresh { self.refresh_in(&mut state, now, name) } else { Rouse::default() };
-                drop(state);
-                self.rouse(rouse);
+                self.rouse(state, rouse);
                 return Ask::Given(given);
             }
             Given::Later(old) => old,
@@ -88,8 +86,7 @@ impl Threads {
             // A lookup is under way that others have lost their patience with: nobody need do that again.
             Some(old) if state.engine.is_slow(now, name, patience) => {
                 let rouse = self.refresh_in(&mut state, now, name);
-                drop(state);
-                self.rouse(rouse);
+                self.rouse(state, rouse);
                 return Ask::Given(Ok(old.addrs(Source::Stale, now)));
             }
             Some(old) => {
@@ -100,14 +97,13 @@ impl Threads {
             }
             None => None,
         };
-        let asked = state.engine.ask(now, name.clone(), waiter, relief);
-        drop(state);
-        match asked {
+        match state.engine.ask(now, name.clone(), waiter, relief) {
             Asked::Waits { ticket, rouse } => {
-                self.rouse(rouse);
+                self.rouse(state, rouse);
                 Ask::Waits(ticket)
             }
             Asked::Refused { waiter, why } => {
+                drop(state);
                 let fallback = if why == ErrorKind::Closed { None } else { waiter.fallback(now) };
                 drop(waiter);
                 Ask::Given(fallback.ok_or_else(|| Error::from(why).about(name)))

@@ -71,9 +71,10 @@ impl State {
 
 impl Threads {
     pub(crate) fn close(self: &Arc<Self>) {
-        let closing = self.lock().engine.close();
+        let mut state = self.lock();
+        let closing = state.engine.close();
+        self.rouse(state, Rouse { timekeeper: closing.timekeeper, worker: None });
         closing.idle.into_iter().for_each(|worker| self.wake(worker));
-        self.rouse(Rouse { timekeeper: closing.timekeeper, worker: None });
     }
 
     /// Cancels what has not begun.
@@ -135,9 +136,8 @@ impl Threads {
         let old = closers.closers.insert(id, Closer { deadline, waker: Some(waker) });
         let alarm = state.alarm();
         let rouse = state.engine.set_alarm(alarm);
-        drop(state);
+        self.rouse(state, rouse);
         drop(old);
-        self.rouse(rouse);
         Poll::Pending
     }
 
@@ -147,8 +147,7 @@ impl Threads {
         let forgotten = state.closers.closers.remove(&closer);
         let alarm = state.alarm();
         let rouse = state.engine.set_alarm(alarm);
-        drop(state);
+        self.rouse(state, rouse);
         drop(forgotten);
-        self.rouse(rouse);
     }
 }

@@ -115,8 +115,16 @@ impl Threads {
         self.lock().engine.stats(now)
     }
 
-    /// Starts or wakes whom the engine named.
-    fn rouse(self: &Arc<Self>, rouse: Rouse) {
+    /// Lets go of the state, then starts or wakes whom the engine named.
+    fn rouse(self: &Arc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
+        // What most asks come to, and need not lock again for.
+        if let Rouse { timekeeper: None, worker: Some(RouseWorker::Wake(worker)) } = rouse {
+            let thread = state.roster.thread(Key::Worker(worker));
+            drop(state);
+            thread.iter().for_each(Thread::unpark);
+            return;
+        }
+        drop(state);
         // Those of other callers, perhaps, where a thread was refused.
         for waker in self.try_rouse(rouse) {
             _ = caught(|| waker.wake());
@@ -240,8 +248,7 @@ impl Threads {
         let others = if state.is_drained() { Vec::new() } else { state.roster.take_left(Some(key)) };
         let alarm = state.alarm();
         let rouse = state.engine.set_alarm(alarm);
-        drop(state);
-        self.rouse(rouse);
+        self.rouse(state, rouse);
         self.join(others);
         wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
     }

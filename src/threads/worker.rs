@@ -1,9 +1,9 @@
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::Instant;
 
-use super::Threads;
 use super::roster::Key;
+use super::{State, Threads};
 use crate::addrs::{Addrs, Answer};
 use crate::engine::{Finished, Next, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
@@ -27,33 +27,31 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
                 // The custody alone, and not its waiter: a call that hangs holds nothing of a caller that leaves. The oldest
                 // waiter's may be with another call for this name.
                 let custody = state.engine.waiters(id).find_map(|waiter| waiter.take_custody());
-                drop(state);
                 slept = false;
-                threads.rouse(rouse);
+                threads.rouse(state, rouse);
                 let call = Call { threads, id, name, landed: None };
                 if call.run(custody) == Some(ErrorKind::System) {
                     // After one such as EMFILE, libc's resolver state may stay broken in this thread.
-                    let rouse = threads.lock().engine.retire(id, Instant::now());
-                    return leave(threads, id, rouse);
+                    let mut state = threads.lock();
+                    let rouse = state.engine.retire(id, Instant::now());
+                    return leave(threads, id, state, rouse);
                 }
             }
             Next::Sleep { rouse } => {
-                drop(state);
                 slept = true;
-                threads.rouse(rouse);
+                threads.rouse(state, rouse);
                 thread::park();
             }
             Next::Leave { rouse } => {
-                drop(state);
-                return leave(threads, id, rouse);
+                return leave(threads, id, state, rouse);
             }
         }
     }
 }
 
 /// The engine has forgotten this worker.
-fn leave(threads: &Arc<Threads>, id: WorkerId, rouse: Rouse) {
-    threads.rouse(rouse);
+fn leave(threads: &Arc<Threads>, id: WorkerId, state: MutexGuard<'_, State>, rouse: Rouse) {
+    threads.rouse(state, rouse);
     threads.depart(threads.lock(), Key::Worker(id));
 }
 
