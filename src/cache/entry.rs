@@ -9,33 +9,47 @@ use crate::error::{Error, ErrorKind};
 /// After this a refresh that has not come about is undertaken anew: the call may hang, or never have begun.
 pub(super) const CLAIM: Duration = Duration::from_secs(10);
 
-/// What the cache has for a name.
+/// What the cache has for a name. In this order, so that what a hit reads stands together.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Entry {
-    answer: Option<Kept>,
-    failure: Option<Failure>,
+    /// It was asked for since it was stored, or since an eviction passed it by.
+    pub(super) visited: AtomicBool,
     /// When someone undertook to refresh this very entry, in nanoseconds after its answer was stored and one more; 0 if
     /// nobody has.
     claimed: AtomicU64,
-    /// It was asked for since it was stored, or since an eviction passed it by.
-    pub(super) visited: AtomicBool,
+    answer: Option<Kept>,
+    failure: Option<Failure>,
 }
 
 /// An answer that was given once.
 #[derive(Clone, Debug)]
+#[repr(C)]
 struct Kept {
+    /// [`stored`](Self::stored) and [`fresh_until`](Self::fresh_until) once more, by the clock that a hit reads.
+    fresh_until_coarse: Coarse,
+    stored_coarse: Coarse,
     answer: Answer,
     stored: Instant,
-    /// [`stored`](Self::stored) and [`fresh_until`](Self::fresh_until) once more, by the clock that a hit reads.
-    stored_coarse: Coarse,
-    fresh_until_coarse: Coarse,
     fresh_until: Option<Instant>,
     stale_until: Option<Instant>,
     old_until: Option<Instant>,
 }
 
+/// For a write to another name that shares its bucket. What is counted meanwhile may be lost, which costs a refresh at worst.
+impl Clone for Entry {
+    fn clone(&self) -> Self {
+        Self {
+            answer: self.answer.clone(),
+            failure: self.failure.clone(),
+            claimed: AtomicU64::new(self.claimed.load(Ordering::Relaxed)),
+            visited: AtomicBool::new(self.visited.load(Ordering::Relaxed)),
+        }
+    }
+}
+
 /// A failure that is not to be repeated before its time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Failure {
     /// `None` where it says nothing of the name, and only keeps an old answer in use.
     error: Option<Error>,

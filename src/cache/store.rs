@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 use super::Cache;
 use super::entry::{Entry, Look};
@@ -14,29 +14,30 @@ use crate::clock::Coarse;
 use crate::error::Error;
 use crate::name::{Name, NameRef};
 
-/// How many names a shard has when the cache is full, on average: all of them are copied when one changes.
-const NAMES_PER_SHARD: usize = 8;
+/// How many names a bucket has when the cache is full, on average.
+const NAMES_PER_BUCKET: usize = 2;
 
-/// More shards than this would cost an empty cache too much.
-const MAX_SHARDS: usize = 1 << 16;
+/// More buckets than this, of a pointer each, would cost an empty cache too much.
+const MAX_BUCKETS: usize = 1 << 18;
 
 /// The entries, to be read from any thread without a lock, and without a trace: a thread that reads registers nowhere, so
 /// that a process may fork while others read.
 ///
-/// Only holders of the [`Index`], of which there is one, write: they put a shard in the place of another. What is evicted is
+/// Only holders of the [`Index`], of which there is one, write: they put a chain in the place of another. What is evicted is
 /// dropped by them or by the last reader, and so holds nothing foreign: the errors that are kept have no source.
 #[derive(Debug)]
 pub(crate) struct Store {
     cache: Cache,
-    shards: Box<[ArcSwapOption<Shard>]>,
+    buckets: Box<[ArcSwapOption<Node>]>,
     hasher: DefaultHashBuilder,
 }
 
-type Shard = HashTable<Arc<Named>>;
-
+/// A name in a bucket, and those after it. Never changed but for what an [`Entry`] counts.
 #[derive(Debug)]
-struct Named {
+#[repr(C)]
+struct Node {
     name: Name,
+    next: Option<Arc<Node>>,
     entry: Entry,
 }
 
@@ -49,23 +50,28 @@ pub(crate) struct Index {
 impl Store {
     pub(crate) fn new(cache: Cache) -> Self {
         let names = if cache.is_enabled() { cache.names } else { 0 };
-        let shards = (names / NAMES_PER_SHARD).min(MAX_SHARDS).next_power_of_two();
-        Self { cache, shards: (0..shards).map(|_| ArcSwapOption::empty()).collect(), hasher: Default::default() }
-    }
-
-    /// Hands what `entry` makes of a name's entry on.
-    #[inline]
-    fn with<T>(&self, name: NameRef<'_>, entry: impl FnOnce(&Entry) -> T) -> Option<T> {
-        let hash = self.hasher.hash_one(name);
-        let shard = self.shard(hash).load();
-        shard.as_ref()?.find(hash, |named| name.is(&named.name)).map(|named| entry(&named.entry))
+        let buckets = (names / NAMES_PER_BUCKET).min(MAX_BUCKETS).next_power_of_two();
+        Self { cache, buckets: (0..buckets).map(|_| ArcSwapOption::empty()).collect(), hasher: Default::default() }
     }
 
     #[inline]
-    fn shard(&self, hash: u64) -> &ArcSwapOption<Shard> {
-        // Of bits that the table does not go by: it takes the lowest for the place and the seven highest for the tag. There is
-        // at least one shard, and their number is a power of two.
-        &self.shards[(hash >> 32) as usize & (self.shards.len() - 1)]
+    fn bucket(&self, name: NameRef<'_>) -> &ArcSwapOption<Node> {
+        // There is at least one bucket, and their number is a power of two.
+        &self.buckets[self.hasher.hash_one(name) as usize & (self.buckets.len() - 1)]
+    }
+
+    /// What `look` makes of a name's entry.
+    #[inline]
+    fn with<T>(&self, name: NameRef<'_>, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        let chain = self.bucket(name).load();
+        let mut next = chain.as_deref();
+        while let Some(node) = next {
+            if name.is(&node.name) {
+                return Some(look(&node.entry));
+            }
+            next = node.next.as_deref();
+        }
+        None
     }
 
     /// What `give` makes of the answer for a name, if it is fresh. Made in place: a hit has no time for moving addresses about.
@@ -118,17 +124,12 @@ impl Store {
 
     /// Puts an entry in the place of a name's, or nothing.
     fn replace(&self, name: &Name, entry: Option<Entry>) {
-        let hash = self.hasher.hash_one(name.borrowed());
-        let place = self.shard(hash);
-        let mut shard = place.load().as_deref().cloned().unwrap_or_default();
-        if let Ok(former) = shard.find_entry(hash, |named| named.name == *name) {
-            former.remove();
-        }
-        if let Some(entry) = entry {
-            let named = Arc::new(Named { name: name.clone(), entry });
-            shard.insert_unique(hash, named, |named| self.hasher.hash_one(named.name.borrowed()));
-        }
-        place.store(if shard.is_empty() { None } else { Some(Arc::new(shard)) });
+        let bucket = self.bucket(name.borrowed());
+        let others = without(bucket.load().as_ref(), name);
+        bucket.store(match entry {
+            Some(entry) => Some(Arc::new(Node { name: name.clone(), entry, next: others })),
+            None => others,
+        });
     }
 
     /// Evicts one name if there is no room for another: the oldest that is gone, or that nobody has asked for since the
@@ -161,7 +162,7 @@ impl Store {
 
     pub(crate) fn flush(&self, index: &mut Index) {
         index.order.clear();
-        self.shards.iter().for_each(|shard| shard.store(None));
+        self.buckets.iter().for_each(|bucket| bucket.store(None));
     }
 
     pub(crate) fn flush_name(&self, index: &mut Index, name: &Name) {
@@ -170,6 +171,18 @@ impl Store {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.load().as_ref().map_or(0, |shard| shard.len())).sum()
+        let length =
+            |bucket: &ArcSwapOption<Node>| std::iter::successors(bucket.load_full(), |node| node.next.clone()).count();
+        self.buckets.iter().map(length).sum()
     }
+}
+
+/// A chain without `name`: those before it are copied, those after it are shared.
+fn without(chain: Option<&Arc<Node>>, name: &Name) -> Option<Arc<Node>> {
+    let node = chain?;
+    if node.name == *name {
+        return node.next.clone();
+    }
+    let next = without(node.next.as_ref(), name);
+    Some(Arc::new(Node { name: node.name.clone(), entry: node.entry.clone(), next }))
 }
