@@ -1,12 +1,12 @@
 //! Many callers at once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use gaiter::{Answer, Backend, Cache, Error, Resolver};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
-use hickory_resolver::TokioResolver;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
@@ -94,7 +94,7 @@ pub fn flood(run: &Run) -> Vec<Line> {
 }
 
 /// Answers at once, as no resolver does: what is left is what the way there and back costs.
-struct Instantly;
+pub struct Instantly;
 
 impl Backend for Instantly {
     fn lookup(&self, _: &str) -> Result<Answer, Error> {
@@ -147,7 +147,7 @@ pub fn play_herd(arguments: &[String]) -> Herds {
     let server = Server::start_on("127.0.0.9:53");
     namespace::write("resolv.conf", "nameserver 127.0.0.9\n");
     let runtime = runtime();
-    let hickory: TokioResolver = runtime.block_on(async { hickory_at(OWN_SERVER.into(), true) });
+    let hickory = runtime.block_on(async { Arc::new(hickory_at(OWN_SERVER.into(), true)) });
     let peers = [
         ("gaiter", Peer::named("gaiter")),
         ("GaiResolver", Peer::named("GaiResolver")),

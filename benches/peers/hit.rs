@@ -8,11 +8,12 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gaiter::{ErrorKind, Resolver};
+use gaiter::{Cache, ErrorKind, Resolver};
 use hickory_resolver::TokioResolver;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service as _;
 
+use crate::crowd::Instantly;
 use crate::measure::rounds;
 use crate::peers::{self, Pasted};
 use crate::report::Line;
@@ -93,6 +94,21 @@ pub fn run(run: &Run) -> Vec<Line> {
         }
     }
     lines
+}
+
+/// So many hits, or misses that are answered at once, and little else: for counting instructions.
+pub fn play_instructions(arguments: &[String]) {
+    let [what, count] = arguments else { panic!("{arguments:?}") };
+    let cache = if what == "hit" { Cache::new() } else { Cache::disabled() };
+    let mut resolver = Resolver::builder().cache(cache).backend(Instantly).build();
+    let name: Name = "ok-1.service.test".parse().unwrap();
+    _ = futures::executor::block_on(resolver.resolve(name.as_str())).expect("an answer");
+    for _ in 0..count.parse().expect("a number") {
+        match what.as_str() {
+            "hit" => hit_gaiter(&mut resolver, name.clone()),
+            _ => _ = futures::executor::block_on(resolver.call(name.clone())).expect("an answer"),
+        }
+    }
 }
 
 fn s(count: usize) -> &'static str {

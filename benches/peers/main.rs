@@ -211,6 +211,7 @@ fn play(scenario: &str, arguments: &[String]) {
         "innocents" => tell(&hung::play_innocents(arguments)),
         "cancelled" => tell(&hung::play_cancelled(arguments)),
         "ending" => hung::play_ending(arguments),
+        "instructions" => hit::play_instructions(arguments),
         "memory" => tell(&footprint::play_memory(arguments)),
         _ => panic!("no such scenario: {scenario}"),
     }

@@ -42,7 +42,7 @@ pub enum Peer {
     Gaiter(Resolver),
     Gai,
     LookupHost,
-    Hickory(TokioResolver),
+    Hickory(Arc<TokioResolver>),
 }
 
 impl Peer {
@@ -52,7 +52,7 @@ impl Peer {
             "gaiter" => Self::Gaiter(Resolver::builder().cache(Cache::disabled()).build()),
             "GaiResolver" => Self::Gai,
             "lookup_host" => Self::LookupHost,
-            "hickory" => Self::Hickory(hickory(false)),
+            "hickory" => Self::Hickory(Arc::new(hickory(false))),
             _ => panic!("no peer {who}"),
         }
     }
