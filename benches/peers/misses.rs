@@ -92,7 +92,7 @@ pub fn play(arguments: &[String]) -> Vec<Vec<f64>> {
 
 pub fn run(run: &Run) -> Vec<Line> {
     let mut lines = Vec::new();
-    let count = run.rounds(61).to_string();
+    let count = run.rounds(121).to_string();
     for name in ["localhost", "new names"] {
         if name == "new names" && !run.dns {
             continue;
@@ -109,9 +109,10 @@ pub fn run(run: &Run) -> Vec<Line> {
             let [floor, ours, gais, hosts] = &figures[..] else { panic!("four subjects") };
             let scenario = format!("{name}, {runtime}{}{}", comma(spans), if pinned { ", one CPU" } else { "" });
             if pinned {
-                let floor = Figure::of(floor.clone()).median;
-                println!("    the floor is {floor:.1} us");
-                let over = |figures: &[f64]| figures.iter().map(|figure| figure - floor).collect::<Vec<_>>();
+                println!("    the floor is {:.1} us", Figure::of(floor.clone()).median);
+                // Round by round: what disturbs a round disturbs its floor too.
+                let over =
+                    |figures: &[f64]| figures.iter().zip(floor).map(|(it, floor)| it - floor).collect::<Vec<_>>();
                 let scenario = format!("{scenario}, over the floor");
                 lines.push(Line::new(&scenario, "us", &over(ours), "GaiResolver", &over(gais)).at_most(target));
                 lines.push(Line::new(&scenario, "us", &over(ours), "lookup_host", &over(hosts)).at_most(target));
