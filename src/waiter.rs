@@ -27,8 +27,8 @@ pub(crate) struct Waiter {
 /// Everything in it is foreign, so it is only ever moved in and out under the lock.
 struct Slot {
     custody: Option<Scope>,
-    /// What the caller makes do with if a lookup fails or takes too long.
-    fallback: Option<Old>,
+    /// What the caller makes do with if a lookup fails or takes too long; which few have.
+    fallback: Option<Box<Old>>,
     waker: Option<Waker>,
     reply: Option<Reply>,
 }
@@ -74,6 +74,7 @@ impl Waiter {
     }
 
     pub(crate) fn set_fallback(&self, fallback: Old) {
+        let fallback = Box::new(fallback);
         self.lock().fallback = Some(fallback);
     }
 

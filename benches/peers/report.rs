@@ -64,6 +64,9 @@ impl Line {
 
 /// Three digits that count.
 pub fn number(value: f64) -> String {
+    if value.abs() < 1e-3 && value != 0.0 {
+        return format!("{value:.1e}");
+    }
     let digits = match value.abs() {
         value if value >= 100.0 => 0,
         value if value >= 10.0 => 1,

@@ -18,7 +18,7 @@ use crate::name::{Name, NameRef};
 const NAMES_PER_BUCKET: usize = 2;
 
 /// More buckets than this, of a pointer each, would cost an empty cache too much.
-const MAX_BUCKETS: usize = 1 << 18;
+const MAX_BUCKETS: usize = 1 << 20;
 
 /// The entries, to be read from any thread without a lock, and without a trace: a thread that reads registers nowhere, so
 /// that a process may fork while others read.
