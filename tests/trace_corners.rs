@@ -1,4 +1,4 @@
-//! Corners of P1 that need a process of their own: the end of a thread, and subscribers that come back for the same name.
+//! Corners of trace safety that need a process of their own: the end of a thread, and subscribers that come back for the same name.
 //!
 //! One test, since it installs the process's global subscriber and goes by whether any scoped one exists.
 

@@ -155,8 +155,9 @@ pub fn play_herd(arguments: &[String]) -> Herds {
         ("hickory", Peer::Hickory(hickory)),
     ];
     let mut herds: Herds = peers.iter().map(|(who, _)| ((*who).to_owned(), Vec::new(), Vec::new())).collect();
-    for round in 0..count.parse().expect("a number") {
-        for ((who, peer), (_, millis, queries)) in peers.iter().zip(&mut herds) {
+    for round in 0..count.parse::<usize>().expect("a number") {
+        for turn in 0..peers.len() {
+            let ((who, peer), (_, millis, queries)) = (&peers[(round + turn) % 4], &mut herds[(round + turn) % 4]);
             let name = format!("slow-50-{round}.{who}.test").to_lowercase();
             let began = Instant::now();
             let callers = (0..TASKS).map(|_| {

@@ -114,7 +114,10 @@ pub fn play_memory(arguments: &[String]) -> f64 {
         ("idle", "hickory") => runtime.block_on(async {
             let mut resolvers = Vec::with_capacity(100);
             let before = heap();
-            resolvers.extend((0..100).map(|_| peers::hickory(true)));
+            resolvers.extend((0..100).map(|_| {
+                // As it comes, but for where its server is.
+                hickory_resolver::TokioResolver::builder_with_config(Default::default(), Default::default()).build()
+            }));
             each(before, 100)
         }),
         ("thread", who) => runtime.block_on(async {
@@ -146,7 +149,7 @@ pub fn memory(run: &Run) -> Vec<Line> {
             continue;
         }
         let told = |who: &str| (0..3).map(|_| Child::new("memory", &[who, what]).told()).collect::<Vec<f64>>();
-        let line = Line::new(scenario, "bytes", &told("gaiter"), peer, &told(peer));
+        let line = Line::unpaired(scenario, "bytes", &told("gaiter"), peer, &told(peer));
         lines.push(match target {
             Some(target) => line.at_most(target),
             None => line,

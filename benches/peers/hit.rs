@@ -69,8 +69,7 @@ pub fn run(run: &Run) -> Vec<Line> {
         hickory
     });
     let hit_hickory = |hickory: &mut TokioResolver, name: Name| {
-        let lookup = Box::pin(hickory.lookup_ip(name.as_str()));
-        black_box(ready(lookup).expect("a hit"));
+        black_box(ready(std::pin::pin!(hickory.lookup_ip(name.as_str()))).expect("a hit"));
     };
 
     let mut lines = Vec::new();

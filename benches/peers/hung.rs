@@ -34,7 +34,11 @@ pub struct Innocents([Vec<f64>; 3]);
 impl Innocents {
     async fn sample(&mut self, peer: &Peer) {
         let known = timed(peer.lookup("ok-known.test".to_owned()));
-        let figures = tokio::join!(known, timed(tokio::fs::metadata("/")), timed(tokio::task::spawn_blocking(|| ())));
+        let figures = tokio::join!(
+            known,
+            timed(tokio::fs::metadata("/")),
+            timed(async { tokio::task::spawn_blocking(|| ()).await })
+        );
         self.0[0].push(figures.0);
         self.0[1].push(figures.1);
         self.0[2].push(figures.2);
@@ -90,8 +94,8 @@ pub fn innocents(run: &Run) -> Vec<Line> {
     let mut lines = Vec::new();
     for (index, what) in ["a known name by a real call", "tokio::fs::metadata", "spawn_blocking"].iter().enumerate() {
         let scenario = format!("{what} while 600 hang");
-        lines.push(Line::new(&scenario, "us", &ours.0[index], "GaiResolver", &theirs.0[index]));
-        lines.push(Line::new(&scenario, "us", &ours.0[index], "itself when idle", &idle.0[index]).at_most(3.0));
+        lines.push(Line::unpaired(&scenario, "us", &ours.0[index], "GaiResolver", &theirs.0[index]));
+        lines.push(Line::unpaired(&scenario, "us", &ours.0[index], "itself when idle", &idle.0[index]).at_most(3.0));
     }
     lines
 }
@@ -168,9 +172,9 @@ pub fn cancelled(run: &Run) -> Vec<Line> {
     println!("    gaiter, at once after 600 were cancelled: {} waiters, {} spans", ours.waiters, ours.spans);
     let scenario = "a known name by a real call, 1 s after 600 were cancelled";
     vec![
-        Line::new(scenario, "us", &ours.known, "GaiResolver", &theirs.known),
-        Line::new(scenario, "us", &ours.known, "itself when idle", &ours.idle).at_most(3.0),
-        Line::new("threads, 1 s after 600 were cancelled", "", &[ours.threads], "GaiResolver", &[theirs.threads]),
+        Line::unpaired(scenario, "us", &ours.known, "GaiResolver", &theirs.known),
+        Line::unpaired(scenario, "us", &ours.known, "itself when idle", &ours.idle).at_most(3.0),
+        Line::unpaired("threads, 1 s after 600 were cancelled", "", &[ours.threads], "GaiResolver", &[theirs.threads]),
     ]
 }
 
@@ -235,11 +239,13 @@ pub fn endings(run: &Run) -> Vec<Line> {
     for (how, what) in [("drop", "dropping the runtime"), ("exit", "returning from main")] {
         let scenario = format!("{what} while ten hang");
         let (ours, theirs) = (endings("gaiter", how), endings("GaiResolver", how));
-        lines.push(Line::new(&scenario, "ms", &ours, "GaiResolver", &theirs));
-        lines.push(Line::new(&scenario, "ms", &ours, "a limit of 50 ms", &vec![50.0; ours.len()]).at_most(1.0));
+        lines.push(Line::unpaired(&scenario, "ms", &ours, "GaiResolver", &theirs));
+        lines.push(Line::unpaired(&scenario, "ms", &ours, "a limit of 50 ms", &vec![50.0; ours.len()]).at_most(1.0));
     }
     let ours = endings("gaiter", "shutdown");
     let grace = vec![GRACE.as_secs_f64() * 1e3; ours.len()];
-    lines.push(Line::new("shutdown within 1 s while ten hang", "ms", &ours, "the grace period", &grace).at_most(1.1));
+    lines.push(
+        Line::unpaired("shutdown within 1 s while ten hang", "ms", &ours, "the grace period", &grace).at_most(1.1),
+    );
     lines
 }

@@ -125,7 +125,7 @@ fn measure_all(run: &Run, wanted: &[String]) -> ExitCode {
     }
     drop(server);
     // A part of it would take the place of the whole.
-    if !wanted.is_empty() || !run.dns {
+    if !wanted.is_empty() || !run.dns || run.quick || run.rounds.is_some() {
         return ExitCode::SUCCESS;
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
@@ -173,7 +173,7 @@ impl Child {
         Self { arguments: all, pinned: false }
     }
 
-    /// On one CPU, where figures are steady; the server is then on another, if there is one.
+    /// On one CPU, where figures are steadier.
     pub fn pinned(mut self) -> Self {
         self.pinned = true;
         self

@@ -76,7 +76,7 @@ pub fn play(arguments: &[String]) -> Vec<Vec<f64>> {
         each(began)
     };
     let mut gaiter = subject!(ours, resolver, |resolver: &Resolver, name: &String| {
-        let lookup = resolver.resolve(name);
+        let lookup = resolver.resolve(name.clone());
         async move { assert!(lookup.await.expect("an answer").len() > 0) }
     });
     let mut gai = subject!(gais, (), |_: &(), name: &String| {

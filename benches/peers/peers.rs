@@ -46,7 +46,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Each as it comes, but without a cache.
+    /// Each without a cache, and hickory asking for both families at once, as glibc does.
     pub fn named(who: &str) -> Self {
         match who {
             "gaiter" => Self::Gaiter(Resolver::builder().cache(Cache::disabled()).build()),

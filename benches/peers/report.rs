@@ -26,13 +26,32 @@ impl Line {
     /// From the figures of the same rounds.
     pub fn new(scenario: &str, unit: &'static str, ours: &[f64], peer: &'static str, theirs: &[f64]) -> Self {
         let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+        Self::with_ratio(scenario, unit, ours, peer, theirs, Figure::of(ratios))
+    }
+
+    /// From figures that were not taken in turn.
+    pub fn unpaired(scenario: &str, unit: &'static str, ours: &[f64], peer: &'static str, theirs: &[f64]) -> Self {
+        let (one, other) = (Figure::of(ours.to_vec()), Figure::of(theirs.to_vec()));
+        let (low, high) = (one.low / other.high, one.high / other.low);
+        let ratio = Figure { median: one.median / other.median, low, high };
+        Self::with_ratio(scenario, unit, ours, peer, theirs, ratio)
+    }
+
+    fn with_ratio(
+        scenario: &str,
+        unit: &'static str,
+        ours: &[f64],
+        peer: &'static str,
+        theirs: &[f64],
+        ratio: Figure,
+    ) -> Self {
         let line = Self {
             scenario: scenario.to_owned(),
             unit,
             gaiter: Figure::of(ours.to_vec()),
             peer,
             theirs: Figure::of(theirs.to_vec()),
-            ratio: Figure::of(ratios),
+            ratio,
             target: None,
         };
         line.print();

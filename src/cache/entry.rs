@@ -36,7 +36,8 @@ struct Kept {
     old_until: Option<Instant>,
 }
 
-/// For a write to another name that shares its bucket. What is counted meanwhile may be lost, which costs a refresh at worst.
+/// For a write to another name whose hash leads to the same leaf. What is counted meanwhile may be lost: a refresh that was
+/// undertaken is undertaken twice, a visit does not spare the name.
 impl Clone for Entry {
     fn clone(&self) -> Self {
         Self {

@@ -84,8 +84,6 @@ impl Cache {
 
     /// How many names are kept; 0 disables the cache. Over the bound, names that were not asked for since they were stored go
     /// first. Default: 1,024.
-    ///
-    /// An empty cache takes up to 8 bytes for each name that it has room for, and no more than 8 MiB.
     #[must_use]
     pub fn names(mut self, names: usize) -> Self {
         self.names = names;

@@ -14,31 +14,42 @@ use crate::clock::Coarse;
 use crate::error::Error;
 use crate::name::{Name, NameRef};
 
-/// How many names a bucket has when the cache is full, on average.
-const NAMES_PER_BUCKET: usize = 2;
+/// How many branches a node of the tree has: five bits of a name's hash choose one.
+const WIDTH: usize = 32;
 
-/// More buckets than this, of a pointer each, would cost an empty cache too much.
-const MAX_BUCKETS: usize = 1 << 20;
-
-/// The entries, to be read from any thread without a lock, and without a trace: a thread that reads registers nowhere, so
+/// The entries, to be read from any thread without a lock: a thread that reads is listed where no lock guards the list, so
 /// that a process may fork while others read.
 ///
-/// Only holders of the [`Index`], of which there is one, write: they put a chain in the place of another. What is evicted is
-/// dropped by them or by the last reader, and so holds nothing foreign: the errors that are kept have no source.
+/// Only holders of the [`Index`], of which there is one, write: they put a tree in the place of another, which shares all that
+/// has not changed. What is evicted is dropped by them or by the last reader, and so holds nothing foreign: the errors that
+/// are kept have no source.
 #[derive(Debug)]
 pub(crate) struct Store {
     cache: Cache,
-    buckets: Box<[ArcSwapOption<Node>]>,
+    root: ArcSwapOption<Tree>,
+    /// How many branches lie above a leaf.
+    depth: u32,
     hasher: DefaultHashBuilder,
 }
 
-/// A name in a bucket, and those after it. Never changed but for what an [`Entry`] counts.
+/// Never changed but for what an [`Entry`] counts.
 #[derive(Debug)]
 #[repr(C)]
-struct Node {
-    name: Name,
-    next: Option<Arc<Node>>,
-    entry: Entry,
+enum Tree {
+    Leaf {
+        name: Name,
+        /// Another name whose hash leads here.
+        next: Option<Arc<Tree>>,
+        entry: Entry,
+    },
+    Branch([Option<Arc<Tree>>; WIDTH]),
+}
+
+/// What was flushed, to be dropped without a lock held.
+#[must_use]
+pub(crate) struct Flushed {
+    _tree: Option<Arc<Tree>>,
+    _order: VecDeque<Name>,
 }
 
 /// In which order names were stored: what it takes to write.
@@ -49,29 +60,29 @@ pub(crate) struct Index {
 
 impl Store {
     pub(crate) fn new(cache: Cache) -> Self {
-        let names = if cache.is_enabled() { cache.names } else { 0 };
-        let buckets = (names / NAMES_PER_BUCKET).min(MAX_BUCKETS).next_power_of_two();
-        Self { cache, buckets: (0..buckets).map(|_| ArcSwapOption::empty()).collect(), hasher: Default::default() }
-    }
-
-    #[inline]
-    fn bucket(&self, name: NameRef<'_>) -> &ArcSwapOption<Node> {
-        // There is at least one bucket, and their number is a power of two.
-        &self.buckets[self.hasher.hash_one(name) as usize & (self.buckets.len() - 1)]
+        // A leaf for each name, where the hashes are as even as they can be.
+        let depth = cache.names.checked_ilog(WIDTH).unwrap_or(0);
+        Self { cache, root: ArcSwapOption::empty(), depth, hasher: Default::default() }
     }
 
     /// What `look` makes of a name's entry.
     #[inline]
     fn with<T>(&self, name: NameRef<'_>, look: impl FnOnce(&Entry) -> T) -> Option<T> {
-        let chain = self.bucket(name).load();
-        let mut next = chain.as_deref();
-        while let Some(node) = next {
-            if name.is(&node.name) {
-                return Some(look(&node.entry));
+        let root = self.root.load();
+        let mut tree = root.as_deref()?;
+        let mut hash = self.hasher.hash_one(name);
+        loop {
+            tree = match tree {
+                Tree::Branch(branches) => {
+                    let branch = &branches[hash as usize % WIDTH];
+                    hash /= WIDTH as u64;
+                    branch
+                }
+                Tree::Leaf { name: other, entry, .. } if name.is(other) => return Some(look(entry)),
+                Tree::Leaf { next, .. } => next,
             }
-            next = node.next.as_deref();
+            .as_deref()?;
         }
-        None
     }
 
     /// What `give` makes of the answer for a name, if it is fresh. Made in place: a hit has no time for moving addresses about.
@@ -124,12 +135,9 @@ impl Store {
 
     /// Puts an entry in the place of a name's, or nothing.
     fn replace(&self, name: &Name, entry: Option<Entry>) {
-        let bucket = self.bucket(name.borrowed());
-        let others = without(bucket.load().as_ref(), name);
-        bucket.store(match entry {
-            Some(entry) => Some(Arc::new(Node { name: name.clone(), entry, next: others })),
-            None => others,
-        });
+        let hash = self.hasher.hash_one(name.borrowed());
+        let tree = with_entry(self.root.load().as_ref(), self.depth, hash, name, entry);
+        self.root.store(tree);
     }
 
     /// Evicts one name if there is no room for another: the oldest that is gone, or that nobody has asked for since the
@@ -160,9 +168,8 @@ impl Store {
         self.with(name.borrowed(), Entry::release);
     }
 
-    pub(crate) fn flush(&self, index: &mut Index) {
-        index.order.clear();
-        self.buckets.iter().for_each(|bucket| bucket.store(None));
+    pub(crate) fn flush(&self, index: &mut Index) -> Flushed {
+        Flushed { _tree: self.root.swap(None), _order: std::mem::take(&mut index.order) }
     }
 
     pub(crate) fn flush_name(&self, index: &mut Index, name: &Name) {
@@ -171,18 +178,41 @@ impl Store {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        let length =
-            |bucket: &ArcSwapOption<Node>| std::iter::successors(bucket.load_full(), |node| node.next.clone()).count();
-        self.buckets.iter().map(length).sum()
+        fn len(tree: Option<&Tree>) -> usize {
+            match tree {
+                Some(Tree::Branch(branches)) => branches.iter().map(|branch| len(branch.as_deref())).sum(),
+                Some(Tree::Leaf { next, .. }) => 1 + len(next.as_deref()),
+                None => 0,
+            }
+        }
+        len(self.root.load().as_deref())
     }
 }
 
-/// A chain without `name`: those before it are copied, those after it are shared.
-fn without(chain: Option<&Arc<Node>>, name: &Name) -> Option<Arc<Node>> {
-    let node = chain?;
-    if node.name == *name {
-        return node.next.clone();
+/// `tree`, of which a name's hash leads down so many branches more, with `entry` as the name's, or without the name.
+fn with_entry(tree: Option<&Arc<Tree>>, depth: u32, hash: u64, name: &Name, entry: Option<Entry>) -> Option<Arc<Tree>> {
+    let Some(depth) = depth.checked_sub(1) else {
+        let next = without(tree, name);
+        return match entry {
+            Some(entry) => Some(Arc::new(Tree::Leaf { name: name.clone(), next, entry })),
+            None => next,
+        };
+    };
+    let mut branches = match tree.map(Arc::as_ref) {
+        Some(Tree::Branch(branches)) => branches.clone(),
+        _ => Default::default(),
+    };
+    let branch = &mut branches[hash as usize % WIDTH];
+    *branch = with_entry(branch.as_ref(), depth, hash / WIDTH as u64, name, entry);
+    branches.iter().any(Option::is_some).then(|| Arc::new(Tree::Branch(branches)))
+}
+
+/// Leaves without that of `name`: those before it are copied, those after it are shared.
+fn without(leaf: Option<&Arc<Tree>>, name: &Name) -> Option<Arc<Tree>> {
+    let Tree::Leaf { name: other, next, entry } = &**leaf? else { return None };
+    if other == name {
+        return next.clone();
     }
-    let next = without(node.next.as_ref(), name);
-    Some(Arc::new(Node { name: node.name.clone(), entry: node.entry.clone(), next }))
+    let next = without(next.as_ref(), name);
+    Some(Arc::new(Tree::Leaf { name: other.clone(), next, entry: entry.clone() }))
 }

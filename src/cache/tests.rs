@@ -197,7 +197,7 @@ impl Model {
             }
             Op::Pass { millis } => self.now += Duration::from_millis(millis.into()),
             Op::Flush => {
-                self.store.flush(&mut self.index);
+                drop(self.store.flush(&mut self.index));
                 self.known.clear();
             }
             Op::FlushName { name: number } => {

@@ -25,9 +25,9 @@ pub(super) struct Calls {
 
 #[derive(Debug, Default)]
 struct InLane {
-    /// Until they are done with.
-    calls: usize,
-    /// Those that have no result yet, by when they began.
+    /// By when they began, until they are done with.
+    calls: BTreeSet<(Instant, WorkerId)>,
+    /// Of these, those that have no result yet.
     running: BTreeSet<(Instant, WorkerId)>,
     last_result: Option<Instant>,
 }
@@ -46,7 +46,7 @@ struct Call {
 
 impl Calls {
     pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Name, lane: Lane, now: Instant) {
-        self.lanes[lane as usize].calls += 1;
+        self.lanes[lane as usize].calls.insert((now, worker));
         self.lanes[lane as usize].running.insert((now, worker));
         self.calls.insert(worker, Call { flight, name, since: now, lane, replying: false, abandoned: false });
     }
@@ -64,25 +64,22 @@ impl Calls {
     /// The call of `worker` is done with, if it had one.
     pub(super) fn end(&mut self, worker: WorkerId) -> bool {
         let Some(call) = self.calls.remove(&worker) else { return false };
-        self.lanes[call.lane as usize].calls -= 1;
+        self.lanes[call.lane as usize].calls.remove(&(call.since, worker));
         self.lanes[call.lane as usize].running.remove(&(call.since, worker));
         true
     }
 
     /// How many threads the calls of a lane have, until they are done with.
     pub(super) fn in_lane(&self, lane: Lane) -> usize {
-        self.lanes[lane as usize].calls
+        self.lanes[lane as usize].calls.len()
     }
 
     /// From when a thread may be started for the head of a lane that has been waiting since `queued`.
     pub(super) fn start_from(&self, lane: Lane, queued: Instant) -> Instant {
         let lane = &self.lanes[lane as usize];
-        if lane.calls < EAGER {
-            return queued;
-        }
+        let Some(&(eager, _)) = lane.calls.iter().nth_back(EAGER - 1) else { return queued };
         let stalled = lane.last_result.map_or(queued, |last| last.max(queued));
-        let eager = lane.running.iter().nth_back(EAGER - 1);
-        let since = eager.map_or(stalled, |&(since, _)| since.min(stalled));
+        let since = eager.min(stalled);
         queued.max(since.checked_add(PATIENCE).unwrap_or(since))
     }
 
@@ -102,8 +99,8 @@ impl Calls {
         let (since, worker) = known.running.pop_first()?;
         let call = self.calls.get_mut(&worker)?;
         call.lane = Lane::New;
-        known.calls -= 1;
-        new.calls += 1;
+        known.calls.remove(&(since, worker));
+        new.calls.insert((since, worker));
         new.running.insert((since, worker));
         Some(&call.name)
     }

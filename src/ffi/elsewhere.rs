@@ -9,8 +9,6 @@ pub(crate) fn generation() -> u64 {
     0
 }
 
-pub(crate) fn forget_other_threads_lookups() {}
-
 pub(crate) fn descriptor_limit() -> Option<usize> {
     None
 }

@@ -39,6 +39,8 @@ pub(crate) fn getaddrinfo(host: &CStr) -> Result<Vec<SocketAddr>, GaiError> {
     hints.ai_family = libc::AF_UNSPEC;
     hints.ai_socktype = libc::SOCK_STREAM;
 
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    forget_other_threads_lookups();
     let mut list = AddrInfoList(ptr::null_mut());
     // SAFETY: `host` is NUL-terminated, a null service is allowed beside a host, and `hints` and the out pointer are
     // valid for the call.
@@ -139,16 +141,21 @@ pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// To be called by a thread of a forked child before its first lookup.
+/// In a thread of a forked child, before its first lookup.
 ///
 /// glibc hands a child's new thread the stack of one that the fork has left behind, and with it that one's resolver state: if
 /// it was in a lookup, the socket of that lookup, from which parent and child then steal each other's answers (measured: 36
-/// children of 40 waited in vain). Where nothing was left behind this reads `resolv.conf` once and no more.
-pub(crate) fn forget_other_threads_lookups() {
-    // SAFETY: res_init(3) is about the state of this thread alone, whose descriptors are this process's copies.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    unsafe {
-        libc::res_init();
+/// children of 40 waited in vain). What was left behind is closed, as glibc would close it after using it; where nothing was,
+/// this reads `resolv.conf` once and no more.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn forget_other_threads_lookups() {
+    thread_local! {
+        static FORGOTTEN: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+    if FORGOTTEN.get() != generation() {
+        FORGOTTEN.set(generation());
+        // SAFETY: res_init(3) may be called at any time; it sets up this thread's state anew.
+        unsafe { libc::res_init() };
     }
 }
 

@@ -115,10 +115,15 @@ impl Threads {
     pub(crate) fn flush(&self, name: Option<&Name>) {
         let mut state = self.lock();
         state.engine.flush(name);
-        match name {
-            Some(name) => self.store.flush_name(&mut state.index, name),
-            None => self.store.flush(&mut state.index),
-        }
+        let flushed = match name {
+            Some(name) => {
+                self.store.flush_name(&mut state.index, name);
+                None
+            }
+            None => Some(self.store.flush(&mut state.index)),
+        };
+        drop(state);
+        drop(flushed);
     }
 
     /// The waiter's caller has lost interest.

@@ -7,7 +7,6 @@ use super::{State, Threads};
 use crate::addrs::{Addrs, Answer};
 use crate::engine::{Finished, Next, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
-use crate::ffi;
 use crate::foreign::caught;
 use crate::name::Name;
 use crate::trace::Scope;
@@ -15,9 +14,6 @@ use crate::waiter::{Reply, Waiter};
 
 /// A worker's thread: makes one call after another until it has idled long enough.
 pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
-    if threads.generation > 0 {
-        ffi::forget_other_threads_lookups();
-    }
     let mut slept = false;
     loop {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Promise P1 as a matrix: every scenario under every subscriber of the caller's, once for each global one. A process has
+//! That lookups are trace-safe, as a matrix: every scenario under every subscriber of the caller's, once for each global one. A process has
 //! one global subscriber, so each has a test binary of its own, which does no more than `trace_matrix!(Global::…)`.
 
 use std::future::Future;

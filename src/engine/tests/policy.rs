@@ -75,6 +75,32 @@ fn sixty_four_threads_come_at_once_and_more_only_for_a_queue_that_stands() {
 }
 
 #[test]
+fn replies_that_hang_are_made_up_for_though_a_call_goes_on() {
+    let mut engine = engine(512);
+    let start = Instant::now();
+    let (_, mut rouse) = ask(&mut engine, start, 0);
+    for number in 1..1000 {
+        _ = ask(&mut engine, start, number);
+    }
+    let mut last = None;
+    while let Some(RouseWorker::Start(id)) = rouse.worker {
+        let Next::Call { rouse: next, .. } = engine.take(id, start) else { panic!("no call") };
+        // All but one never come back: a waker keeps them.
+        last.replace(id).into_iter().for_each(|id| drop(engine.finish(id, start, Ok(()))));
+        rouse = next;
+    }
+    let last = last.expect("someone came");
+    let mut came = 0;
+    for step in 1..10 {
+        let now = start + Duration::from_millis(10 * step);
+        _ = engine.finish(last, now, Ok(()));
+        let Next::Call { rouse, .. } = engine.take(last, now) else { panic!("no call") };
+        came += hang_all(&mut engine, rouse, now);
+    }
+    assert!(came > 0, "nobody came for those who wait behind replies that hang");
+}
+
+#[test]
 fn no_thread_comes_for_a_long_queue_that_moves() {
     let mut engine = engine(512);
     let start = Instant::now();

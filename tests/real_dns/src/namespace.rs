@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs, io};
 
-/// Set in everything that runs inside.
+/// Set in everything that runs inside, to the mount namespace that it is in.
 const INSIDE: &str = "GAITER_INSIDE_NAMESPACE";
 
 /// The nsswitch.conf that a namespace starts with.
@@ -27,27 +27,35 @@ ip link set lo up
 mount -t tmpfs tmpfs /run
 for file in resolv.conf nsswitch.conf hosts; do
   target=$(readlink -m "/etc/$file")
-  [ -e "$target" ] || { mkdir -p "${target%/*}"; : >"$target"; }
+  # What is missing is made where it vanishes with the namespace, or not at all.
+  [ -e "$target" ] || case $target in
+    /run/*) mkdir -p "${target%/*}"; : >"$target" ;;
+    *) echo "there is no $target" >&2; exit 1 ;;
+  esac
   printenv "GAITER_BED_${file%.conf}" >"/run/bed.$file"
   mount --bind "/run/bed.$file" "$target"
 done
+GAITER_INSIDE_NAMESPACE=$(readlink /proc/self/ns/mnt)
+export GAITER_INSIDE_NAMESPACE
 exec "$@"
 "#;
 
 /// Whether this process runs inside.
 pub fn is_inside() -> bool {
-    env::var_os(INSIDE).is_some()
+    let own = fs::read_link("/proc/self/ns/mnt").ok();
+    own.is_some_and(|own| env::var_os(INSIDE).is_some_and(|inside| own == inside))
 }
 
 /// Runs `program` in new namespaces, with a loopback interface and nothing else, and at most for `seconds`: then the program
 /// and all that it started are killed.
 pub fn command(program: impl AsRef<OsStr>, seconds: u32) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", &seconds.to_string()]);
+    // In the foreground, so that Ctrl-C ends it too.
+    command.args(["--foreground", "--kill-after=5", &seconds.to_string()]);
     command.args(["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"]);
     command.args(["--mount-proc", "sh", "-c", SET_UP, "sh"]).arg(program);
     command.envs([("GAITER_BED_resolv", RESOLV), ("GAITER_BED_nsswitch", NSSWITCH)]);
-    command.env("GAITER_BED_hosts", HOSTS).env(INSIDE, "1");
+    command.env("GAITER_BED_hosts", HOSTS);
     // They would change what glibc makes of a resolv.conf.
     command.env_remove("RES_OPTIONS").env_remove("LOCALDOMAIN").env_remove("HOSTALIASES");
     command

@@ -39,6 +39,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::script::{Act, Script};
 
+/// Room for thousands of questions, so that a crowd of askers does not lose some and wait five seconds to ask again.
+const ROOM: usize = 4 << 20;
+
 /// Where the resolver of a fresh namespace looks for a server.
 pub const ADDRESS: &str = "127.0.0.1:53";
 
@@ -83,6 +86,19 @@ impl Server {
     ///
     /// If the address is taken, or is not this process's to bind.
     pub fn start_on(address: &str) -> Self {
+        Self::start_with(address, ROOM)
+    }
+
+    /// Starts a server on [`ADDRESS`] whose receive buffer takes so many bytes, or as many as the system allows.
+    ///
+    /// # Panics
+    ///
+    /// If the address is taken, or is not this process's to bind.
+    pub fn start_with_room(room: usize) -> Self {
+        Self::start_with(ADDRESS, room)
+    }
+
+    fn start_with(address: &str, room: usize) -> Self {
         let address = address.parse::<SocketAddr>().expect("an address with a port");
         let state = Arc::new(State {
             questions: Mutex::default(),
@@ -93,7 +109,7 @@ impl Server {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
-        let (udp, tcp) = runtime.block_on(bind(address)).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let (udp, tcp) = runtime.block_on(bind(address, room)).unwrap_or_else(|error| panic!("{address}: {error}"));
         let mut server = hickory_server::Server::new(Handler(state.clone()));
         let guard = handle.enter();
         server.register_socket(udp);
@@ -159,8 +175,9 @@ impl Drop for Server {
 #[must_use = "dropping it lets the server go on"]
 pub struct Stalled(#[allow(dead_code, reason = "its drop is what counts")] mpsc::Sender<()>);
 
-async fn bind(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+async fn bind(address: SocketAddr, room: usize) -> io::Result<(UdpSocket, TcpListener)> {
     let udp = UdpSocket::bind(address).await?;
+    socket2::SockRef::from(&udp).set_recv_buffer_size(room)?;
     // The port that was found, if none was asked for.
     let tcp = TcpListener::bind(udp.local_addr()?).await?;
     Ok((udp, tcp))

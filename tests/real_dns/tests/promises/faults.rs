@@ -12,7 +12,7 @@ use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 
 use crate::peers::std_lookup;
-use crate::support::{ask, gai_strerror, plain, tally};
+use crate::support::{ask, await_that, gai_strerror, plain, status, tally};
 
 /// Sets this process's soft limit of a resource; gives the former one.
 fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
@@ -69,10 +69,9 @@ pub fn no_room_for_a_thread() {
     // What malloc sets aside for a thread comes and goes in steps of 64 MiB.
     const SPARE: u64 = 256 << 20;
     let resolver = plain().thread_stack(STACK).build();
-    let statm = fs::read_to_string("/proc/self/statm").expect("procfs is mounted");
-    let pages: u64 = statm.split(' ').next().and_then(|pages| pages.parse().ok()).expect("a number");
+    let in_use = status("VmSize:") as u64 * 1024;
     for _ in 0..3 {
-        let former = limit(libc::RLIMIT_AS, pages * 4096 + SPARE);
+        let former = limit(libc::RLIMIT_AS, in_use + SPARE);
         let errors: Vec<_> = (0..10).map(|index| ask(&resolver, &format!("ok-{index}.test"))).collect();
         limit(libc::RLIMIT_AS, former);
         for error in errors {
@@ -83,7 +82,7 @@ pub fn no_room_for_a_thread() {
     }
     ask(&resolver, "ok.test").expect("an answer");
     // And with one that runs, work waits for it rather than fail.
-    let former = limit(libc::RLIMIT_AS, pages * 4096 + SPARE);
+    let former = limit(libc::RLIMIT_AS, in_use + SPARE);
     let answers = block_on(join_all((0..10).map(|index| resolver.resolve(format!("ok-{index}.test")))));
     limit(libc::RLIMIT_AS, former);
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
@@ -99,7 +98,7 @@ fn overruns() -> u64 {
 }
 
 pub fn a_full_receive_buffer() {
-    let server = Server::start();
+    let server = Server::start_with_room(64 << 10);
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
     const NAMES: usize = 1_000;
     let resolver: Resolver = plain().timeout(Duration::from_secs(3)).build();
@@ -111,6 +110,8 @@ pub fn a_full_receive_buffer() {
     println!("  while nothing is read: {kinds:?}, {} queries thrown away", overruns());
     assert!(kinds.keys().all(|kind| [ErrorKind::Temporary, ErrorKind::Timeout].contains(kind)), "{kinds:?}");
     drop(stalled);
+    // Calls whose callers have left would hand on that they were not heard.
+    await_that("no call", || resolver.stats().running == 0);
     // No more at a time than a buffer holds.
     for batch in 0..NAMES / 50 {
         let batch = (0..50).map(|index| resolver.resolve(format!("ok-{}.test", 50 * batch + index)));

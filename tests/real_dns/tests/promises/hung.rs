@@ -63,7 +63,7 @@ pub fn play(arguments: &[String]) {
         let (known, fs, noop) = tokio::join!(
             timed(lookup("ok-known.test".to_owned())),
             timed(tokio::fs::metadata("/")),
-            timed(tokio::task::spawn_blocking(|| ())),
+            timed(async { tokio::task::spawn_blocking(|| ()).await }),
         );
         let (threads, memory) = (threads_named("") - threads, resident() - memory);
         println!("  {who:>14} {known:>16.1?} {fs:>16.1?} {noop:>16.1?} {threads:>8} {memory:>6} KiB");

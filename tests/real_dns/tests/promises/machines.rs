@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use gaiter::Resolver;
+use futures::executor::block_on;
+use gaiter::{Resolver, Source};
 use gaiter_real_dns::server::Server;
 
 use crate::peers::{getent, std_lookup};
-use crate::support::{ask, await_that, cast, plain};
+use crate::support::{ask, await_that, cast, ips, plain};
 
 const MACHINES: usize = 8;
 
@@ -50,7 +51,7 @@ impl Unbound {
     fn start() -> Self {
         fs::write("/run/unbound.conf", CONFIGURATION).expect("a tmpfs of our own");
         let mut command = Command::new("/usr/sbin/unbound");
-        command.args(["-d", "-c", "/run/unbound.conf"]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["-d", "-c", "/run/unbound.conf"]).stdout(Stdio::null());
         let unbound = Self(command.spawn().expect("Debian's package unbound is installed"));
         await_that("Unbound", || std_lookup("www.local.test").is_ok());
         unbound
@@ -82,7 +83,12 @@ pub fn play(names: &[String]) {
     for name in names {
         // Twice: the second is the machine's own cache's.
         let first = outcome(ask(&resolver, name).map_err(|error| error.kind()));
-        let second = outcome(ask(&resolver, name).map_err(|error| error.kind()));
+        let again = block_on(resolver.resolve(name));
+        assert!(
+            again.as_ref().map_or_else(|error| error.is_cached(), |addrs| addrs.source() == Source::Cache),
+            "{name}"
+        );
+        let second = outcome(again.map(|addrs| ips(&addrs)).map_err(|error| error.kind()));
         assert_eq!(first, second, "{name}");
         println!("{first}");
     }

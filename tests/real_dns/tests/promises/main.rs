@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let refused = if arguments.list { None } else { namespace::permitted().err() };
-    let skip = refused.is_some() && env::var_os("GAITER_ALLOW_SKIP").is_some();
+    let skip = refused.is_some() && env::var_os("GAITER_ALLOW_SKIP").is_some_and(|allow| !allow.is_empty());
     if let Some(reason) = &refused {
         eprintln!("namespaces are not permitted here: {reason}");
     }

@@ -46,8 +46,13 @@ pub fn threads_named(prefix: &str) -> usize {
 
 /// How much memory this process has in use, in KiB.
 pub fn resident() -> usize {
+    status("VmRSS:")
+}
+
+/// A figure of this process's that procfs gives in KiB.
+pub fn status(figure: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("procfs is mounted");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of it");
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)).expect("a line of it");
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
 }
 
