@@ -17,6 +17,9 @@ use crate::name::{Name, NameRef};
 /// How many branches a node of the tree has: five bits of a name's hash choose one.
 const WIDTH: usize = 32;
 
+/// How many names share a leaf in a full cache, at most, on average.
+const NAMES_PER_LEAF: usize = 4;
+
 /// The entries, to be read from any thread without a lock: a thread that reads is listed where no lock guards the list, so
 /// that a process may fork while others read.
 ///
@@ -60,8 +63,9 @@ pub(crate) struct Index {
 
 impl Store {
     pub(crate) fn new(cache: Cache) -> Self {
-        // A leaf for each name, where the hashes are as even as they can be.
-        let depth = cache.names.checked_ilog(WIDTH).unwrap_or(0);
+        // As many levels as it takes for so many leaves.
+        let leaves = cache.names.div_ceil(NAMES_PER_LEAF);
+        let depth = leaves.saturating_sub(1).checked_ilog(WIDTH).map_or(0, |levels| levels + 1);
         Self { cache, root: ArcSwapOption::empty(), depth, hasher: Default::default() }
     }
 
@@ -186,6 +190,21 @@ impl Store {
             }
         }
         len(self.root.load().as_deref())
+    }
+
+    /// How many names the leaf has that has most.
+    #[cfg(test)]
+    pub(super) fn most_in_a_leaf(&self) -> usize {
+        fn most(tree: Option<&Tree>) -> usize {
+            match tree {
+                Some(Tree::Branch(branches)) => {
+                    branches.iter().map(|branch| most(branch.as_deref())).max().unwrap_or_default()
+                }
+                Some(Tree::Leaf { next, .. }) => 1 + most(next.as_deref()),
+                None => 0,
+            }
+        }
+        most(self.root.load().as_deref())
     }
 }
 

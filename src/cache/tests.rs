@@ -233,6 +233,27 @@ fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
 }
 
 #[test]
+fn names_are_found_and_forgotten_in_a_tree_of_any_depth() {
+    for names in [1, 4, 5, 100, 1000, 1024, 5000, 1_000_000, usize::MAX] {
+        let count = names.min(5000);
+        let (store, mut index, now) = filled(names, count);
+        assert_eq!(store.len(), count);
+        assert!(store.most_in_a_leaf() <= 24, "{} in a leaf of {names}", store.most_in_a_leaf());
+        let is_found = |number: usize| matches!(store.look(&format!("N{number}"), now), Look::Fresh(_));
+        assert!((0..count).all(is_found) && !is_found(count));
+        for number in (0..count).step_by(2) {
+            store.flush_name(&mut index, &Name::parse(&format!("n{number}")).unwrap());
+        }
+        assert!((0..count).all(|number| is_found(number) == (number % 2 == 1)), "{names}");
+        assert_eq!(store.len(), count / 2);
+        for number in (1..count).step_by(2) {
+            store.flush_name(&mut index, &Name::parse(&format!("n{number}")).unwrap());
+        }
+        assert_eq!(store.len(), 0);
+    }
+}
+
+#[test]
 fn what_is_asked_for_outlives_what_is_not() {
     let (store, mut index, now) = filled(100, 100);
     for number in (0..100).step_by(2) {
