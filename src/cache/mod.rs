@@ -22,7 +22,7 @@ use std::time::Duration;
 /// [`negative_ttl`](Self::negative_ttl), and those of the name's servers, temporary or not, for
 /// [`cooldown`](Self::cooldown). Errors of the system, timeouts, overload, closing and panics never are.
 ///
-/// The cache is in memory, the resolver's own, and bounded by [`names`](Self::names); each costs about 360 bytes, and 32 more
+/// The cache is in memory, the resolver's own, and bounded by [`names`](Self::names); each costs about 400 bytes, and 32 more
 /// for every address of an answer that has more than four.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
