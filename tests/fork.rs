@@ -61,6 +61,21 @@ fn lookups(resolver: &Resolver, system: &Resolver) -> bool {
         && block_on(resolver.resolve("ok")).is_err_and(|error| error.is_closed())
 }
 
+/// Waits until every other thread of this process sleeps: until none is about to begin.
+fn settle() {
+    let began = Instant::now();
+    let is_busy = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // `R (running)`, after the name in parentheses.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('S'))
+    };
+    // This one runs.
+    while std::fs::read_dir("/proc/self/task").unwrap().flatten().map(is_busy).filter(|&busy| busy).count() > 1 {
+        assert!(began.elapsed() < WATCHDOG, "the threads never sleep");
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_forked_child_resolves() {
     let scripted = || {
@@ -79,6 +94,7 @@ fn a_forked_child_resolves() {
     let ((_, used), system) = (scripted(), Resolver::new());
     block_on(used.resolve("ok")).expect("an answer");
     block_on(system.resolve("localhost")).expect("an answer");
+    settle();
     for _ in 0..ROUNDS {
         fork("after use", || {
             let copies = (used.clone(), system.clone());
@@ -91,6 +107,7 @@ fn a_forked_child_resolves() {
     let _open = OpenOnDrop(&backend.gate);
     let mut hanging: Vec<_> = (0..8).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
     backend.gate.await_arrivals(8);
+    settle();
     for round in 0..ROUNDS {
         let (backend, resolver) = (&backend, &resolver);
         let asked_before = &mut hanging[round % 8];
@@ -117,6 +134,7 @@ fn a_forked_child_resolves() {
     let _open_too = OpenOnDrop(&backend.gate);
     let mut lookup = resolver.resolve("hang");
     backend.gate.await_arrivals(1);
+    settle();
     drop(resolver);
     fork("with a future whose resolver is gone", || {
         backend.gate.open();
