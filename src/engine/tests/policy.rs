@@ -74,22 +74,29 @@ fn sixty_four_threads_come_at_once_and_more_only_for_a_queue_that_stands() {
     assert_eq!(hang_all(&mut engine, rouse, late), 136, "nothing has come of any of them");
 }
 
+/// Asks for a thousand names at once; gives the workers that come, each of which has begun a call.
+fn all_busy(engine: &mut Engine<usize>, now: Instant) -> VecDeque<WorkerId> {
+    let (_, mut rouse) = ask(engine, now, 0);
+    for number in 1..1000 {
+        _ = ask(engine, now, number);
+    }
+    let mut busy = VecDeque::new();
+    while let Some(RouseWorker::Start(id)) = rouse.worker {
+        let Next::Call { rouse: next, .. } = engine.take(id, now) else { panic!("no call") };
+        busy.push_back(id);
+        rouse = next;
+    }
+    busy
+}
+
 #[test]
 fn replies_that_hang_are_made_up_for_though_a_call_goes_on() {
     let mut engine = engine(512);
     let start = Instant::now();
-    let (_, mut rouse) = ask(&mut engine, start, 0);
-    for number in 1..1000 {
-        _ = ask(&mut engine, start, number);
-    }
-    let mut last = None;
-    while let Some(RouseWorker::Start(id)) = rouse.worker {
-        let Next::Call { rouse: next, .. } = engine.take(id, start) else { panic!("no call") };
-        // All but one never come back: a waker keeps them.
-        last.replace(id).into_iter().for_each(|id| drop(engine.finish(id, start, Ok(()))));
-        rouse = next;
-    }
-    let last = last.expect("someone came");
+    let mut busy = all_busy(&mut engine, start);
+    let last = busy.pop_back().expect("someone came");
+    // The others never come back: a waker keeps them.
+    busy.into_iter().for_each(|id| drop(engine.finish(id, start, Ok(()))));
     let mut came = 0;
     for step in 1..10 {
         let now = start + Duration::from_millis(10 * step);
@@ -104,16 +111,7 @@ fn replies_that_hang_are_made_up_for_though_a_call_goes_on() {
 fn no_thread_comes_for_a_long_queue_that_moves() {
     let mut engine = engine(512);
     let start = Instant::now();
-    let (_, mut rouse) = ask(&mut engine, start, 0);
-    for number in 1..1000 {
-        _ = ask(&mut engine, start, number);
-    }
-    let mut busy = VecDeque::new();
-    while let Some(RouseWorker::Start(id)) = rouse.worker {
-        let Next::Call { rouse: next, .. } = engine.take(id, start) else { panic!("no call") };
-        busy.push_back(id);
-        rouse = next;
-    }
+    let mut busy = all_busy(&mut engine, start);
     assert_eq!(busy.len(), 64);
     // Each call takes 6.4 ms.
     for step in 1..500 {
