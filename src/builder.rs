@@ -2,9 +2,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Backend, System};
+#[cfg(feature = "async-backend")]
+use crate::backend::AsyncBackend;
+use crate::backend::{Backend, Origin, System};
 use crate::cache::Cache;
-use crate::engine::Limits;
+use crate::engine::{Execution, Limits};
 use crate::ffi;
 use crate::resolver::Resolver;
 use crate::threads::Setup;
@@ -15,6 +17,9 @@ use crate::threads::Setup;
 pub struct Config {
     /// [`Builder::max_threads`].
     pub max_threads: usize,
+    /// [`Builder::max_in_flight`].
+    #[cfg(feature = "async-backend")]
+    pub max_in_flight: usize,
     /// [`Builder::kept_for_known`].
     pub kept_for_known: usize,
     /// [`Builder::max_queued`].
@@ -34,6 +39,8 @@ impl Default for Config {
         let max_threads = default_max_threads();
         Self {
             max_threads,
+            #[cfg(feature = "async-backend")]
+            max_in_flight: default_max_in_flight(),
             kept_for_known: default_kept(max_threads),
             max_queued: 1024,
             timeout: Some(Duration::from_secs(10)),
@@ -49,15 +56,22 @@ fn default_max_threads() -> usize {
     ffi::descriptor_limit().map_or(512, |limit| (limit / 2).clamp(1, 512))
 }
 
+/// At most a quarter of the descriptors, because a lookup by DNS has two sockets open.
+#[cfg(feature = "async-backend")]
+fn default_max_in_flight() -> usize {
+    ffi::descriptor_limit().map_or(1024, |limit| (limit / 4).clamp(1, 1024))
+}
+
 /// An eighth, but at least one, where that leaves one for new names.
-fn default_kept(max_threads: usize) -> usize {
-    (max_threads / 8).max(1).min(max_threads - 1)
+fn default_kept(max_calls: usize) -> usize {
+    (max_calls / 8).max(1).min(max_calls - 1)
 }
 
 impl Config {
-    fn limits(&self) -> Limits {
+    fn limits(&self, execution: Execution, max_calls: usize) -> Limits {
         Limits {
-            max_threads: self.max_threads,
+            execution,
+            max_calls,
             kept_for_known: self.kept_for_known,
             max_queued: self.max_queued,
             thread_idle: self.thread_idle,
@@ -71,19 +85,29 @@ impl Config {
 #[must_use]
 pub struct Builder {
     config: Config,
-    backend: Arc<dyn Backend>,
+    /// `None` for the default, which goes by how many calls there may be.
+    kept_for_known: Option<usize>,
+    origin: Origin,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { config: Config::default(), backend: Arc::new(System) }
+        Self { config: Config::default(), kept_for_known: None, origin: Origin::Blocking(Arc::new(System)) }
     }
 }
 
 impl Builder {
     /// Where answers come from. Default: [`System`].
     pub fn backend(mut self, backend: impl Backend) -> Self {
-        self.backend = Arc::new(backend);
+        self.origin = Origin::Blocking(Arc::new(backend));
+        self
+    }
+
+    /// Where answers come from, if not from calls that block but from futures: all on one thread of the resolver's own. Takes the
+    /// place of a [`backend`](Self::backend).
+    #[cfg(feature = "async-backend")]
+    pub fn async_backend(mut self, backend: impl AsyncBackend) -> Self {
+        self.origin = Origin::Async(Arc::new(backend));
         self
     }
 
@@ -94,7 +118,7 @@ impl Builder {
     }
 
     /// How many lookups may run at once, each on a thread of its own; at least 1. What comes in above it waits in the
-    /// queue. Sets [`kept_for_known`](Self::kept_for_known) to its default for so many threads.
+    /// queue.
     ///
     /// Besides these there is one thread that keeps the time while there are lookups, and now and then one that wakes callers
     /// whose time is up (at most four, if wakers block).
@@ -103,16 +127,26 @@ impl Builder {
     /// process may open when the builder is made (the soft `RLIMIT_NOFILE`).
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.config.max_threads = threads.max(1);
-        self.config.kept_for_known = default_kept(self.config.max_threads);
         self
     }
 
-    /// How many of the threads only names that have answered before may use; at most all but one. However many new names
-    /// hang, known ones then still have threads. A name that times out is known no longer.
+    /// How many lookups of an [`async_backend`](Self::async_backend) may run at once, on its one thread; at least 1. What comes
+    /// in above it waits in the queue.
     ///
-    /// Default: an eighth of [`max_threads`](Self::max_threads), and at least 1.
-    pub fn kept_for_known(mut self, threads: usize) -> Self {
-        self.config.kept_for_known = threads.min(self.config.max_threads - 1);
+    /// Default: 1,024, as many as may wait; and at most a quarter of the descriptors that the process may open when the builder
+    /// is made (the soft `RLIMIT_NOFILE`), since a lookup by DNS takes two.
+    #[cfg(feature = "async-backend")]
+    pub fn max_in_flight(mut self, lookups: usize) -> Self {
+        self.config.max_in_flight = lookups.max(1);
+        self
+    }
+
+    /// How many of the lookups that may run at once only names that have answered before may be; at most all but one. However
+    /// many new names hang, known ones then still get through. A name that times out is known no longer.
+    ///
+    /// Default: an eighth of [`max_threads`](Self::max_threads), or of `max_in_flight` for an async backend, and at least 1.
+    pub fn kept_for_known(mut self, lookups: usize) -> Self {
+        self.kept_for_known = Some(lookups);
         self
     }
 
@@ -156,9 +190,15 @@ impl Builder {
     /// Makes the resolver. Starts nothing and needs no runtime.
     #[must_use]
     pub fn build(self) -> Resolver {
-        let Config { thread_stack, ref cache, .. } = self.config;
-        let setup = Setup::new(self.backend, self.config.limits(), thread_stack, cache.clone());
-        Resolver::with(self.config, setup)
+        let Self { mut config, kept_for_known, origin } = self;
+        let (execution, max_calls) = match &origin {
+            Origin::Blocking(_) => (Execution::Blocking, config.max_threads),
+            #[cfg(feature = "async-backend")]
+            Origin::Async(_) => (Execution::Async, config.max_in_flight),
+        };
+        config.kept_for_known = kept_for_known.unwrap_or(default_kept(max_calls)).min(max_calls - 1);
+        let setup = Setup::new(origin, config.limits(execution, max_calls), config.thread_stack, config.cache.clone());
+        Resolver::with(config, setup)
     }
 }
 

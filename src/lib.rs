@@ -123,6 +123,8 @@ mod foreign; // foreign code is caught here
 mod ffi; // the only unsafe code
 
 pub use crate::addrs::{Addrs, Answer, Source};
+#[cfg(feature = "async-backend")]
+pub use crate::backend::AsyncBackend;
 pub use crate::backend::{Backend, System};
 pub use crate::builder::{Builder, Config};
 pub use crate::cache::Cache;

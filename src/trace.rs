@@ -90,12 +90,34 @@ impl Scope {
     ///
     /// `call` runs exactly once, even if the subscriber panics. It is not to panic itself.
     pub(crate) fn run(mut self, call: impl FnOnce()) {
+        self.enter(call, Spans::clear);
+    }
+
+    /// The same, and leaves them open.
+    #[cfg(feature = "async-backend")]
+    pub(crate) fn within(&mut self, call: impl FnOnce()) {
+        self.enter(call, |_| ());
+    }
+
+    /// This scope's dispatcher, without the spans.
+    #[cfg(feature = "async-backend")]
+    pub(crate) fn outside(&self) -> Self {
+        let spans = self.spans.as_ref().map(|spans| Spans {
+            dispatch: spans.dispatch.clone(),
+            current: Span::none(),
+            resolve: Span::none(),
+            outcome: None,
+        });
+        Self { spans: spans.map(Box::new) }
+    }
+
+    fn enter(&mut self, call: impl FnOnce(), then: impl FnOnce(&mut Spans)) {
         let mut call = Some(call);
         if let Some(spans) = &mut self.spans {
             spans.as_default(|spans| {
                 // One catch for each span: two exits that panic while one unwinds would end the process.
                 within(&spans.current, || within(&spans.resolve, || _ = call.take().map(|call| call())));
-                spans.clear();
+                then(spans);
             });
         }
         if let Some(call) = call {

@@ -27,6 +27,8 @@ pub(crate) struct Waiter {
 /// Everything in it is foreign, so it is only ever moved in and out under the lock.
 struct Slot {
     custody: Option<Scope>,
+    /// The caller has left while its custody was lent.
+    left: bool,
     /// What the caller makes do with if a lookup fails or takes too long; which few have.
     fallback: Option<Box<Old>>,
     waker: Option<Waker>,
@@ -35,7 +37,7 @@ struct Slot {
 
 impl Waiter {
     pub(crate) fn new(asked: Instant, custody: Option<Scope>) -> Self {
-        Self { asked, slot: Mutex::new(Slot { custody, fallback: None, waker: None, reply: None }) }
+        Self { asked, slot: Mutex::new(Slot { custody, left: false, fallback: None, waker: None, reply: None }) }
     }
 
     /// Takes the reply if it is there, or has `cx` woken when it comes.
@@ -84,9 +86,29 @@ impl Waiter {
         slot.fallback.as_ref().filter(|old| old.is_usable(now)).map(|old| old.addrs(Source::Stale, now))
     }
 
-    /// Takes what the caller has given for the thread that runs its call.
+    /// Takes what the caller has given for the thread that runs its call; or takes it back, and if it is lent just now, it is not
+    /// returned.
     pub(crate) fn take_custody(&self) -> Option<Scope> {
+        let mut slot = self.lock();
+        slot.left = true;
+        slot.custody.take()
+    }
+
+    /// Takes it for a while.
+    #[cfg(feature = "async-backend")]
+    pub(crate) fn borrow_custody(&self) -> Option<Scope> {
         self.lock().custody.take()
+    }
+
+    /// Gives it back; or it is the thread's to close, if the caller has left meanwhile.
+    #[cfg(feature = "async-backend")]
+    pub(crate) fn return_custody(&self, custody: Scope) -> Option<Scope> {
+        let mut slot = self.lock();
+        if slot.left {
+            return Some(custody);
+        }
+        slot.custody = Some(custody);
+        None
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {

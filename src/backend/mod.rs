@@ -1,7 +1,13 @@
 //! Where answers come from.
 
+#[cfg(feature = "async-backend")]
+mod asynchronous;
 mod system;
 
+#[cfg(feature = "async-backend")]
+pub use asynchronous::AsyncBackend;
+#[cfg(feature = "async-backend")]
+pub(crate) use asynchronous::{Driven, Lookup, Session};
 pub use system::System;
 
 use std::sync::Arc;
@@ -58,6 +64,24 @@ pub trait Backend: Send + Sync + 'static {
     /// With `false` no subscriber is set and no span entered during the call, and so a call that hangs holds no span open.
     fn emits_events(&self) -> bool {
         true
+    }
+}
+
+/// Where a resolver's answers come from, of either kind.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    Blocking(Arc<dyn Backend>),
+    #[cfg(feature = "async-backend")]
+    Async(Arc<dyn Driven>),
+}
+
+impl Origin {
+    pub(crate) fn blocking(&self) -> Option<&dyn Backend> {
+        match self {
+            Self::Blocking(backend) => Some(&**backend),
+            #[cfg(feature = "async-backend")]
+            Self::Async(_) => None,
+        }
     }
 }
 

@@ -38,35 +38,55 @@ struct Call {
     name: Name,
     since: Instant,
     lane: Lane,
-    /// It has its result, and its worker is telling the waiters.
-    replying: bool,
+    /// It has its result, and its worker is telling the waiters; or it is stopped.
+    over: Option<End>,
     /// It was reported as left behind.
     abandoned: bool,
+}
+
+/// How a call has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Finished,
+    /// It is to be dropped, or was.
+    Stopped,
 }
 
 impl Calls {
     pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Name, lane: Lane, now: Instant) {
         self.lanes[lane as usize].calls.insert((now, worker));
         self.lanes[lane as usize].running.insert((now, worker));
-        self.calls.insert(worker, Call { flight, name, since: now, lane, replying: false, abandoned: false });
+        self.calls.insert(worker, Call { flight, name, since: now, lane, over: None, abandoned: false });
     }
 
     /// The call of `worker` has its result: its flight and name, and when it began.
     pub(super) fn finish(&mut self, worker: WorkerId, now: Instant) -> Option<(FlightId, Name, Instant)> {
-        let call = self.calls.get_mut(&worker).filter(|call| !call.replying)?;
-        call.replying = true;
+        let call = self.calls.get_mut(&worker).filter(|call| call.over.is_none())?;
+        call.over = Some(End::Finished);
         let lane = &mut self.lanes[call.lane as usize];
         lane.running.remove(&(call.since, worker));
         lane.last_result = lane.last_result.max(Some(now));
         Some((call.flight, call.name.clone(), call.since))
     }
 
+    /// The call of `worker` is to be dropped.
+    pub(super) fn stop(&mut self, worker: WorkerId) {
+        if let Some(call) = self.calls.get_mut(&worker) {
+            call.over = Some(End::Stopped);
+            self.lanes[call.lane as usize].running.remove(&(call.since, worker));
+        }
+    }
+
+    pub(super) fn is_stopped(&self, worker: WorkerId) -> bool {
+        self.calls.get(&worker).is_some_and(|call| call.over == Some(End::Stopped))
+    }
+
     /// The call of `worker` is done with, if it had one.
-    pub(super) fn end(&mut self, worker: WorkerId) -> bool {
-        let Some(call) = self.calls.remove(&worker) else { return false };
+    pub(super) fn end(&mut self, worker: WorkerId) -> Option<End> {
+        let call = self.calls.remove(&worker)?;
         self.lanes[call.lane as usize].calls.remove(&(call.since, worker));
         self.lanes[call.lane as usize].running.remove(&(call.since, worker));
-        true
+        Some(call.over.unwrap_or(End::Finished))
     }
 
     /// How many threads the calls of a lane have, until they are done with.
@@ -132,7 +152,7 @@ impl Calls {
 
     /// How many calls run, and how many of them longer than `long`.
     pub(super) fn count_running(&self, now: Instant, long: Duration) -> (usize, usize) {
-        let running = || self.calls.values().filter(|call| !call.replying);
+        let running = || self.calls.values().filter(|call| call.over.is_none());
         (running().count(), running().filter(|call| now.saturating_duration_since(call.since) > long).count())
     }
 }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 /// After the system refused a thread, the next is tried this much later.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A thread that runs lookups.
+/// Who makes one call after another, on a thread of its own or as a task on the driver's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkerId(u64);
 
@@ -33,7 +33,7 @@ pub(crate) enum RouseWorker {
 /// wake-up in all, and no more threads come than the burst still needs when they arrive.
 #[derive(Debug)]
 pub(super) struct Crew {
-    max_threads: usize,
+    max_workers: usize,
     thread_idle: Duration,
     /// Workers started and not left, whatever they do.
     alive: usize,
@@ -59,9 +59,9 @@ enum Timekeeper {
 }
 
 impl Crew {
-    pub(super) fn new(max_threads: usize, thread_idle: Duration) -> Self {
+    pub(super) fn new(max_workers: usize, thread_idle: Duration) -> Self {
         Self {
-            max_threads,
+            max_workers,
             thread_idle,
             alive: 0,
             idle: Vec::new(),
@@ -75,6 +75,11 @@ impl Crew {
 
     pub(super) fn is_empty(&self) -> bool {
         self.alive == 0
+    }
+
+    /// Whether there is one worker, and no more.
+    pub(super) fn is_last(&self) -> bool {
+        self.alive == 1
     }
 
     /// A worker is here; says whether it was expected.
@@ -163,7 +168,7 @@ impl Crew {
 
     /// From when a thread is started for that head, none being idle or on the way.
     fn start_at(&self, from: Instant) -> Option<Instant> {
-        if self.alive >= self.max_threads {
+        if self.alive >= self.max_workers {
             return None;
         }
         Some(self.not_before.map_or(from, |not_before| from.max(not_before)))

@@ -41,6 +41,10 @@ struct Flight<W> {
     sought: Option<Instant>,
     /// It was asked for before a flush: its answer is for those who wait for it, and for nobody else.
     flushed: bool,
+    /// It was asked for in the background, or those who asked make do with something else: nobody need wait for it.
+    for_nobody: bool,
+    /// Until when it goes on so, if it has been said.
+    limit: Option<Instant>,
     /// The calls that run for it: a second one only where the first is stuck.
     calls: [Option<(WorkerId, Instant)>; 2],
 }
@@ -72,9 +76,20 @@ pub(super) struct Flights<W> {
     flights: HashMap<FlightId, Flight<W>>,
     by_name: HashMap<Name, FlightId>,
     lanes: [BTreeMap<u64, FlightId>; 3],
-    /// Only of those who wait: as many as there are waiters, however long the timeout.
+    /// Only of those who wait, and the limits of flights, which have [`NOBODY`] for a waiter: as many as there are of both, however
+    /// long the timeout.
     deadlines: BTreeSet<(Instant, u64, FlightId)>,
     last: u64,
+}
+
+/// A number that no waiter has.
+const NOBODY: u64 = 0;
+
+/// Whose time is up.
+pub(super) enum Due {
+    Waiter(Ticket),
+    /// That of a flight for nobody.
+    Nobody(FlightId),
 }
 
 /// A waiter that has left, or has to.
@@ -136,6 +151,8 @@ impl<W> Flights<W> {
             queued: None,
             sought: None,
             flushed: false,
+            for_nobody: false,
+            limit: None,
             calls: [None, None],
         };
         self.flights.insert(id, flight);
@@ -200,20 +217,24 @@ impl<W> Flights<W> {
         self.deadlines.len()
     }
 
-    /// A waiter whose deadline is not after `now`.
-    pub(super) fn due(&self, now: Instant) -> Option<Ticket> {
-        let &(deadline, waiter, flight) = self.deadlines.first()?;
-        (deadline <= now).then_some(Ticket { flight, waiter })
+    /// A deadline that is not after `now`.
+    pub(super) fn due(&self, now: Instant) -> Option<Due> {
+        let &(_, waiter, flight) = self.deadlines.first().filter(|&&(deadline, ..)| deadline <= now)?;
+        Some(if waiter == NOBODY { Due::Nobody(flight) } else { Due::Waiter(Ticket { flight, waiter }) })
     }
 
     pub(super) fn enqueue(&mut self, flight: FlightId, since: Instant, lane: Lane) {
         let place = self.next_number();
+        if lane != Lane::Refresh {
+            self.forsake(flight);
+        }
         if let Some(entry) = self.flights.get_mut(&flight) {
             // A second call is for those who wait for the first.
             if entry.calls.iter().all(Option::is_none) {
                 entry.sought = Some(since);
             }
             entry.queued = Some(Queued { lane, place, since });
+            entry.for_nobody |= lane == Lane::Refresh;
             self.lanes[lane as usize].insert(place, flight);
         }
     }
@@ -244,8 +265,37 @@ impl<W> Flights<W> {
         flight.sought.filter(|_| sought)
     }
 
-    pub(super) fn all_in_lane(&self, lane: Lane) -> Vec<FlightId> {
-        self.lanes[lane as usize].values().copied().collect()
+    pub(super) fn all_for_nobody(&self) -> Vec<FlightId> {
+        self.flights.iter().filter_map(|(&id, flight)| flight.for_nobody.then_some(id)).collect()
+    }
+
+    pub(super) fn is_for_nobody(&self, flight: FlightId) -> bool {
+        self.flights.get(&flight).is_some_and(|flight| flight.for_nobody)
+    }
+
+    /// Nobody need wait for a flight that is running.
+    pub(super) fn keep(&mut self, flight: FlightId) {
+        if let Some(flight) = self.flights.get_mut(&flight) {
+            flight.for_nobody = true;
+        }
+    }
+
+    /// A flight for nobody is that until `limit`, or until the limit that it has had before.
+    pub(super) fn limit(&mut self, flight: FlightId, limit: Instant) {
+        if let Some(entry) = self.flights.get_mut(&flight).filter(|flight| flight.limit.is_none()) {
+            entry.limit = Some(limit);
+            self.deadlines.insert((limit, NOBODY, flight));
+        }
+    }
+
+    /// A flight is for those who wait alone.
+    pub(super) fn forsake(&mut self, flight: FlightId) {
+        if let Some(entry) = self.flights.get_mut(&flight) {
+            entry.for_nobody = false;
+            if let Some(limit) = entry.limit.take() {
+                self.deadlines.remove(&(limit, NOBODY, flight));
+            }
+        }
     }
 
     /// How many flights wait in a lane.
@@ -300,7 +350,11 @@ impl<W> Flights<W> {
             flight.waiters.is_empty() && flight.queued.is_none() && flight.calls.iter().all(Option::is_none)
         };
         if self.flights.get(&flight).is_some_and(over) {
-            if let Some(removed) = self.flights.remove(&flight).filter(|removed| !removed.flushed) {
+            let Some(removed) = self.flights.remove(&flight) else { return };
+            if let Some(limit) = removed.limit {
+                self.deadlines.remove(&(limit, NOBODY, flight));
+            }
+            if !removed.flushed {
                 self.by_name.remove(&removed.name);
             }
         }

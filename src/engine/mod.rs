@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 pub(crate) use self::flights::Ticket;
 
-use self::calls::Calls;
+use self::calls::{Calls, End};
 use self::crew::Crew;
-use self::flights::{Deadline, FlightId, Flights, Lane, Left};
+use self::flights::{Deadline, Due, FlightId, Flights, Lane, Left};
 use self::known::Known;
 use crate::error::ErrorKind;
 use crate::name::Name;
@@ -28,13 +28,25 @@ use crate::stats::Stats;
 /// What is bounded, and how long things may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    pub(crate) max_threads: usize,
-    /// Of these, the threads that only known names may use.
+    pub(crate) execution: Execution,
+    /// Calls at once, and so workers.
+    pub(crate) max_calls: usize,
+    /// Of these, the ones that are for known names alone.
     pub(crate) kept_for_known: usize,
     /// Names in each lane.
     pub(crate) max_queued: usize,
     pub(crate) thread_idle: Duration,
     pub(crate) timeout: Option<Duration>,
+}
+
+/// What a worker is, and a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Execution {
+    /// A thread, and its call blocks it: nothing can stop it.
+    Blocking,
+    /// A task on the driver's thread, and its call is a future, which is dropped when nobody waits for it any more. More
+    /// calls cost no more threads; the driver's stays while there is a worker, so the last one idles.
+    Async,
 }
 
 /// Flights, the lanes of those that wait for a thread, their deadlines, the calls, the threads, and which names are known.
@@ -95,6 +107,8 @@ pub(crate) struct Finished<W> {
     pub(crate) since: Instant,
     /// Whether more than one caller ever waited for it.
     pub(crate) shared: bool,
+    /// The other call for the name, which has come second.
+    pub(crate) stopped: Stopped,
 }
 
 /// The operating system has refused a thread.
@@ -110,11 +124,24 @@ pub(crate) struct Refused<W> {
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Tick<W> {
-    /// Tell the expired, rouse, wake the idle, who have slept enough and leave, sleep until roused or until then (`None`: for
-    /// good), then [`tick`](Engine::tick) again.
-    Sleep { expired: Vec<Expired<W>>, rouse: Rouse, idle: Vec<WorkerId>, until: Option<Instant> },
+    /// Tell the expired, rouse, stop the stopped, wake the idle, who have slept enough and leave, sleep until roused or until
+    /// then (`None`: for good), then [`tick`](Engine::tick) again.
+    Sleep { expired: Vec<Expired<W>>, rouse: Rouse, stopped: Stopped, idle: Vec<WorkerId>, until: Option<Instant> },
     /// End the thread: the engine has forgotten it.
     Leave,
+}
+
+/// The workers whose calls are to be dropped where they are, because nobody waits for them any more; each then takes the next.
+/// None where calls block.
+pub(crate) type Stopped = Vec<WorkerId>;
+
+/// A caller has left.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Leaving<W> {
+    /// `None` if it had left before, or has its reply.
+    pub(crate) waiter: Option<W>,
+    pub(crate) stopped: Stopped,
 }
 
 /// A waiter whose deadline has come.
@@ -136,6 +163,7 @@ pub(crate) struct Closing {
     /// To be woken, so that they leave.
     pub(crate) idle: Vec<WorkerId>,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
+    pub(crate) stopped: Stopped,
 }
 
 /// Nobody waits any more.
@@ -145,6 +173,7 @@ pub(crate) struct GivenUp<W> {
     pub(crate) waiters: Vec<W>,
     /// The calls that still run, and for how long they have.
     pub(crate) abandoned: Vec<(Name, Duration)>,
+    pub(crate) stopped: Stopped,
 }
 
 impl<W> Engine<W> {
@@ -152,7 +181,7 @@ impl<W> Engine<W> {
         Self {
             flights: Flights::new(),
             calls: Calls::default(),
-            crew: Crew::new(limits.max_threads, limits.thread_idle),
+            crew: Crew::new(limits.max_calls, limits.thread_idle),
             known: Known::default(),
             closed: false,
             alarm: None,
@@ -219,7 +248,7 @@ impl<W> Engine<W> {
     /// Whether a lane takes one more: as many as may wait, and as many as the threads that it may still get will take.
     fn has_room(&self, lane: Lane) -> bool {
         let threads = self.threads_for(lane).saturating_sub(self.calls_of(lane));
-        let free = threads.min(self.limits.max_threads.saturating_sub(self.calls.len()));
+        let free = threads.min(self.limits.max_calls.saturating_sub(self.calls.len()));
         self.flights.queued(lane) < self.limits.max_queued.saturating_add(free)
     }
 
@@ -231,8 +260,8 @@ impl<W> Engine<W> {
     /// How many threads a lane may have.
     fn threads_for(&self, lane: Lane) -> usize {
         match lane {
-            Lane::Known => self.limits.max_threads,
-            Lane::New | Lane::Refresh => self.limits.max_threads.saturating_sub(self.limits.kept_for_known),
+            Lane::Known => self.limits.max_calls,
+            Lane::New | Lane::Refresh => self.limits.max_calls.saturating_sub(self.limits.kept_for_known),
         }
     }
 
@@ -252,12 +281,12 @@ impl<W> Engine<W> {
     }
 
     /// A caller leaves, whatever has become of its flight. A queued flight that nobody waits for any more is gone.
-    #[must_use]
-    pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<W> {
-        let Left { waiter, .. } = self.flights.leave(ticket)?;
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Leaving<W> {
+        let Some(Left { waiter, .. }) = self.flights.leave(ticket) else {
+            return Leaving { waiter: None, stopped: Vec::new() };
+        };
         self.stats.cancelled += 1;
-        self.tidy(ticket.flight);
-        Some(waiter)
+        Leaving { waiter: Some(waiter), stopped: self.tidy(ticket.flight) }
     }
 
     /// A name is to be looked up for nobody, when there is nothing better to do: `None` if there is too much.
@@ -287,14 +316,32 @@ impl<W> Engine<W> {
         self.flights.flush(name);
     }
 
-    /// Drops what a flight has no need of once everyone has left it: its place in the queue, unless that is for nobody
-    /// anyway, and itself.
-    fn tidy(&mut self, flight: FlightId) {
-        let for_nobody = self.flights.lane(flight) == Some(Lane::Refresh) && !self.closed;
-        if self.flights.is_deserted(flight) && !for_nobody {
-            self.dequeue(flight);
-            self.flights.remove_if_over(flight);
+    /// Drops what a flight has no need of once everyone has left it, unless it is for nobody anyway: its place in the queue,
+    /// calls that can be stopped, and itself.
+    fn tidy(&mut self, flight: FlightId) -> Stopped {
+        let mut stopped = Vec::new();
+        if !self.flights.is_deserted(flight) {
+            return stopped;
         }
+        if self.closed || !self.flights.is_for_nobody(flight) {
+            self.dequeue(flight);
+            stopped = self.stop_calls(flight);
+        }
+        self.flights.remove_if_over(flight);
+        stopped
+    }
+
+    /// Whatever becomes of a flight's calls is of no interest any more: they are stopped where they can be.
+    fn stop_calls(&mut self, flight: FlightId) -> Stopped {
+        if self.limits.execution == Execution::Blocking {
+            return Vec::new();
+        }
+        let stopped: Stopped = self.flights.calls(flight).map(|(worker, _)| worker).collect();
+        for &worker in &stopped {
+            self.flights.end_call(flight, worker);
+            self.calls.stop(worker);
+        }
+        stopped
     }
 
     fn dequeue(&mut self, flight: FlightId) {
@@ -326,8 +373,23 @@ impl<W> Engine<W> {
 
     /// A call is outstanding until here, so that the replies and all that they drop are done.
     fn end_call(&mut self, worker: WorkerId) {
-        let ended = self.calls.end(worker);
-        self.tally.finished += usize::from(self.closed && ended);
+        match self.calls.end(worker).filter(|_| self.closed) {
+            Some(End::Finished) => self.tally.finished += 1,
+            Some(End::Stopped) => self.tally.cancelled += 1,
+            None => {}
+        }
+    }
+
+    /// Whether the call that `worker` has is to be dropped.
+    #[cfg_attr(not(any(test, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
+    pub(crate) fn is_stopped(&self, worker: WorkerId) -> bool {
+        self.calls.is_stopped(worker)
+    }
+
+    /// Whether there is no worker, and none on the way.
+    #[cfg_attr(not(feature = "async-backend"), expect(dead_code, reason = "there is no driver"))]
+    pub(crate) fn has_no_worker(&self) -> bool {
+        self.crew.is_empty()
     }
 
     fn next(&mut self, worker: WorkerId, now: Instant) -> Next {
@@ -335,13 +397,17 @@ impl<W> Engine<W> {
         let lane = self.open_lanes().next().map(|(lane, _)| lane);
         let popped = lane.and_then(|lane| Some((lane, self.flights.pop(lane, worker, now)?)));
         let Some((lane, (flight, name))) = popped else {
-            if self.closed || is_dismissed {
+            let is_spare = self.limits.execution == Execution::Async && !self.crew.is_last();
+            if self.closed || is_dismissed || is_spare {
                 self.crew.leave();
                 return Next::Leave { rouse: self.rouse(now) };
             }
             return Next::Sleep { rouse: Rouse { timekeeper: self.crew.idle(worker, now), worker: None } };
         };
         self.calls.begin(worker, flight, name.clone(), caller(lane), now);
+        if lane == Lane::Refresh {
+            self.limit_for_nobody(flight, now);
+        }
         Next::Call { name, rouse: self.rouse(now) }
     }
 
@@ -353,7 +419,7 @@ impl<W> Engine<W> {
     /// The call of a worker is over. It says so exactly once, tells the waiters, and then takes the next or retires.
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
         let Some((flight, name, since)) = self.calls.finish(worker, now) else {
-            return Finished { waiters: Vec::new(), since: now, shared: false };
+            return Finished { waiters: Vec::new(), since: now, shared: false, stopped: Vec::new() };
         };
         let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
         let in_time = self.limits.timeout.is_none_or(|timeout| now.saturating_duration_since(since) <= timeout);
@@ -364,8 +430,8 @@ impl<W> Engine<W> {
         let shared = self.flights.is_shared(flight);
         let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
         let waiters = if answered || !another { self.flights.take_waiters(flight) } else { Vec::new() };
-        self.tidy(flight);
-        Finished { waiters, since, shared }
+        let stopped = self.tidy(flight);
+        Finished { waiters, since, shared, stopped }
     }
 
     /// Since when the call of `worker` has been running, if its result may be given to those who ask later: not after a
@@ -402,7 +468,7 @@ impl<W> Engine<W> {
     /// The timekeeper has started or woken.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick<W> {
         self.demote_stuck(now);
-        let expired = self.expire(now);
+        let (expired, stopped) = self.expire(now);
         if self.is_idle() && self.alarm.is_none() {
             self.crew.timekeeper_left();
             return Tick::Leave;
@@ -411,12 +477,21 @@ impl<W> Engine<W> {
         let idle = self.crew.dismiss_tired(now);
         let until = self.next_tick();
         self.crew.timekeeper_sleeps(until);
-        Tick::Sleep { expired, rouse: Rouse { timekeeper: None, worker }, idle, until }
+        Tick::Sleep { expired, rouse: Rouse { timekeeper: None, worker }, stopped, idle, until }
     }
 
-    fn expire(&mut self, now: Instant) -> Vec<Expired<W>> {
+    fn expire(&mut self, now: Instant) -> (Vec<Expired<W>>, Stopped) {
         let mut expired = Vec::new();
-        while let Some(ticket) = self.flights.due(now) {
+        let mut stopped = Vec::new();
+        while let Some(due) = self.flights.due(now) {
+            let ticket = match due {
+                Due::Waiter(ticket) => ticket,
+                Due::Nobody(flight) => {
+                    self.flights.forsake(flight);
+                    stopped.extend(self.tidy(flight));
+                    continue;
+                }
+            };
             let Some(Left { waiter, name, relief }) = self.flights.leave(ticket) else { break };
             if relief {
                 self.stats.answered += 1;
@@ -426,20 +501,33 @@ impl<W> Engine<W> {
             let since = self.flights.calls(ticket.flight).map(|(_, since)| since).max();
             let shared = self.flights.is_shared(ticket.flight);
             if relief && !self.closed {
-                self.keep_for_nobody(ticket.flight);
+                self.keep_for_nobody(ticket.flight, now);
             }
-            self.tidy(ticket.flight);
+            stopped.extend(self.tidy(ticket.flight));
             expired.push(Expired { waiter, name, since, shared, relief });
         }
-        expired
+        (expired, stopped)
     }
 
-    /// A flight that has not begun, and that those who waited for it make do without, is still what they asked for.
-    fn keep_for_nobody(&mut self, flight: FlightId) {
-        let deserted = self.flights.is_deserted(flight) && self.flights.is_queued(flight);
-        if let Some(since) = self.flights.sought_since(flight).filter(|_| deserted && self.has_room(Lane::Refresh)) {
+    /// What those who waited make do without is still what they asked for.
+    fn keep_for_nobody(&mut self, flight: FlightId, now: Instant) {
+        let Some(since) = self.flights.sought_since(flight).filter(|_| self.flights.is_deserted(flight)) else {
+            return;
+        };
+        if !self.flights.is_queued(flight) {
+            self.flights.keep(flight);
+            self.limit_for_nobody(flight, now);
+        } else if self.has_room(Lane::Refresh) {
             self.flights.dequeue(flight);
             self.flights.enqueue(flight, since, Lane::Refresh);
+        }
+    }
+
+    /// Has a call that runs for nobody stopped in its time, if it can be. Nobody else's deadline would see to it.
+    fn limit_for_nobody(&mut self, flight: FlightId, now: Instant) {
+        let limit = self.limits.timeout.and_then(|timeout| now.checked_add(timeout));
+        if let Some(limit) = limit.filter(|_| self.limits.execution == Execution::Async) {
+            self.flights.limit(flight, limit);
         }
     }
 
@@ -452,14 +540,16 @@ impl<W> Engine<W> {
     /// Admission stops; what is outstanding goes on, and threads leave as soon as they have nothing to do.
     pub(crate) fn close(&mut self) -> Closing {
         // First to go is what nobody waits for.
-        for flight in self.flights.all_in_lane(Lane::Refresh) {
+        let mut stopped = Vec::new();
+        for flight in self.flights.all_for_nobody() {
             if self.flights.is_deserted(flight) {
                 self.flights.dequeue(flight);
+                stopped.extend(self.stop_calls(flight));
                 self.flights.remove_if_over(flight);
             }
         }
         self.closed = true;
-        Closing { idle: self.crew.dismiss_idle(), timekeeper: self.rouse_timekeeper() }
+        Closing { idle: self.crew.dismiss_idle(), timekeeper: self.rouse_timekeeper(), stopped }
     }
 
     /// Cancels what is queued and has not begun; gives those who waited for it.
@@ -480,12 +570,15 @@ impl<W> Engine<W> {
     /// Nobody waits any longer, for what is queued or for what runs.
     pub(crate) fn give_up(&mut self, now: Instant) -> GivenUp<W> {
         let mut waiters = self.abort_queued();
-        for flight in self.calls.flights() {
-            waiters.extend(self.flights.take_waiters(flight));
-        }
         let abandoned = self.calls.outstanding(now);
         self.stats.abandoned += self.calls.abandon() as u64;
-        GivenUp { waiters, abandoned }
+        let mut stopped = Vec::new();
+        for flight in self.calls.flights() {
+            waiters.extend(self.flights.take_waiters(flight));
+            stopped.extend(self.stop_calls(flight));
+            self.flights.remove_if_over(flight);
+        }
+        GivenUp { waiters, abandoned, stopped }
     }
 
     /// Nothing is in progress, and there is no worker.
@@ -511,6 +604,12 @@ impl<W> Engine<W> {
         stats.queued = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| self.flights.queued(lane)).iter().sum();
         (stats.running, stats.running_long) = self.calls.count_running(now, Duration::from_secs(1));
         (stats.threads, stats.idle_threads) = self.crew.count();
+        if self.limits.execution == Execution::Async {
+            // The driver's, which idles if its last worker does.
+            let is_idle = stats.threads == stats.idle_threads;
+            stats.threads = stats.threads.min(1);
+            stats.idle_threads = if is_idle { stats.threads } else { 0 };
+        }
         stats
     }
 
@@ -519,7 +618,9 @@ impl<W> Engine<W> {
     fn open_lanes(&self) -> impl Iterator<Item = (Lane, Instant)> + use<W> {
         let open = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| {
             let head = self.flights.head(lane).filter(|_| self.calls_of(lane) < self.threads_for(lane))?;
-            Some((lane, self.calls.start_from(caller(lane), head)))
+            // A task is cheap.
+            let is_async = self.limits.execution == Execution::Async;
+            Some((lane, if is_async { head } else { self.calls.start_from(caller(lane), head) }))
         });
         open.into_iter().flatten()
     }

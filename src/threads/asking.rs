@@ -129,7 +129,8 @@ impl Threads {
     /// The waiter's caller has lost interest.
     pub(crate) fn leave(&self, ticket: Ticket) {
         let left = self.lock().engine.leave(ticket);
-        drop(left);
+        self.stop(left.stopped);
+        drop(left.waiter);
     }
 }
 

@@ -73,8 +73,10 @@ impl Threads {
     pub(crate) fn close(self: &Arc<Self>) {
         let mut state = self.lock();
         let closing = state.engine.close();
+        let stopped = closing.stopped;
         self.rouse(state, Rouse { timekeeper: closing.timekeeper, worker: None });
         closing.idle.into_iter().for_each(|worker| self.wake(worker));
+        self.stop(stopped);
     }
 
     /// Cancels what has not begun.
@@ -93,6 +95,7 @@ impl Threads {
         let given_up = state.engine.give_up(now);
         let (tally, threads) = (state.engine.tally(), state.roster.len());
         drop(state);
+        self.stop(given_up.stopped);
         let wakers = self.fail(given_up.waiters, &ErrorKind::Closed.into());
         wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
         Outcome { tally, abandoned: given_up.abandoned, threads }

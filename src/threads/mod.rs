@@ -1,7 +1,10 @@
 //! The shell around the engine: it locks, asks, unlocks, and only then acts.
 
 mod asking;
+mod call;
 mod closing;
+#[cfg(feature = "async-backend")]
+mod driver;
 mod epoch;
 mod errands;
 mod roster;
@@ -20,11 +23,13 @@ pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome};
 pub(crate) use self::epoch::{Epochs, leak};
 
 use self::closing::Closers;
+#[cfg(feature = "async-backend")]
+use self::driver::{Inbox, Order};
 use self::errands::{Errand, Errands};
 use self::roster::{Key, Roster};
-use crate::backend::Backend;
+use crate::backend::Origin;
 use crate::cache::{Cache, Index, Store};
-use crate::engine::{Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, WorkerId};
+use crate::engine::{Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, Stopped, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
 use crate::foreign::{Panic, caught};
@@ -34,7 +39,7 @@ use crate::waiter::{Reply, Waiter};
 
 /// What one resolver's threads are to do, in this process and in its children.
 pub(crate) struct Setup {
-    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) origin: Origin,
     /// Whether calls are to run inside their caller's span.
     pub(crate) traced: bool,
     pub(crate) limits: Limits,
@@ -44,10 +49,14 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(crate) fn new(backend: Arc<dyn Backend>, limits: Limits, stack: Option<usize>, cache: Cache) -> Self {
-        // A backend that panics over this has not said that it emits none.
-        let traced = caught(|| backend.emits_events()).unwrap_or(true);
-        Self { backend, traced, limits, stack, cache, closed: AtomicBool::new(false) }
+    pub(crate) fn new(origin: Origin, limits: Limits, stack: Option<usize>, cache: Cache) -> Self {
+        let traced = match &origin {
+            // A backend that panics over this has not said that it emits none.
+            Origin::Blocking(backend) => caught(|| backend.emits_events()).unwrap_or(true),
+            #[cfg(feature = "async-backend")]
+            Origin::Async(_) => true,
+        };
+        Self { origin, traced, limits, stack, cache, closed: AtomicBool::new(false) }
     }
 
     /// Whether everything new is to be refused.
@@ -76,6 +85,8 @@ struct State {
     roster: Roster,
     /// There while it runs.
     timekeeper: Option<Thread>,
+    #[cfg(feature = "async-backend")]
+    driver: Option<Inbox>,
     errands: Errands,
     closers: Closers,
 }
@@ -92,6 +103,8 @@ impl Threads {
             index: Index::default(),
             roster: Roster::default(),
             timekeeper: None,
+            #[cfg(feature = "async-backend")]
+            driver: None,
             errands: Errands::default(),
             closers: Closers::default(),
         };
@@ -119,10 +132,7 @@ impl Threads {
     fn rouse(self: &Arc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
         // What most asks come to, and need not lock again for.
         if let Rouse { timekeeper: None, worker: Some(RouseWorker::Wake(worker)) } = rouse {
-            let thread = state.roster.thread(Key::Worker(worker));
-            drop(state);
-            thread.iter().for_each(Thread::unpark);
-            return;
+            return self.wake_in(state, worker);
         }
         drop(state);
         // Those of other callers, perhaps, where a thread was refused.
@@ -166,9 +176,16 @@ impl Threads {
             None => {}
         }
         match rouse.worker {
-            Some(RouseWorker::Start(worker)) => self
-                .start("gaiter", Key::Worker(worker), move |threads| worker::run(threads, worker))
-                .map_err(|error| (self.lock().engine.worker_refused(Instant::now()), error)),
+            Some(RouseWorker::Start(worker)) => {
+                let started = match &self.setup.origin {
+                    Origin::Blocking(_) => {
+                        self.start("gaiter", Key::Worker(worker), move |threads| worker::run(threads, worker))
+                    }
+                    #[cfg(feature = "async-backend")]
+                    Origin::Async(_) => self.order(self.lock(), Order::Start(worker)),
+                };
+                started.map_err(|error| (self.lock().engine.worker_refused(Instant::now()), error))
+            }
             Some(RouseWorker::Wake(worker)) => {
                 self.wake(worker);
                 Ok(())
@@ -196,7 +213,30 @@ impl Threads {
     }
 
     fn wake(&self, worker: WorkerId) {
-        self.unpark(|state| state.roster.thread(Key::Worker(worker)));
+        self.wake_in(self.lock(), worker);
+    }
+
+    fn wake_in(&self, state: MutexGuard<'_, State>, worker: WorkerId) {
+        match &self.setup.origin {
+            Origin::Blocking(_) => {
+                let thread = state.roster.thread(Key::Worker(worker));
+                drop(state);
+                thread.iter().for_each(Thread::unpark);
+            }
+            // It is there, since this worker is.
+            #[cfg(feature = "async-backend")]
+            Origin::Async(_) => driver::tell(state, [Order::Wake(worker)]),
+        }
+    }
+
+    /// Has calls dropped that nobody waits for.
+    fn stop(&self, stopped: Stopped) {
+        #[cfg(feature = "async-backend")]
+        if !stopped.is_empty() {
+            driver::tell(self.lock(), stopped.into_iter().map(Order::Stop));
+        }
+        #[cfg(not(feature = "async-backend"))]
+        drop(stopped);
     }
 
     fn unpark(&self, thread: impl FnOnce(&State) -> Option<Thread>) {

@@ -27,9 +27,10 @@ pub(super) fn run(threads: &Arc<Threads>, key: Key) {
         // For this thread, which is awake.
         _ = state.engine.set_alarm(alarm);
         match state.engine.tick(now) {
-            Tick::Sleep { expired, rouse, idle, until } => {
+            Tick::Sleep { expired, rouse, stopped, idle, until } => {
                 drop(state);
                 idle.into_iter().for_each(|worker| threads.wake(worker));
+                threads.stop(stopped);
                 let mut wakers = threads.try_rouse(rouse);
                 wakers.extend(expired.into_iter().filter_map(|expired| tell(expired, now)));
                 threads.send(wakers.into_iter().map(Errand::Wake));

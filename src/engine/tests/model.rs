@@ -48,6 +48,10 @@ enum Doing {
         name: u8,
         new: bool,
     },
+    /// Its call is to be dropped.
+    Stopped {
+        new: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,6 +72,7 @@ struct Waits {
 
 struct Model {
     engine: Engine<Token>,
+    execution: Execution,
     thread_idle: Duration,
     engine_runs: Rc<Cell<bool>>,
     clock: Instant,
@@ -76,6 +81,10 @@ struct Model {
     waiting: BTreeMap<u32, Waits>,
     /// Names that wait for a thread: in which order, and in which lane.
     queued: BTreeMap<u8, (u32, Lane)>,
+    /// Names that are looked up though nobody waits, and until when, where that can be ended.
+    for_nobody: BTreeMap<u8, Option<Instant>>,
+    /// Workers whose calls are to be dropped, and that the engine has not named yet.
+    stopping: BTreeSet<WorkerId>,
     known: BTreeSet<u8>,
     workers: BTreeMap<u64, (WorkerId, Doing)>,
     keeper: Keeper,
@@ -87,9 +96,10 @@ struct Model {
 }
 
 impl Model {
-    fn new(thread_idle: Duration) -> Self {
+    fn new(execution: Execution, thread_idle: Duration) -> Self {
         let limits = Limits {
-            max_threads: MAX_THREADS,
+            execution,
+            max_calls: MAX_THREADS,
             kept_for_known: KEPT,
             max_queued: MAX_QUEUED,
             thread_idle,
@@ -97,12 +107,15 @@ impl Model {
         };
         Self {
             engine: Engine::new(limits),
+            execution,
             thread_idle,
             engine_runs: Rc::default(),
             clock: Instant::now() + Duration::from_secs(100),
             lag: Duration::ZERO,
             waiting: BTreeMap::new(),
             queued: BTreeMap::new(),
+            for_nobody: BTreeMap::new(),
+            stopping: BTreeSet::new(),
             known: BTreeSet::new(),
             workers: BTreeMap::new(),
             keeper: Keeper::Absent,
@@ -145,15 +158,23 @@ impl Model {
     }
 
     fn threads_of_new(&self) -> usize {
-        let new =
-            |doing: &&Doing| matches!(doing, Doing::Calling { new: true, .. } | Doing::Replying { new: true, .. });
+        let new = |doing: &&Doing| match doing {
+            Doing::Calling { new, .. } | Doing::Replying { new, .. } | Doing::Stopped { new } => *new,
+            _ => false,
+        };
         self.doings().filter(new).count()
+    }
+
+    /// Who has a call.
+    fn busy(&self) -> usize {
+        let busy =
+            |doing: &&Doing| matches!(doing, Doing::Calling { .. } | Doing::Replying { .. } | Doing::Stopped { .. });
+        self.doings().filter(busy).count()
     }
 
     /// What has not come to its end, in the report's sense.
     fn outstanding(&self) -> usize {
-        let working = |doing: &&Doing| matches!(doing, Doing::Calling { .. } | Doing::Replying { .. });
-        self.queued.len() + self.doings().filter(working).count()
+        self.queued.len() + self.busy()
     }
 
     fn is_waited_for(&self, name: u8) -> bool {
@@ -184,8 +205,7 @@ impl Model {
     /// Whether a lane has room for one more name.
     fn has_room(&self, lane: Lane) -> bool {
         let waiting = self.count(lane);
-        let all = |doing: &&Doing| matches!(doing, Doing::Calling { .. } | Doing::Replying { .. });
-        let (all, new) = (self.doings().filter(all).count(), self.threads_of_new());
+        let (all, new) = (self.busy(), self.threads_of_new());
         let known = lane == Lane::Known;
         let theirs = if known { MAX_THREADS - (all - new) } else { (MAX_THREADS - KEPT).saturating_sub(new) };
         waiting < MAX_QUEUED + theirs.min(MAX_THREADS - all)
@@ -243,16 +263,45 @@ impl Model {
         self.waiting.remove(&token.id).expect("ended once, and only if it waits")
     }
 
-    /// A waiter has left a flight alone, which goes if it was only queued.
-    fn left_by(&mut self, waits: &Waits) {
-        self.dequeue_if_deserted(waits.name);
+    /// What nobody waits for is not called for, nor called for any longer where that can be helped.
+    fn tidy(&mut self, name: u8) {
+        if !self.is_waited_for(name) && (self.closed.is_some() || !self.for_nobody.contains_key(&name)) {
+            self.queued.remove(&name);
+            self.stop_calls(name);
+        }
+        if !self.queued.contains_key(&name) && self.calls(name).is_empty() {
+            self.for_nobody.remove(&name);
+        }
     }
 
-    fn dequeue_if_deserted(&mut self, name: u8) {
-        let for_nobody = self.queued.get(&name).is_some_and(|(_, lane)| *lane == Lane::Refresh);
-        if !self.is_waited_for(name) && (!for_nobody || self.closed.is_some()) {
-            self.queued.remove(&name);
+    fn stop_calls(&mut self, name: u8) {
+        if self.execution == Execution::Blocking {
+            return;
         }
+        for (id, doing) in self.workers.values_mut() {
+            match *doing {
+                Doing::Calling { name: called, new, .. } if called == name => {
+                    *doing = Doing::Stopped { new };
+                    self.stopping.insert(*id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The engine has named those whose calls are to be dropped.
+    fn stop(&mut self, stopped: Stopped) {
+        let (count, named) = (stopped.len(), stopped.into_iter().collect::<BTreeSet<_>>());
+        assert_eq!((count, &named), (self.stopping.len(), &self.stopping), "stopped");
+        assert!(named.iter().all(|&id| self.engine.is_stopped(id)));
+        self.stopping.clear();
+    }
+
+    /// Nobody need wait for `name`, from now on for no longer than a deadline, if that can be helped.
+    fn limit(&mut self, name: u8) {
+        let limit = (self.execution == Execution::Async).then_some(self.now() + TIMEOUT);
+        let entry = self.for_nobody.entry(name).or_default();
+        *entry = entry.or(limit);
     }
 
     fn ask(&mut self, name: u8) {
@@ -290,6 +339,7 @@ impl Model {
                     assert!(room || in_progress, "over the bound");
                     if room {
                         self.queued.insert(name, (id, lane));
+                        self.for_nobody.remove(&name);
                     }
                 }
                 let deadline = self.now() + relief.unwrap_or(TIMEOUT);
@@ -323,17 +373,26 @@ impl Model {
                 let waiters: Vec<u32> = self.engine.waiters(id).map(|token| token.id).collect();
                 assert_eq!(waiters, longest.collect::<Vec<_>>(), "the call runs for the one that waits longest");
                 self.workers.insert(key, (id, Doing::Calling { name, since: self.now(), new: lane != Lane::Known }));
+                if lane == Lane::Refresh {
+                    self.limit(name);
+                }
                 self.rouse(rouse);
             }
             Next::Sleep { rouse } => {
                 // Who wakes for no reason sleeps on.
                 let since = if let Doing::Sleeping { since } = before { since } else { self.now() };
                 self.workers.insert(key, (id, Doing::Sleeping { since }));
+                assert!(
+                    self.execution == Execution::Blocking || self.workers.len() == 1,
+                    "an idle task beside another"
+                );
                 assert_eq!(rouse.worker, None);
                 self.rouse(rouse);
             }
             Next::Leave { rouse } => {
                 self.workers.remove(&key);
+                let spare = self.execution == Execution::Async && !self.workers.is_empty();
+                assert!(spare || self.closed.is_some() || before == Doing::Dismissed, "the last one left");
                 self.rouse(rouse);
             }
         }
@@ -353,6 +412,7 @@ impl Model {
         assert!(ended.iter().all(|waits| waits.name == name), "an answer for another name");
 
         let answered = result != Err(ErrorKind::Temporary);
+        let stopped = finished.stopped;
         let another = self.queued.contains_key(&name) || !self.calls(name).is_empty();
         if answered || !another {
             assert!(!self.is_waited_for(name), "someone was left out");
@@ -362,27 +422,51 @@ impl Model {
         if answered && self.now().saturating_duration_since(since) <= TIMEOUT {
             self.known.insert(name);
         }
-        self.dequeue_if_deserted(name);
+        self.tidy(name);
+        self.stop(stopped);
         let again = self.input(|engine, now| engine.finish(id, now, Ok(())));
         assert!(again.waiters.is_empty(), "a call that ends twice");
     }
 
+    /// Nobody waits for `name` any more, but its answer is wanted.
+    fn make_do(&mut self, name: u8) {
+        if !self.queued.contains_key(&name) {
+            self.limit(name);
+        } else if self.has_room(Lane::Refresh) {
+            self.last += 1;
+            self.queued.insert(name, (self.last, Lane::Refresh));
+            self.for_nobody.entry(name).or_default();
+        }
+    }
+
+    /// What nobody waits for ends when its time is up.
+    fn forsake(&mut self, time: Instant) {
+        let due = |(&name, limit): (&u8, &Option<Instant>)| limit.is_some_and(|limit| limit <= time).then_some(name);
+        for name in self.for_nobody.iter().filter_map(due).collect::<Vec<_>>() {
+            self.for_nobody.remove(&name);
+            self.tidy(name);
+        }
+    }
+
     fn tick(&mut self) {
         match self.input(Engine::tick) {
-            Tick::Sleep { expired, rouse, idle, until } => {
+            Tick::Sleep { expired, rouse, stopped, idle, until } => {
                 self.demote_stuck();
                 for expired in &expired {
+                    let deadline = self.waiting[&expired.waiter.id].deadline;
+                    self.forsake(deadline);
                     let waits = self.end(&expired.waiter);
                     assert!(waits.deadline <= self.now(), "before its time");
                     assert_eq!(waits.relief, expired.relief);
-                    let deserted = !self.is_waited_for(waits.name) && self.queued.contains_key(&waits.name);
-                    if waits.relief && deserted && self.closed.is_none() && self.has_room(Lane::Refresh) {
-                        self.last += 1;
-                        self.queued.insert(waits.name, (self.last, Lane::Refresh));
+                    let calls = self.calls(waits.name);
+                    assert_eq!(expired.since, calls.iter().copied().max());
+                    if waits.relief && !self.is_waited_for(waits.name) && self.closed.is_none() {
+                        self.make_do(waits.name);
                     }
-                    assert_eq!(expired.since, self.calls(waits.name).into_iter().max());
-                    self.left_by(&waits);
+                    self.tidy(waits.name);
                 }
+                self.forsake(self.now());
+                self.stop(stopped);
                 assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
                 self.keeper = Keeper::Asleep { until };
                 self.rouse(rouse);
@@ -405,6 +489,7 @@ impl Model {
     fn cancel_queued(&mut self, tokens: &[Token]) {
         let cancelled: BTreeSet<u8> = self.queued.keys().copied().filter(|&name| self.calls(name).is_empty()).collect();
         self.queued.clear();
+        self.for_nobody.retain(|name, _| !cancelled.contains(name));
         for token in tokens {
             assert!(cancelled.contains(&self.end(token).name));
         }
@@ -418,11 +503,13 @@ impl Model {
                 let all: Vec<u32> = self.waiting.keys().copied().collect();
                 if let Some(&id) = all.get(usize::from(who) % all.len().max(1)) {
                     let ticket = self.waiting[&id].ticket;
-                    let token = self.input(|engine, _| engine.leave(ticket)).expect("it was waiting");
+                    let leaving = self.input(|engine, _| engine.leave(ticket));
+                    let token = leaving.waiter.expect("it was waiting");
                     assert_eq!(token.id, id);
                     let waits = self.end(&token);
-                    self.left_by(&waits);
-                    assert!(self.input(|engine, _| engine.leave(ticket)).is_none(), "left twice");
+                    self.tidy(waits.name);
+                    self.stop(leaving.stopped);
+                    assert!(self.input(|engine, _| engine.leave(ticket)).waiter.is_none(), "left twice");
                 }
             }
             Op::Refresh { name } => {
@@ -436,6 +523,7 @@ impl Model {
                 if !self.queued.contains_key(&name) && stuck && calls.len() < 2 {
                     self.last += 1;
                     self.queued.insert(name, (self.last, Lane::Refresh));
+                    self.for_nobody.entry(name).or_default();
                 }
                 self.rouse(rouse);
             }
@@ -487,11 +575,13 @@ impl Model {
                 }
             }
             Op::Take { which } => {
-                if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Replying { .. })) {
+                if let Some(key) =
+                    self.pick(which, |doing| matches!(doing, Doing::Replying { .. } | Doing::Stopped { .. }))
+                {
                     self.turn(key, Engine::take);
                 }
             }
-            Op::Retire { which } => {
+            Op::Retire { which } if self.execution == Execution::Blocking => {
                 if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Replying { .. })) {
                     let (id, _) = self.workers.remove(&key).expect("picked");
                     let rouse = self.input(|engine, now| engine.retire(id, now));
@@ -503,13 +593,21 @@ impl Model {
                 self.lag = Duration::from_millis(u64::from(millis % 7));
             }
             Op::Close => {
-                if self.closed.is_none() {
-                    let waited: BTreeSet<u8> = self.waiting.values().map(|waits| waits.name).collect();
-                    self.queued.retain(|name, (_, lane)| *lane != Lane::Refresh || waited.contains(name));
-                }
                 let outstanding = self.outstanding();
-                self.closed.get_or_insert(outstanding);
+                let mut refreshes = 0;
+                if self.closed.is_none() {
+                    // None of the queued ones is outstanding.
+                    let names: Vec<u8> =
+                        self.for_nobody.keys().copied().filter(|&name| !self.is_waited_for(name)).collect();
+                    for name in names {
+                        refreshes += usize::from(self.queued.remove(&name).is_some());
+                        self.stop_calls(name);
+                        self.for_nobody.remove(&name);
+                    }
+                }
+                self.closed.get_or_insert(outstanding - refreshes);
                 let closing = self.input(|engine, _| engine.close());
+                self.stop(closing.stopped);
                 closing.idle.into_iter().for_each(|id| _ = self.dismiss(id));
                 self.rouse_timekeeper(closing.timekeeper);
             }
@@ -522,14 +620,17 @@ impl Model {
                 self.cancel_queued(&tokens);
             }
             Op::GiveUp if self.closed.is_some() => {
-                let GivenUp { waiters, abandoned } = self.input(Engine::give_up);
+                let GivenUp { waiters, abandoned, stopped } = self.input(Engine::give_up);
+                let outstanding = self.busy();
                 self.input(|engine, _| engine.count(0, Some((ErrorKind::Closed, waiters.len()))));
                 waiters.iter().for_each(|token| _ = self.end(token));
                 assert!(self.waiting.is_empty(), "someone still waits");
                 self.queued.clear();
-                assert_eq!(abandoned.len(), self.outstanding(), "what is left behind is named");
+                assert_eq!(abandoned.len(), outstanding, "what is left behind is named");
+                (0..10).for_each(|name| self.tidy(name));
+                self.stop(stopped);
             }
-            Op::Alarm { .. } | Op::AbortQueued | Op::GiveUp => {}
+            Op::Alarm { .. } | Op::AbortQueued | Op::GiveUp | Op::Retire { .. } => {}
         }
         self.check();
     }
@@ -551,7 +652,8 @@ impl Model {
         assert_eq!(stats.started, ended + self.waiting.len() as u64, "callers add up");
         let working = |doing: &&Doing| matches!(doing, Doing::Calling { .. });
         assert_eq!((stats.queued, stats.running), (self.queued.len(), self.doings().filter(working).count()));
-        assert_eq!(stats.threads, self.workers.len());
+        let threads = if self.execution == Execution::Async { self.workers.len().min(1) } else { self.workers.len() };
+        assert_eq!(stats.threads, threads);
         assert!(self.threads_of_new() <= MAX_THREADS, "more threads than there are");
 
         let drained = self.workers.is_empty() && self.keeper == Keeper::Absent && self.closed.is_some();
@@ -569,6 +671,9 @@ impl Model {
         };
         if let Some(first) = self.waiting.values().map(|waits| waits.deadline).min() {
             assert!(comes_by(first), "nobody comes for a deadline: {:?}", self.keeper);
+        }
+        if let Some(first) = self.for_nobody.values().flatten().min() {
+            assert!(comes_by(*first), "nobody comes to stop what nobody waits for: {:?}", self.keeper);
         }
         let hung_known = self.doings().filter_map(|doing| match doing {
             Doing::Calling { since, new: false, .. } => Some(*since),
@@ -591,7 +696,9 @@ impl Model {
         let known_queued = self.count(Lane::Known) > 0;
         let new_may_run = self.threads_of_new() < MAX_THREADS - KEPT;
         let can_run = known_queued || (!self.queued.is_empty() && new_may_run);
-        let coming = |doing: &Doing| matches!(doing, Doing::Starting | Doing::Waking | Doing::Replying { .. });
+        let coming = |doing: &Doing| {
+            matches!(doing, Doing::Starting | Doing::Waking | Doing::Replying { .. } | Doing::Stopped { .. })
+        };
         assert!(
             !can_run
                 || self.doings().any(coming)
@@ -613,7 +720,7 @@ impl Model {
             };
             if let Some(key) = self.pick(0, moving) {
                 match self.workers[&key].1 {
-                    Doing::Starting | Doing::Replying { .. } => self.turn(key, Engine::take),
+                    Doing::Starting | Doing::Replying { .. } | Doing::Stopped { .. } => self.turn(key, Engine::take),
                     Doing::Calling { .. } => self.finish(key, Ok(())),
                     Doing::Waking | Doing::Dismissed | Doing::Sleeping { .. } => self.turn(key, Engine::woke),
                 }
@@ -637,9 +744,10 @@ proptest! {
     fn every_waiter_ends_once_and_nothing_is_stranded(
         ops in prop::collection::vec(op(), 0..200),
         hung in prop::collection::btree_set(0..10u8, 0..10),
+        execution in prop_oneof![Just(Execution::Blocking), Just(Execution::Async)],
         idle in prop_oneof![Just(Duration::from_secs(10)), Just(Duration::ZERO)],
     ) {
-        let mut model = Model::new(idle);
+        let mut model = Model::new(execution, idle);
         for op in ops {
             model.step(op);
         }
@@ -650,6 +758,7 @@ proptest! {
         assert!(model.waiting.is_empty(), "stranded: {:?}", model.waiting.keys());
         let for_someone = |(_, lane): &(u32, Lane)| *lane != Lane::Refresh;
         assert!(!model.queued.values().any(for_someone), "queued for ever: {:?}", model.queued);
+        assert!(execution == Execution::Blocking || model.workers.is_empty(), "a call goes on for ever");
 
         model.settle(&BTreeSet::new());
         assert!(model.workers.is_empty(), "threads stayed: {:?}", model.workers);

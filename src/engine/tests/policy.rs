@@ -16,7 +16,14 @@ fn engine(max_threads: usize) -> Engine<usize> {
 }
 
 fn engine_with(max_threads: usize, kept_for_known: usize) -> Engine<usize> {
-    Engine::new(Limits { max_threads, kept_for_known, max_queued: 1024, thread_idle: IDLE, timeout: Some(TIMEOUT) })
+    Engine::new(Limits {
+        execution: Execution::Blocking,
+        max_calls: max_threads,
+        kept_for_known,
+        max_queued: 1024,
+        thread_idle: IDLE,
+        timeout: Some(TIMEOUT),
+    })
 }
 
 fn ask(engine: &mut Engine<usize>, now: Instant, number: usize) -> (Ticket, Rouse) {
@@ -233,7 +240,7 @@ fn nor_is_one_whose_callers_have_left_before_their_time() {
     answer(&mut engine, rouse, start);
     let (ticket, rouse) = ask(&mut engine, start, 0);
     assert_eq!(hang_all(&mut engine, rouse, start), 1);
-    assert_eq!(engine.leave(ticket), Some(0));
+    assert_eq!(engine.leave(ticket).waiter, Some(0));
 
     let (_, _, next) = tick(&mut engine, start);
     let late = next.expect("a look at the call");
@@ -263,8 +270,14 @@ fn a_name_that_answers_again_is_known_though_one_call_for_it_still_hangs() {
 
 #[test]
 fn the_queue_is_of_those_for_whom_no_thread_is_left() {
-    let mut engine =
-        Engine::new(Limits { max_threads: 4, kept_for_known: 1, max_queued: 0, thread_idle: IDLE, timeout: None });
+    let mut engine = Engine::new(Limits {
+        execution: Execution::Blocking,
+        max_calls: 4,
+        kept_for_known: 1,
+        max_queued: 0,
+        thread_idle: IDLE,
+        timeout: None,
+    });
     let now = Instant::now();
     for number in 0..3 {
         _ = ask(&mut engine, now, number);
@@ -358,7 +371,7 @@ fn deadlines_cost_no_more_than_those_who_wait() {
     assert_eq!(hang_all(&mut engine, rouse, now), 1);
     for _ in 0..10_000 {
         let (ticket, _) = ask(&mut engine, now, 0);
-        assert_eq!(engine.leave(ticket), Some(0));
+        assert_eq!(engine.leave(ticket).waiter, Some(0));
         assert_eq!(engine.flights.deadlines(), 1);
     }
 }

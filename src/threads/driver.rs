@@ -1,0 +1,332 @@
+//! The driver: one thread with a Tokio runtime, which it builds, runs and drops. The workers of an async backend are tasks on it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::rc::Rc;
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
+use tokio::task::{self, LocalSet};
+
+use super::call::Call;
+use super::roster::Key;
+use super::{State, Threads};
+use crate::addrs::Answer;
+use crate::backend::{Driven, Lookup, Origin, Session};
+use crate::engine::{Next, Refused, Rouse, RouseWorker, WorkerId};
+use crate::error::{Error, ErrorKind};
+use crate::foreign::caught;
+use crate::name::Name;
+use crate::trace::Scope;
+use crate::waiter::Waiter;
+
+/// What the driver has yet to do; there from before it starts until it ends.
+pub(super) struct Inbox {
+    orders: Vec<Order>,
+    bell: Arc<Notify>,
+}
+
+pub(super) enum Order {
+    /// A worker is to come for what there is: for the first time, or from its sleep.
+    Start(WorkerId),
+    Wake(WorkerId),
+    /// The call that a worker has is to be dropped, unless it is another one by now.
+    Stop(WorkerId),
+}
+
+impl Threads {
+    /// Hands the driver an order, and starts it if it is not there.
+    pub(super) fn order(self: &Arc<Self>, mut state: MutexGuard<'_, State>, order: Order) -> io::Result<()> {
+        if state.driver.is_some() {
+            tell(state, [order]);
+            return Ok(());
+        }
+        let bell = Arc::new(Notify::new());
+        bell.notify_one();
+        state.driver = Some(Inbox { orders: vec![order], bell: Arc::clone(&bell) });
+        let key = state.roster.new_key();
+        drop(state);
+        let started = self.start("gaiter-driver", key, move |threads| run(threads, &bell, key));
+        started.inspect_err(|_| self.lock().driver = None)
+    }
+}
+
+/// Hands the driver orders, if it is there.
+pub(super) fn tell(mut state: MutexGuard<'_, State>, orders: impl IntoIterator<Item = Order>) {
+    let Some(inbox) = &mut state.driver else { return };
+    inbox.orders.extend(orders);
+    let bell = Arc::clone(&inbox.bell);
+    drop(state);
+    bell.notify_one();
+}
+
+fn run(threads: &Arc<Threads>, bell: &Arc<Notify>, key: Key) {
+    match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let driver = Rc::new(Driver {
+                threads: Arc::clone(threads),
+                bell: Arc::clone(bell),
+                session: RefCell::default(),
+                stops: RefCell::default(),
+            });
+            let local = LocalSet::new();
+            local.block_on(&runtime, drive(&driver));
+            {
+                // What the session has of this runtime goes before it.
+                let _inside = runtime.enter();
+                _ = caught(|| drop((local, driver)));
+            }
+            // Without waiting for what the backend may have running on threads of Tokio's.
+            _ = caught(|| runtime.shutdown_background());
+        }
+        Err(error) => refuse(threads, error),
+    }
+    threads.depart(threads.lock(), key);
+}
+
+/// There is no runtime to be had: everyone who waits is told.
+fn refuse(threads: &Arc<Threads>, error: io::Error) {
+    let mut state = threads.lock();
+    state.driver = None;
+    // The one worker that was on the way.
+    let Refused { stranded, rouse } = state.engine.worker_refused(Instant::now());
+    threads.rouse(state, rouse);
+    let wakers = threads.fail(stranded, &Error::new(ErrorKind::System, error));
+    wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+}
+
+/// Obeys orders until there is no worker left.
+async fn drive(driver: &Rc<Driver>) {
+    loop {
+        driver.bell.notified().await;
+        let mut state = driver.threads.lock();
+        if state.engine.has_no_worker() {
+            // What there may be is to stop calls that have ended.
+            state.driver = None;
+            return;
+        }
+        let orders = state.driver.as_mut().map(|inbox| mem::take(&mut inbox.orders)).unwrap_or_default();
+        let stopped = |order: &Order| matches!(order, Order::Stop(worker) if !state.engine.is_stopped(*worker));
+        let orders: Vec<Order> = orders.into_iter().filter(|order| !stopped(order)).collect();
+        drop(state);
+        for order in orders {
+            match order {
+                Order::Start(worker) => driver.spawn(worker, false),
+                Order::Wake(worker) => driver.spawn(worker, true),
+                Order::Stop(worker) => driver.stop(worker),
+            }
+        }
+    }
+}
+
+struct Driver {
+    threads: Arc<Threads>,
+    bell: Arc<Notify>,
+    /// Made when a call first needs it.
+    session: RefCell<Option<Rc<Session>>>,
+    /// The calls that run.
+    stops: RefCell<HashMap<WorkerId, Rc<Stop>>>,
+}
+
+/// How a call is told to end.
+#[derive(Default)]
+struct Stop {
+    told: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl Driver {
+    fn spawn(self: &Rc<Self>, worker: WorkerId, slept: bool) {
+        task::spawn_local(work(Rc::clone(self), worker, slept));
+    }
+
+    fn stop(&self, worker: WorkerId) {
+        if let Some(stop) = self.stops.borrow().get(&worker) {
+            stop.told.set(true);
+            stop.waker.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// What a worker is to call for next, and in whose custody. For none it idles, and will be a task again when it is roused, or it
+    /// is no more.
+    fn next(self: &Rc<Self>, id: WorkerId, slept: bool) -> Option<(Name, Option<Loan>)> {
+        let now = Instant::now();
+        let mut state = self.threads.lock();
+        match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
+            Next::Call { name, rouse } => {
+                let lend = |waiter: &Arc<Waiter>| Some((Arc::clone(waiter), waiter.borrow_custody()?));
+                let lender = state.engine.waiters(id).find_map(lend);
+                self.rouse(state, rouse);
+                return Some((name, lender));
+            }
+            Next::Sleep { rouse } => self.rouse(state, rouse),
+            Next::Leave { rouse } => {
+                if state.engine.has_no_worker() {
+                    self.bell.notify_one();
+                }
+                self.rouse(state, rouse);
+            }
+        }
+        None
+    }
+
+    /// As [`Threads::rouse`], without a detour through the inbox.
+    fn rouse(self: &Rc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
+        self.threads.rouse(state, Rouse { worker: None, ..rouse });
+        match rouse.worker {
+            Some(RouseWorker::Start(worker)) => self.spawn(worker, false),
+            Some(RouseWorker::Wake(worker)) => self.spawn(worker, true),
+            None => {}
+        }
+    }
+
+    /// In nobody's scope: it outlives every caller.
+    fn session(&self) -> Result<Rc<Session>, Error> {
+        if let Some(session) = &*self.session.borrow() {
+            return Ok(Rc::clone(session));
+        }
+        let Origin::Async(backend) = &self.threads.setup.origin else { return Err(ErrorKind::Other.into()) };
+        let session = caught(|| Driven::begin(Arc::clone(backend))).map_err(|panic| Error::panicked(panic.0))?;
+        Ok(Rc::clone(self.session.borrow_mut().insert(Rc::new(session))))
+    }
+}
+
+/// A worker: makes one call after another until there is none.
+async fn work(driver: Rc<Driver>, id: WorkerId, mut slept: bool) {
+    while let Some((name, lender)) = driver.next(id, mem::take(&mut slept)) {
+        make(&driver, id, name, lender).await;
+        // The next one may be ready at once, and the one after that.
+        task::consume_budget().await;
+    }
+}
+
+/// Makes a call and replies, unless it is stopped before.
+async fn make(driver: &Driver, id: WorkerId, name: Name, lender: Option<Loan>) {
+    let stop = Rc::new(Stop::default());
+    driver.stops.borrow_mut().insert(id, Rc::clone(&stop));
+    let call = Call::new(&driver.threads, id, name);
+    let mut flying =
+        Flying { session: driver.session(), future: None, call: Some(call), custody: Custody::new(lender) };
+    poll_fn(|cx| flying.poll(&stop, cx)).await;
+    driver.stops.borrow_mut().remove(&id);
+}
+
+/// A call that is a future, which is made, polled and dropped in the scope that it runs in.
+struct Flying<'a> {
+    session: Result<Rc<Session>, Error>,
+    future: Option<Lookup>,
+    /// `None` when it is over.
+    call: Option<Call<'a>>,
+    custody: Custody,
+}
+
+impl Flying<'_> {
+    fn poll(&mut self, stop: &Stop, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { session, future, call, custody } = self;
+        if stop.told.get() {
+            custody.within(|| forget(future));
+            call.take().into_iter().for_each(Call::forget);
+            return Poll::Ready(());
+        }
+        stop.waker.set(Some(cx.waker().clone()));
+        let mut landed = false;
+        custody.within(|| {
+            let Some(call) = call else { return };
+            let result = match caught(|| poll(future, session, &call.name, cx)) {
+                Ok(Poll::Pending) => return,
+                Ok(Poll::Ready(result)) => result,
+                Err(panic) => Err(Error::panicked(panic.0)),
+            };
+            forget(future);
+            // Still inside: the subscriber may ask for this very name when the scope is let go, and must not find a flight
+            // there that waits for it.
+            call.land(result);
+            landed = true;
+        });
+        if !landed {
+            return Poll::Pending;
+        }
+        custody.release();
+        *call = None;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        let Self { future, custody, .. } = self;
+        if future.is_some() {
+            custody.within(|| forget(future));
+        }
+    }
+}
+
+fn poll(
+    future: &mut Option<Lookup>,
+    session: &Result<Rc<Session>, Error>,
+    name: &Name,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Answer, Error>> {
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => return Poll::Ready(Err(error.clone())),
+    };
+    future.get_or_insert_with(|| session(name.as_str())).as_mut().poll(cx)
+}
+
+fn forget(future: &mut Option<Lookup>) {
+    let future = future.take();
+    _ = caught(|| drop(future));
+}
+
+/// A scope, and whom it is of.
+type Loan = (Arc<Waiter>, Scope);
+
+/// The scope that a call runs in: that of one of its callers, or when that one has left, what remains of it, its subscriber.
+struct Custody {
+    /// Whom the scope is of, and with whom it is between two polls, so that it ends when its caller leaves.
+    lender: Option<Arc<Waiter>>,
+    lent: Option<Scope>,
+    subscriber: Option<Scope>,
+}
+
+impl Custody {
+    fn new(lender: Option<Loan>) -> Self {
+        let subscriber = lender.as_ref().map(|(_, scope)| scope.outside());
+        let (lender, lent) = lender.unzip();
+        Self { lender, lent, subscriber }
+    }
+
+    /// Runs `f`, which does not panic, in the scope; in nobody's, if it is a call for nobody.
+    fn within(&mut self, f: impl FnOnce()) {
+        let mut lent = self.lent.take().or_else(|| self.lender.as_ref()?.borrow_custody());
+        match lent.as_mut().or(self.subscriber.as_mut()) {
+            Some(scope) => scope.within(f),
+            None => f(),
+        }
+        if let (Some(lender), Some(scope)) = (&self.lender, lent) {
+            drop(lender.return_custody(scope));
+        }
+    }
+
+    /// Lets go of the caller.
+    fn release(&mut self) {
+        // The waiter may be the last handle of its waker.
+        _ = caught(|| drop(self.lender.take().map(|lender| lender.take_custody())));
+    }
+}
+
+impl Drop for Custody {
+    fn drop(&mut self) {
+        if let (Some(lender), Some(scope)) = (&self.lender, self.lent.take()) {
+            drop(lender.return_custody(scope));
+        }
+        _ = caught(|| drop(self.lender.take()));
+    }
+}
