@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use gaiter::{Addrs, Error, Resolver};
-use support::backend::{ADDR, Scripted};
+use support::backend::{ADDR, Kind, Scripted};
 use support::gate::OpenOnDrop;
 use tokio::runtime::{Builder, Runtime};
 
@@ -13,9 +13,9 @@ fn check(addrs: Result<Addrs, Error>) {
     assert_eq!(addrs.expect("an answer").map(|addr| addr.ip()).collect::<Vec<_>>(), [ADDR]);
 }
 
-fn scripted() -> (Scripted, Resolver) {
-    let backend = Scripted::default();
-    (backend.clone(), support::plain().backend(backend).build())
+fn scripted(kind: Kind) -> (Scripted, Resolver) {
+    let backend = Scripted::new(kind);
+    (backend.clone(), backend.builder(16).build())
 }
 
 /// Every failure and success that there is, with and without the system.
@@ -31,37 +31,31 @@ async fn lookups(resolver: Resolver) {
     }
 }
 
-#[test]
-fn on_a_multi_thread_runtime() {
+fn on_a_multi_thread_runtime(kind: Kind) {
     let runtime = Runtime::new().unwrap();
-    runtime.block_on(async { tokio::spawn(lookups(scripted().1)).await.expect("no panic") });
+    runtime.block_on(async { tokio::spawn(lookups(scripted(kind).1)).await.expect("no panic") });
 }
 
-#[test]
-fn on_a_current_thread_runtime_without_drivers() {
-    Builder::new_current_thread().build().unwrap().block_on(lookups(scripted().1));
+fn on_a_current_thread_runtime_without_drivers(kind: Kind) {
+    Builder::new_current_thread().build().unwrap().block_on(lookups(scripted(kind).1));
 }
 
-#[test]
-fn under_a_paused_clock() {
+fn under_a_paused_clock(kind: Kind) {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(lookups(scripted().1));
+    runtime.block_on(lookups(scripted(kind).1));
 }
 
-#[test]
-fn without_a_runtime() {
-    futures::executor::block_on(lookups(scripted().1));
+fn without_a_runtime(kind: Kind) {
+    futures::executor::block_on(lookups(scripted(kind).1));
 }
 
-#[test]
-fn inside_another_block_on() {
+fn inside_another_block_on(kind: Kind) {
     let runtime = Runtime::new().unwrap();
-    runtime.block_on(async { futures::executor::block_on(lookups(scripted().1)) });
+    runtime.block_on(async { futures::executor::block_on(lookups(scripted(kind).1)) });
 }
 
-#[test]
-fn a_flight_outlives_the_runtime_that_started_it() {
-    let (backend, resolver) = scripted();
+fn a_flight_outlives_the_runtime_that_started_it(kind: Kind) {
+    let (backend, resolver) = scripted(kind);
     let _open = OpenOnDrop(&backend.gate);
     let first = Runtime::new().unwrap();
     let second = Runtime::new().unwrap();
@@ -83,13 +77,22 @@ fn a_flight_outlives_the_runtime_that_started_it() {
     assert_eq!(backend.calls(), 1);
 }
 
-#[test]
-fn dropping_a_runtime_does_not_wait_for_a_lookup_that_hangs() {
-    let (backend, resolver) = scripted();
+fn dropping_a_runtime_does_not_wait_for_a_lookup_that_hangs(kind: Kind) {
+    let (backend, resolver) = scripted(kind);
     let _open = OpenOnDrop(&backend.gate);
     let runtime = Runtime::new().unwrap();
     runtime.spawn(async move { resolver.resolve("hang").await });
     backend.gate.await_arrivals(1);
     drop(runtime);
     assert_eq!(backend.gate.arrived(), 1, "this runs while the gate is shut");
+}
+
+over_every_kind! {
+    on_a_multi_thread_runtime
+    on_a_current_thread_runtime_without_drivers
+    under_a_paused_clock
+    without_a_runtime
+    inside_another_block_on
+    a_flight_outlives_the_runtime_that_started_it
+    dropping_a_runtime_does_not_wait_for_a_lookup_that_hangs
 }

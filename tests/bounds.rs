@@ -9,13 +9,12 @@ use std::thread;
 use futures::executor::block_on;
 use futures::future::join_all;
 use gaiter::{Answer, Error, ErrorKind, Resolver};
-use support::backend::Scripted;
+use support::backend::{Kind, Scripted};
 use support::gate::OpenOnDrop;
 
-#[test]
-fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not() {
-    let backend = Scripted::default();
-    let resolver = support::plain().backend(backend.clone()).max_threads(1).max_queued(2).build();
+fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not(kind: Kind) {
+    let backend = Scripted::new(kind);
+    let resolver = backend.builder(1).max_queued(2).build();
     let _open = OpenOnDrop(&backend.gate);
     let mut waiting = vec![resolver.resolve("hang")];
     backend.gate.await_arrivals(1);
@@ -33,10 +32,9 @@ fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not() {
     assert_eq!(resolver.stats().refused, 1);
 }
 
-#[test]
-fn a_known_name_is_answered_while_more_names_hang_than_there_are_threads() {
-    let backend = Scripted::default();
-    let resolver = support::plain().backend(backend.clone()).max_threads(16).build();
+fn a_known_name_is_answered_while_more_names_hang_than_there_are_threads(kind: Kind) {
+    let backend = Scripted::new(kind);
+    let resolver = backend.builder(16).build();
     let _open = OpenOnDrop(&backend.gate);
     assert_eq!(resolver.config().kept_for_known, 2);
     block_on(resolver.resolve("known")).expect("an answer");
@@ -54,10 +52,9 @@ fn a_known_name_is_answered_while_more_names_hang_than_there_are_threads() {
     assert!(block_on(join_all(hung)).iter().all(Result::is_ok));
 }
 
-#[test]
-fn a_full_queue_of_new_names_does_not_refuse_a_known_one() {
-    let backend = Scripted::default();
-    let resolver = support::plain().backend(backend.clone()).max_threads(2).max_queued(1).build();
+fn a_full_queue_of_new_names_does_not_refuse_a_known_one(kind: Kind) {
+    let backend = Scripted::new(kind);
+    let resolver = backend.builder(2).max_queued(1).build();
     let _open = OpenOnDrop(&backend.gate);
     block_on(resolver.resolve("known")).expect("an answer");
     let running = resolver.resolve("hang-a");
@@ -94,4 +91,10 @@ fn every_setting_can_be_read_back() {
     let defaults = Resolver::new().config().clone();
     assert!((1..=512).contains(&defaults.max_threads));
     assert_eq!((defaults.max_queued, defaults.timeout), (1024, Some(std::time::Duration::from_secs(10))));
+}
+
+over_every_kind! {
+    over_the_bound_a_name_is_refused_at_once_and_joining_is_not
+    a_known_name_is_answered_while_more_names_hang_than_there_are_threads
+    a_full_queue_of_new_names_does_not_refuse_a_known_one
 }

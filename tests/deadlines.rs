@@ -9,24 +9,23 @@ use std::time::Duration;
 use futures::executor::block_on;
 use futures::future::join_all;
 use gaiter::{ErrorKind, Resolver};
-use support::backend::{ADDR, Scripted};
+use support::backend::{ADDR, Kind, Scripted};
 use support::gate::{Gate, OpenOnDrop};
 
 const TIMEOUT: Duration = Duration::from_millis(20);
 
-fn scripted(max_threads: usize) -> (Scripted, Resolver) {
-    let backend = Scripted::default();
-    let builder = support::plain().backend(backend.clone()).timeout(TIMEOUT).max_threads(max_threads);
-    (backend, builder.build())
+fn scripted(kind: Kind, calls: usize) -> (Scripted, Resolver) {
+    let backend = Scripted::new(kind);
+    (backend.clone(), backend.builder(calls).timeout(TIMEOUT).build())
 }
 
-#[test]
-fn a_caller_gets_a_timeout_that_says_what_it_waited_for() {
-    let (backend, resolver) = scripted(1);
+fn a_caller_gets_a_timeout_that_says_what_it_waited_for(kind: Kind) {
+    let (backend, resolver) = scripted(kind, 1);
     let _open = OpenOnDrop(&backend.gate);
     let running = resolver.resolve("hang");
     backend.gate.await_arrivals(1);
-    let queued = resolver.resolve("queued");
+    // Which is answered where the end of the other one makes room for it.
+    let queued = resolver.resolve(if kind.stops() { "error" } else { "queued" });
     let [running, queued] = block_on(join_all([running, queued])).try_into().unwrap();
 
     let error = running.expect_err("a timeout");
@@ -38,6 +37,10 @@ fn a_caller_gets_a_timeout_that_says_what_it_waited_for() {
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::TimedOut);
 
     let error = queued.expect_err("a timeout");
+    if kind.stops() {
+        assert_eq!(resolver.stats().running, 0, "the call does not go on");
+        return;
+    }
     assert!(error.is_timeout() && error.time_queued() >= Some(TIMEOUT), "{error}");
     assert_eq!(error.time_in_call(), Some(Duration::ZERO), "it never began");
 
@@ -46,10 +49,9 @@ fn a_caller_gets_a_timeout_that_says_what_it_waited_for() {
     assert_eq!(backend.calls(), 1);
 }
 
-#[test]
-fn without_a_timeout_a_caller_waits_for_the_call() {
-    let backend = Scripted::default();
-    let resolver = support::plain().backend(backend.clone()).timeout(None).build();
+fn without_a_timeout_a_caller_waits_for_the_call(kind: Kind) {
+    let backend = Scripted::new(kind);
+    let resolver = backend.builder(4).timeout(None).build();
     let _open = OpenOnDrop(&backend.gate);
     assert_eq!(resolver.config().timeout, None);
     let lookup = resolver.resolve("hang");
@@ -82,9 +84,8 @@ fn a_stuck_call_does_not_poison_its_name() {
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
-#[test]
-fn timeouts_of_thousands_are_each_given_once() {
-    let (backend, resolver) = scripted(2);
+fn timeouts_of_thousands_are_each_given_once(kind: Kind) {
+    let (backend, resolver) = scripted(kind, 2);
     let _open = OpenOnDrop(&backend.gate);
     let lookups = (0..5000).map(|number| resolver.resolve(format!("hang-{}", number % 100)));
     for result in block_on(join_all(lookups)) {
@@ -92,4 +93,10 @@ fn timeouts_of_thousands_are_each_given_once() {
     }
     let stats = resolver.stats();
     assert_eq!((stats.started, stats.timed_out, stats.queued), (5000, 5000, 0));
+}
+
+over_every_kind! {
+    a_caller_gets_a_timeout_that_says_what_it_waited_for
+    without_a_timeout_a_caller_waits_for_the_call
+    timeouts_of_thousands_are_each_given_once
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use futures::executor::block_on;
 use gaiter::Resolver;
 use support::WATCHDOG;
-use support::backend::{ADDR, Scripted};
+use support::backend::{ADDR, Kind, Scripted};
 use support::gate::OpenOnDrop;
 
 const ROUNDS: usize = 200;
@@ -78,9 +78,13 @@ fn settle() {
 
 #[test]
 fn a_forked_child_resolves() {
+    Kind::ALL.iter().for_each(|&kind| over(kind));
+}
+
+fn over(kind: Kind) {
     let scripted = || {
-        let backend = Scripted { emits_events: false, ..Scripted::default() };
-        (backend.clone(), support::plain().backend(backend).build())
+        let backend = Scripted { emits_events: false, ..Scripted::new(kind) };
+        (backend.clone(), backend.builder(16).build())
     };
 
     for _ in 0..ROUNDS {
@@ -142,8 +146,8 @@ fn a_forked_child_resolves() {
     });
 
     // With a cache, which some of the asks hit and others fill.
-    let quiet = Scripted { emits_events: false, ..Scripted::default() };
-    let resolver = gaiter::Resolver::builder().backend(quiet).cache(gaiter::Cache::new().names(90)).build();
+    let quiet = Scripted { emits_events: false, ..Scripted::new(kind) };
+    let resolver = quiet.builder(16).cache(gaiter::Cache::new().names(90)).build();
     let stop = Arc::new(AtomicBool::new(false));
     let others: Vec<_> = (0..2)
         .map(|thread| {

@@ -12,18 +12,17 @@ use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::join_all;
 use gaiter::{ErrorKind, Resolver};
-use support::backend::{ADDR, Scripted};
+use support::backend::{ADDR, Kind, Scripted};
 use support::gate::OpenOnDrop;
 use support::panics::{self, DELIBERATE};
 
-fn scripted(max_threads: usize) -> (Scripted, Resolver) {
-    let backend = Scripted::default();
-    (backend.clone(), support::plain().backend(backend).max_threads(max_threads).kept_for_known(0).build())
+fn scripted(kind: Kind, calls: usize) -> (Scripted, Resolver) {
+    let backend = Scripted::new(kind);
+    (backend.clone(), backend.builder(calls).kept_for_known(0).build())
 }
 
-#[test]
-fn callers_of_one_name_share_one_call_whatever_its_case() {
-    let (backend, resolver) = scripted(8);
+fn callers_of_one_name_share_one_call_whatever_its_case(kind: Kind) {
+    let (backend, resolver) = scripted(kind, 8);
     let _open = OpenOnDrop(&backend.gate);
     let lookups: Vec<_> =
         (0..1000).map(|n| resolver.resolve(if n % 2 == 0 { "hang.Example" } else { "HANG.eXAMPLE" })).collect();
@@ -35,9 +34,8 @@ fn callers_of_one_name_share_one_call_whatever_its_case() {
     assert_eq!(backend.calls(), 1);
 }
 
-#[test]
-fn different_names_run_side_by_side() {
-    let (backend, resolver) = scripted(64);
+fn different_names_run_side_by_side(kind: Kind) {
+    let (backend, resolver) = scripted(kind, 64);
     let _open = OpenOnDrop(&backend.gate);
     let lookups: Vec<_> = (0..64).map(|n| resolver.resolve(format!("hang-{n}"))).collect();
     backend.gate.await_arrivals(64);
@@ -45,9 +43,8 @@ fn different_names_run_side_by_side() {
     assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
 }
 
-#[test]
-fn a_queue_that_stands_gets_threads_beyond_the_first_sixty_four() {
-    let (backend, resolver) = scripted(100);
+fn a_queue_that_stands_gets_threads_beyond_the_first_sixty_four(kind: Kind) {
+    let (backend, resolver) = scripted(kind, 100);
     let _open = OpenOnDrop(&backend.gate);
     let lookups: Vec<_> = (0..150).map(|n| resolver.resolve(format!("hang-{n}"))).collect();
     backend.gate.await_arrivals(100);
@@ -56,10 +53,9 @@ fn a_queue_that_stands_gets_threads_beyond_the_first_sixty_four() {
     assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
 }
 
-#[test]
-fn a_panic_is_its_own_callers_alone() {
+fn a_panic_is_its_own_callers_alone(kind: Kind) {
     panics::unexpected();
-    let (backend, resolver) = scripted(1);
+    let (backend, resolver) = scripted(kind, 1);
     for _ in 0..3 {
         let lookups = ["panic", "panic", "ok"].map(|name| resolver.resolve(name));
         let [first, second, other] = block_on(join_all(lookups)).try_into().unwrap();
@@ -80,9 +76,8 @@ fn no_address_is_an_error() {
     assert_eq!((error.kind(), error.name()), (ErrorKind::NoData, Some("empty.example")));
 }
 
-#[test]
-fn a_queued_name_that_nobody_waits_for_is_never_called() {
-    let (backend, resolver) = scripted(1);
+fn a_queued_name_that_nobody_waits_for_is_never_called(kind: Kind) {
+    let (backend, resolver) = scripted(kind, 1);
     let _open = OpenOnDrop(&backend.gate);
     let hanging = resolver.resolve("hang");
     backend.gate.await_arrivals(1);
@@ -107,13 +102,21 @@ fn the_backend_runs_on_the_resolvers_own_threads() {
     assert_eq!(*threads.lock().unwrap(), HashSet::from([Some("gaiter".to_owned())]));
 }
 
-#[test]
-fn a_lookup_that_has_completed_says_so_without_a_panic() {
-    let (_, resolver) = scripted(1);
+fn a_lookup_that_has_completed_says_so_without_a_panic(kind: Kind) {
+    let (_, resolver) = scripted(kind, 1);
     for name in ["ok", "127.0.0.1"] {
         let mut lookup = resolver.resolve(name);
         block_on(&mut lookup).expect("an answer");
         let again = lookup.poll_unpin(&mut Context::from_waker(Waker::noop()));
         assert!(matches!(again, Poll::Ready(Err(error)) if error.kind() == ErrorKind::Other));
     }
+}
+
+over_every_kind! {
+    callers_of_one_name_share_one_call_whatever_its_case
+    different_names_run_side_by_side
+    a_queue_that_stands_gets_threads_beyond_the_first_sixty_four
+    a_panic_is_its_own_callers_alone
+    a_queued_name_that_nobody_waits_for_is_never_called
+    a_lookup_that_has_completed_says_so_without_a_panic
 }

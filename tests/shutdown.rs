@@ -13,18 +13,17 @@ use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::{join, join_all};
 use gaiter::{Answer, Backend, Error, ErrorKind, Report, Resolver, Resolving};
-use support::backend::Scripted;
+use support::backend::{Kind, Scripted};
 use support::gate::{Gate, OpenOnDrop};
 
-fn scripted(max_threads: usize) -> (Scripted, Resolver) {
-    let backend = Scripted::default();
-    let resolver = support::plain().backend(backend.clone()).max_threads(max_threads).kept_for_known(0).build();
-    (backend, resolver)
+fn scripted(kind: Kind, calls: usize) -> (Scripted, Resolver) {
+    let backend = Scripted::new(kind);
+    (backend.clone(), backend.builder(calls).kept_for_known(0).build())
 }
 
 /// Two calls that hang, and two names in the queue.
-fn busy() -> (Scripted, Resolver, Vec<Resolving>) {
-    let (backend, resolver) = scripted(2);
+fn busy(kind: Kind) -> (Scripted, Resolver, Vec<Resolving>) {
+    let (backend, resolver) = scripted(kind, 2);
     let lookups = ["hang-a", "hang-b", "queued-a", "queued-b"].map(|name| resolver.resolve(name)).into();
     backend.gate.await_arrivals(2);
     (backend, resolver, lookups)
@@ -47,9 +46,8 @@ fn names(report: &Report) -> Vec<&str> {
     names
 }
 
-#[test]
-fn after_close_everything_new_is_refused_and_the_rest_goes_on() {
-    let (backend, resolver, lookups) = busy();
+fn after_close_everything_new_is_refused_and_the_rest_goes_on(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     resolver.clone().close();
     // A name to join, a new one, and an address.
@@ -62,9 +60,8 @@ fn after_close_everything_new_is_refused_and_the_rest_goes_on() {
     assert_eq!((stats.started, stats.answered, stats.refused), (4, 4, 3));
 }
 
-#[test]
-fn it_completes_when_the_last_lookup_has_ended_and_the_last_thread_has_left() {
-    let (backend, resolver, lookups) = busy();
+fn it_completes_when_the_last_lookup_has_ended_and_the_last_thread_has_left(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     let mut shutdown = resolver.shutdown();
     assert!(poll(&mut shutdown).is_pending());
@@ -80,9 +77,8 @@ fn it_completes_when_the_last_lookup_has_ended_and_the_last_thread_has_left() {
     }
 }
 
-#[test]
-fn idle_threads_leave_at_once() {
-    let (_, resolver) = scripted(4);
+fn idle_threads_leave_at_once(kind: Kind) {
+    let (_, resolver) = scripted(kind, 4);
     block_on(resolver.resolve("ok")).expect("an answer");
     // The default has them stay for ten seconds: longer than the watchdog of no test, so that only a hang would show.
     let patient = support::plain().thread_idle(Duration::MAX).build();
@@ -93,16 +89,14 @@ fn idle_threads_leave_at_once() {
     }
 }
 
-#[test]
-fn a_resolver_that_was_never_used_is_shut_down_at_once() {
-    let (_, resolver) = scripted(1);
+fn a_resolver_that_was_never_used_is_shut_down_at_once(kind: Kind) {
+    let (_, resolver) = scripted(kind, 1);
     assert_eq!(poll(&mut resolver.shutdown()).map(|report| report.is_clean()), Poll::Ready(true));
     assert!(resolver.shutdown().wait().is_clean());
 }
 
-#[test]
-fn when_it_gives_up_callers_are_told_at_once_and_the_names_are_in_the_report() {
-    let (backend, resolver, lookups) = busy();
+fn when_it_gives_up_callers_are_told_at_once_and_the_names_are_in_the_report(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     let (report, lookups) = block_on(join(resolver.shutdown().within(Duration::from_millis(20)), join_all(lookups)));
     for lookup in lookups {
@@ -115,16 +109,17 @@ fn when_it_gives_up_callers_are_told_at_once_and_the_names_are_in_the_report() {
     assert!(report.to_string().starts_with("0 lookups finished, 2 cancelled, 2 abandoned: hang-"), "{report}");
     assert_eq!(resolver.stats().abandoned, 2);
 
-    // The calls were left to themselves, and end when they do.
-    backend.gate.open();
+    // The calls were left to themselves, and end when they do; or at once, if they can.
+    if !kind.stops() {
+        backend.gate.open();
+    }
     let report = block_on(resolver.shutdown());
     assert!(report.is_clean());
-    assert_eq!((report.finished, report.cancelled), (2, 2));
+    assert_eq!((report.finished, report.cancelled), if kind.stops() { (0, 4) } else { (2, 2) });
 }
 
-#[test]
-fn a_signal_ends_the_waiting() {
-    let (backend, resolver, lookups) = busy();
+fn a_signal_ends_the_waiting(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     for first in [true, false] {
         let (mut signals, receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| oneshot::channel::<()>()).unzip();
@@ -137,9 +132,8 @@ fn a_signal_ends_the_waiting() {
     assert!(block_on(join_all(lookups)).iter().all(Result::is_err));
 }
 
-#[test]
-fn what_has_not_begun_can_be_cancelled() {
-    let (backend, resolver, mut lookups) = busy();
+fn what_has_not_begun_can_be_cancelled(kind: Kind) {
+    let (backend, resolver, mut lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     let mut shutdown = resolver.shutdown().abort_queued();
     for queued in lookups.drain(2..) {
@@ -153,9 +147,8 @@ fn what_has_not_begun_can_be_cancelled() {
     assert_eq!(backend.calls(), 2);
 }
 
-#[test]
-fn dropping_it_stops_the_waiting_and_nothing_else() {
-    let (backend, resolver, lookups) = busy();
+fn dropping_it_stops_the_waiting_and_nothing_else(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     let count = Arc::new(Count);
     for _ in 0..3 {
@@ -170,9 +163,8 @@ fn dropping_it_stops_the_waiting_and_nothing_else() {
     assert_eq!(block_on(resolver.shutdown()).finished, 4);
 }
 
-#[test]
-fn several_may_wait_each_with_a_bound_of_its_own() {
-    let (backend, resolver, lookups) = busy();
+fn several_may_wait_each_with_a_bound_of_its_own(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     let patient = thread::spawn({
         let shutdown = resolver.shutdown();
@@ -188,8 +180,7 @@ fn several_may_wait_each_with_a_bound_of_its_own() {
     drop(lookups);
 }
 
-#[test]
-fn it_needs_no_runtime_of_any_kind() {
+fn it_needs_no_runtime_of_any_kind(kind: Kind) {
     let runtimes: [fn(&mut dyn FnMut()); 3] = [
         |f| f(),
         |f| tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async { f() }),
@@ -200,7 +191,7 @@ fn it_needs_no_runtime_of_any_kind() {
         },
     ];
     for within in runtimes {
-        let (backend, resolver, lookups) = busy();
+        let (backend, resolver, lookups) = busy(kind);
         let _open = OpenOnDrop(&backend.gate);
         within(&mut || {
             let report = block_on(resolver.shutdown().within(Duration::from_millis(5)));
@@ -212,19 +203,18 @@ fn it_needs_no_runtime_of_any_kind() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_paused_clock_neither_shortens_nor_stops_it() {
-    let (backend, resolver, lookups) = busy();
+fn a_paused_clock_neither_shortens_nor_stops_it(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
-    let report = resolver.shutdown().within(Duration::from_millis(20)).await;
+    let paused = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let report = paused.block_on(async { resolver.shutdown().within(Duration::from_millis(20)).await });
     assert_eq!(names(&report), ["hang-a", "hang-b"]);
     assert!(report.abandoned[0].running >= Duration::from_millis(20));
     drop(lookups);
 }
 
-#[test]
-fn dropping_the_last_handle_lets_calls_end_and_never_blocks() {
-    let (backend, resolver, lookups) = busy();
+fn dropping_the_last_handle_lets_calls_end_and_never_blocks(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     let shutdown = resolver.shutdown();
     drop((resolver.clone(), resolver));
@@ -234,9 +224,8 @@ fn dropping_the_last_handle_lets_calls_end_and_never_blocks() {
     assert_eq!(block_on(shutdown).finished, 4);
 }
 
-#[test]
-fn it_is_not_clean_while_threads_have_yet_to_leave() {
-    let (backend, resolver) = scripted(4);
+fn it_is_not_clean_while_threads_have_yet_to_leave(kind: Kind) {
+    let (backend, resolver) = scripted(kind, 4);
     let _open = OpenOnDrop(&backend.gate);
     let lookup = resolver.resolve("hang");
     backend.gate.await_arrivals(1);
@@ -249,9 +238,8 @@ fn it_is_not_clean_while_threads_have_yet_to_leave() {
     drop(lookup);
 }
 
-#[test]
-fn giving_up_twice_counts_what_is_left_behind_once() {
-    let (backend, resolver, lookups) = busy();
+fn giving_up_twice_counts_what_is_left_behind_once(kind: Kind) {
+    let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     for _ in 0..2 {
         assert_eq!(names(&resolver.shutdown().within(Duration::ZERO).wait()), ["hang-a", "hang-b"]);
@@ -284,15 +272,13 @@ fn when_the_last_handle_is_dropped_idle_threads_leave() {
     dropped.await_open();
 }
 
-#[test]
-fn a_lookup_outlives_the_handle_it_was_asked_through() {
-    let lookup = support::plain().backend(Scripted::default()).build().resolve("ok");
+fn a_lookup_outlives_the_handle_it_was_asked_through(kind: Kind) {
+    let lookup = scripted(kind, 1).1.resolve("ok");
     block_on(lookup).expect("an answer");
 }
 
-#[test]
-fn counters_add_up() {
-    let (backend, resolver) = scripted(1);
+fn counters_add_up(kind: Kind) {
+    let (backend, resolver) = scripted(kind, 1);
     let _open = OpenOnDrop(&backend.gate);
     let hung = [resolver.resolve("hang"), resolver.resolve("hang")];
     backend.gate.await_arrivals(1);
@@ -309,4 +295,23 @@ fn counters_add_up() {
     assert_eq!((stats.answered, stats.cancelled, stats.timed_out), (2, 1, 0));
     let failed: Vec<_> = stats.failed.into_iter().collect();
     assert_eq!(failed, [(ErrorKind::NotFound, 1), (ErrorKind::Panicked, 1)]);
+}
+
+over_every_kind! {
+    after_close_everything_new_is_refused_and_the_rest_goes_on
+    it_completes_when_the_last_lookup_has_ended_and_the_last_thread_has_left
+    idle_threads_leave_at_once
+    a_resolver_that_was_never_used_is_shut_down_at_once
+    when_it_gives_up_callers_are_told_at_once_and_the_names_are_in_the_report
+    a_signal_ends_the_waiting
+    what_has_not_begun_can_be_cancelled
+    dropping_it_stops_the_waiting_and_nothing_else
+    several_may_wait_each_with_a_bound_of_its_own
+    it_needs_no_runtime_of_any_kind
+    dropping_the_last_handle_lets_calls_end_and_never_blocks
+    it_is_not_clean_while_threads_have_yet_to_leave
+    giving_up_twice_counts_what_is_left_behind_once
+    a_lookup_outlives_the_handle_it_was_asked_through
+    a_paused_clock_neither_shortens_nor_stops_it
+    counters_add_up
 }

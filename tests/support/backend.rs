@@ -2,17 +2,42 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gaiter::{Answer, Backend, Error, ErrorKind};
+#[cfg(feature = "async-backend")]
+use gaiter::AsyncBackend;
+use gaiter::{Answer, Backend, Builder, Error, ErrorKind};
 
 use super::gate::Gate;
 use super::panics::DELIBERATE;
 
 pub const ADDR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
+/// The kinds of backends that there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Kind {
+    #[default]
+    Blocking,
+    #[cfg(feature = "async-backend")]
+    Async,
+}
+
+impl Kind {
+    pub const ALL: &[Self] = &[
+        Self::Blocking,
+        #[cfg(feature = "async-backend")]
+        Self::Async,
+    ];
+
+    /// Whether a call ends when nobody waits for it.
+    pub fn stops(self) -> bool {
+        self != Self::Blocking
+    }
+}
+
 /// A backend that does what the name says: `error…` fails, `panic…` panics, `hang…` stops at the gate and then answers, and
 /// everything else answers. Each call emits an event, `backend event`.
 #[derive(Clone)]
 pub struct Scripted {
+    pub kind: Kind,
     pub gate: Gate,
     pub calls: Arc<AtomicUsize>,
     pub emits_events: bool,
@@ -20,18 +45,29 @@ pub struct Scripted {
 
 impl Default for Scripted {
     fn default() -> Self {
-        Self { gate: Gate::default(), calls: Arc::default(), emits_events: true }
+        Self { kind: Kind::default(), gate: Gate::default(), calls: Arc::default(), emits_events: true }
     }
 }
 
 impl Scripted {
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
-}
 
-impl Backend for Scripted {
-    fn lookup(&self, name: &str) -> Result<Answer, Error> {
+    /// A builder with this backend and no cache, for so many calls at once.
+    pub fn builder(&self, calls: usize) -> Builder {
+        match self.kind {
+            Kind::Blocking => super::plain().backend(self.clone()).max_threads(calls),
+            #[cfg(feature = "async-backend")]
+            Kind::Async => super::plain().async_backend(self.clone()).max_in_flight(calls),
+        }
+    }
+
+    fn begin(&self, name: &str) -> Result<Answer, Error> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if self.emits_events {
             tracing::info!("backend event");
@@ -39,15 +75,69 @@ impl Backend for Scripted {
         match name {
             _ if name.starts_with("error") => Err(ErrorKind::NotFound.into()),
             _ if name.starts_with("panic") => std::panic::panic_any(DELIBERATE),
-            _ if name.starts_with("hang") => {
-                self.gate.pass();
-                Ok([ADDR].into())
-            }
             _ => Ok([ADDR].into()),
         }
+    }
+}
+
+impl Backend for Scripted {
+    fn lookup(&self, name: &str) -> Result<Answer, Error> {
+        let answer = self.begin(name);
+        if name.starts_with("hang") {
+            self.gate.pass();
+        }
+        answer
     }
 
     fn emits_events(&self) -> bool {
         self.emits_events
     }
+}
+
+#[cfg(feature = "async-backend")]
+impl AsyncBackend for Scripted {
+    type Session = ();
+
+    fn begin(&self) {}
+
+    fn lookup(&self, (): &(), name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        let (this, name) = (self.clone(), name.to_owned());
+        async move {
+            let answer = this.begin(&name);
+            // It is the caller's subscriber's, and has to be dropped there.
+            let _child = this.emits_events.then(|| tracing::info_span!("child"));
+            if name.starts_with("hang") {
+                this.gate.passed().await;
+            } else {
+                // Not at once.
+                tokio::task::yield_now().await;
+            }
+            answer
+        }
+    }
+}
+
+/// Each of these tests over every kind of backend.
+#[macro_export]
+macro_rules! over_every_kind {
+    ($($test:ident)*) => {
+        mod blocking {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test($crate::support::backend::Kind::Blocking);
+                }
+            )*
+        }
+
+        #[cfg(feature = "async-backend")]
+        mod asynchronous {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test($crate::support::backend::Kind::Async);
+                }
+            )*
+        }
+    };
 }

@@ -1,4 +1,6 @@
+use std::future::poll_fn;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 
 use super::WATCHDOG;
 
@@ -10,6 +12,8 @@ pub struct Gate(Arc<(Mutex<State>, Condvar)>);
 struct State {
     open: bool,
     arrived: usize,
+    /// Of those who wait without blocking.
+    wakers: Vec<Waker>,
 }
 
 impl Gate {
@@ -22,11 +26,31 @@ impl Gate {
         drop(changed.wait_while(state, |state| !state.open).unwrap());
     }
 
+    /// The same, for those who do not block.
+    pub async fn passed(&self) {
+        let (state, changed) = &*self.0;
+        state.lock().unwrap().arrived += 1;
+        changed.notify_all();
+        let wait = poll_fn(|cx| {
+            let mut state = state.lock().unwrap();
+            if state.open {
+                return Poll::Ready(());
+            }
+            state.wakers.push(cx.waker().clone());
+            Poll::Pending
+        });
+        wait.await;
+    }
+
     pub fn open(&self) {
         let (state, changed) = &*self.0;
         // Also while a failed assertion unwinds, which may have poisoned it.
-        state.lock().unwrap_or_else(PoisonError::into_inner).open = true;
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.open = true;
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
         changed.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Waits until somebody has opened it.
