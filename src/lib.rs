@@ -125,6 +125,8 @@ mod ffi; // the only unsafe code
 pub use crate::addrs::{Addrs, Answer, Source};
 #[cfg(feature = "async-backend")]
 pub use crate::backend::AsyncBackend;
+#[cfg(feature = "hickory")]
+pub use crate::backend::Hickory;
 pub use crate::backend::{Backend, System};
 pub use crate::builder::{Builder, Config};
 pub use crate::cache::Cache;

@@ -2,12 +2,16 @@
 
 #[cfg(feature = "async-backend")]
 mod asynchronous;
+#[cfg(feature = "hickory")]
+mod hickory;
 mod system;
 
 #[cfg(feature = "async-backend")]
 pub use asynchronous::AsyncBackend;
 #[cfg(feature = "async-backend")]
 pub(crate) use asynchronous::{Driven, Lookup, Session};
+#[cfg(feature = "hickory")]
+pub use hickory::Hickory;
 pub use system::System;
 
 use std::sync::Arc;

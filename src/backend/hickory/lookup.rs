@@ -1,0 +1,200 @@
+//! A lookup by DNS: the names that a search list makes of one, each asked of one server after another.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::future;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ServerOrderingStrategy};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+
+use super::config::Settings;
+use crate::error::{Error, ErrorKind};
+
+/// The servers, with the connections to them.
+///
+/// Each has a hickory resolver of its own, because one for them all would ask two at once, or go by their speed, and give up when the
+/// first has used up its time: while `resolv.conf` means an order.
+#[derive(Debug)]
+pub(super) struct Servers {
+    each: Vec<TokioResolver>,
+    attempts: usize,
+    search: Vec<Name>,
+    ndots: usize,
+}
+
+/// The addresses of a name, in the server's order, and for how long they last.
+pub(super) struct Found {
+    pub(super) ips: Vec<IpAddr>,
+    pub(super) ttl: Duration,
+}
+
+/// Why a name gave no addresses.
+struct Failure {
+    kind: ErrorKind,
+    /// Whether the next name of a search list is asked for: not if nobody answers.
+    is_answer: bool,
+    error: NetError,
+}
+
+impl Servers {
+    pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
+        let Settings { servers, search, ndots, attempts, timeout, edns0 } = settings;
+        let resolver = |server: &NameServerConfig| {
+            let config = ResolverConfig::from_parts(None, Vec::new(), vec![server.clone()]);
+            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::new());
+            let options = builder.options_mut();
+            options.timeout = *timeout;
+            options.edns0 = *edns0;
+            // Of each of these there is one already.
+            options.attempts = 0;
+            options.cache_size = 0;
+            options.use_hosts_file = ResolveHosts::Never;
+            options.num_concurrent_reqs = 1;
+            options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
+            // Of one connection by TCP; the bound on lookups is the engine's.
+            options.max_active_requests = usize::from(u16::MAX);
+            builder.build().map_err(|error| Error::new(ErrorKind::Other, error))
+        };
+        let each = servers.iter().map(resolver).collect::<Result<_, _>>()?;
+        Ok(Self { each, attempts: *attempts, search: search.clone(), ndots: *ndots })
+    }
+
+    /// Looks up both families.
+    pub(super) async fn look_up(&self, name: &Name) -> Result<Found, Error> {
+        let mut worst: Option<Failure> = None;
+        for name in self.candidates(name) {
+            let failure = match self.look_up_both(&name).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => failure,
+            };
+            let is_answer = failure.is_answer;
+            // That another name does not exist makes none of this.
+            if worst.as_ref().is_none_or(|worst| worst.kind == ErrorKind::NotFound) {
+                worst = Some(failure);
+            }
+            if !is_answer {
+                break;
+            }
+        }
+        Err(worst.map_or(ErrorKind::NotFound.into(), |Failure { kind, error, .. }| Error::new(kind, error)))
+    }
+
+    /// What `name` may stand for, in the order in which it is tried: resolv.conf(5), `ndots` and `search`.
+    fn candidates(&self, name: &Name) -> impl Iterator<Item = Name> {
+        let rooted = |mut name: Name| {
+            name.set_fqdn(true);
+            name
+        };
+        // RFC 6761, 6.3: no server is asked about it.
+        let is_whole = name.is_fqdn() || name.is_localhost();
+        let search = if is_whole { &[][..] } else { &self.search[..] };
+        let found = search.iter().filter_map(|domain| name.clone().append_domain(domain).ok()).map(rooted);
+        let itself = Some(rooted(name.clone()));
+        // Its dots are one fewer than its labels.
+        let first = is_whole || usize::from(name.num_labels()) > self.ndots;
+        let (first, last) = if first { (itself, None) } else { (None, itself) };
+        first.into_iter().chain(found.collect::<Vec<_>>()).chain(last)
+    }
+
+    async fn look_up_both(&self, name: &Name) -> Result<Found, Failure> {
+        let (v4, v6) = future::join(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA)).await;
+        match (v4, v6) {
+            (Ok(mut v4), Ok(v6)) => {
+                v4.ips.extend(v6.ips);
+                v4.ttl = v4.ttl.min(v6.ttl);
+                Ok(v4)
+            }
+            // Half an answer is one.
+            (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+            // What says nothing of the name goes before what does.
+            (Err(v4), Err(v6)) => Err(if rank(v6.kind) > rank(v4.kind) { v6 } else { v4 }),
+        }
+    }
+
+    /// Asks one server after another, and all of them again, until one has said what there is.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<Found, Failure> {
+        let mut last = Failure::from(NetError::NoConnections);
+        for _ in 0..self.attempts {
+            for server in &self.each {
+                match server.lookup(name.clone(), kind).await {
+                    Ok(lookup) => return found(&lookup, name),
+                    Err(error) => last = error.into(),
+                }
+                if matches!(last.kind, ErrorKind::NotFound | ErrorKind::NoData) {
+                    return Err(last);
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+fn rank(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::NoData => 0,
+        ErrorKind::NotFound => 1,
+        ErrorKind::Permanent => 2,
+        ErrorKind::Temporary => 3,
+        _ => 4,
+    }
+}
+
+/// The addresses that an answer gives to `name` itself, or to what it is an alias of: whatever else stands in there is nobody's
+/// business.
+fn found(lookup: &Lookup, name: &Name) -> Result<Found, Failure> {
+    let mut owner = name;
+    let mut ttl = u32::MAX;
+    for record in lookup.answers() {
+        if let (RData::CNAME(target), true) = (&record.data, record.name == *owner) {
+            owner = &target.0;
+            ttl = ttl.min(record.ttl);
+        }
+    }
+    let mut ips = Vec::new();
+    for record in lookup.answers().iter().filter(|record| record.name == *owner) {
+        if let Some(ip) = record.data.ip_addr() {
+            ips.push(ip);
+            ttl = ttl.min(record.ttl);
+        }
+    }
+    if ips.is_empty() {
+        let error = NetError::from("no address of this name in the answer");
+        return Err(Failure { kind: ErrorKind::NoData, is_answer: true, error });
+    }
+    Ok(Found { ips, ttl: Duration::from_secs(ttl.into()) })
+}
+
+impl From<NetError> for Failure {
+    fn from(error: NetError) -> Self {
+        let (kind, is_answer) = match &error {
+            NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+                ResponseCode::NXDomain => (ErrorKind::NotFound, true),
+                ResponseCode::NoError => (ErrorKind::NoData, true),
+                _ => (ErrorKind::Temporary, true),
+            },
+            NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => (ErrorKind::Temporary, true),
+            NetError::Dns(DnsError::ResponseCode(_)) => (ErrorKind::Temporary, false),
+            NetError::Timeout | NetError::NoConnections | NetError::Busy => (ErrorKind::Temporary, false),
+            NetError::Io(io) if is_exhausted(io) => (ErrorKind::System, false),
+            NetError::Io(_) => (ErrorKind::Temporary, false),
+            _ => (ErrorKind::Permanent, false),
+        };
+        Self { kind, is_answer, error }
+    }
+}
+
+/// Whether it is this machine that has run out of something, rather than the network or a server.
+fn is_exhausted(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let exhausted = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    // `winsock2.h`: WSAEMFILE, WSAENOBUFS.
+    #[cfg(not(unix))]
+    let exhausted = [10024, 10055];
+    error.raw_os_error().is_some_and(|code| exhausted.contains(&code))
+}

@@ -1,0 +1,156 @@
+//! DNS without libc's resolver.
+
+mod config;
+mod lookup;
+mod order;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use hickory_resolver::proto::rr::Name;
+
+use self::config::{HostsFile, Settings, Watched};
+use self::lookup::Servers;
+use crate::addrs::Answer;
+use crate::backend::AsyncBackend;
+use crate::error::{Error, ErrorKind};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+#[cfg(not(windows))]
+const HOSTS: &str = "/etc/hosts";
+#[cfg(windows)]
+const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
+
+/// DNS by [hickory](https://docs.rs/hickory-resolver): an [`AsyncBackend`] that calls nothing of libc's resolver, and takes no
+/// thread for a lookup.
+///
+/// For programs on musl, in plugins, or with thousands of lookups at once. It asks name servers by UDP, and by TCP where an answer is
+/// cut short, after the hosts file; it knows nothing of nsswitch, mDNS or whatever else the machine is set up to do, which is
+/// what [`System`](crate::System) is for.
+///
+/// ```no_run
+/// # fn example() -> Result<(), gaiter::Error> {
+/// use gaiter::{Hickory, Resolver};
+///
+/// let resolver = Resolver::builder().async_backend(Hickory::from_system()?).build();
+/// # drop(resolver); Ok(()) }
+/// ```
+///
+/// # As `getaddrinfo` does it
+///
+/// - A name that is in the hosts file is answered from there alone, for both families, and without a query.
+/// - The search list, `ndots`, `timeout`, `attempts` and `edns0` are those of `resolv.conf`. Servers are asked in its order: the
+///   next one when one does not answer in time, fails or refuses.
+/// - `resolv.conf` and the hosts file are looked at again for every lookup, and read when they have changed. One that cannot be read or
+///   understood any more leaves what it said before in force.
+/// - An answer has both families; if a server fails for one of them, it has the other.
+/// - Addresses are in the order of RFC 6724, the source of each being asked of the system's routes.
+/// - "No such name" and "no address" are told apart, and neither is said for a server that failed.
+///
+/// And what an answer of DNS says of its lifetime goes to the [`Cache`](crate::Cache), which glibc loses on the way.
+///
+/// # And as it does not
+///
+/// - `resolv.conf` without a `nameserver` line is an error, and so is none at all; glibc then asks this machine. Of its options,
+///   `rotate`, `use-vc`, `no-aaaa`, `single-request`, `no-tld-query` and those of the environment are not heeded.
+/// - `localhost` and what is under it are this machine's loopback addresses without a query, `invalid` and `onion` do not exist
+///   (RFC 6761, RFC 7686).
+/// - Numbers are read as addresses only if they are whole ones: `127.1` and `0x7f000001` are names, and so is `fe80::1%lo`.
+/// - What is no name in DNS is not found. That goes for one that is not ASCII: it is not rewritten, but its `xn--` form is a name.
+/// - glibc's order of addresses is that of RFC 3484, the older one, and of `gai.conf`: it differs for unique local addresses, 6to4 and
+///   Teredo. It puts IPv4 addresses of the machine's own networks behind others, and tells deprecated sources from others; neither is
+///   done here.
+/// - It follows aliases over several answers, up to eight.
+///
+/// # Errors
+///
+/// A lookup's [`ErrorKind`](crate::ErrorKind) is `NotFound`, `NoData`, `Temporary` (a server failed, refused, or nobody answered in time),
+/// `Permanent` (what came was not DNS) or `System` (there was no socket to be had); the source is hickory's own error, for its text.
+#[derive(Clone)]
+pub struct Hickory {
+    settings: Settings,
+    /// Whether the settings are the system's, which may change.
+    follows: bool,
+}
+
+impl Hickory {
+    /// With the name servers of the system: those of `/etc/resolv.conf`, or on Windows, macOS and Android those of the platform as
+    /// they are when a first lookup starts the driver.
+    ///
+    /// # Errors
+    ///
+    /// If that, or the hosts file, cannot be read or understood. No other server is made up for them.
+    pub fn from_system() -> Result<Self, Error> {
+        HostsFile::read(Path::new(HOSTS))?;
+        Ok(Self { settings: Settings::read(Path::new(RESOLV_CONF))?, follows: true })
+    }
+
+    /// With these name servers, in this order; without a search list, and with `resolv.conf`'s defaults, whatever that says. The hosts
+    /// file still comes first.
+    ///
+    /// ```
+    /// let hickory = gaiter::Hickory::with_servers(["127.0.0.1:5353".parse().unwrap()])?;
+    /// # drop(hickory); Ok::<(), gaiter::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the hosts file cannot be read.
+    pub fn with_servers(servers: impl IntoIterator<Item = SocketAddr>) -> Result<Self, Error> {
+        HostsFile::read(Path::new(HOSTS))?;
+        Ok(Self { settings: Settings::of_servers(servers)?, follows: false })
+    }
+}
+
+impl fmt::Debug for Hickory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = self.settings.servers.iter().flat_map(|server| {
+            server.connections.first().map(|connection| SocketAddr::new(server.ip, connection.port))
+        });
+        f.debug_struct("Hickory").field("servers", &servers.collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}
+
+/// What its lookups share on the driver: connections, and what the files say.
+pub struct Session {
+    servers: Result<RefCell<Watched<Servers>>, Error>,
+    hosts: RefCell<Watched<HostsFile>>,
+}
+
+impl AsyncBackend for Hickory {
+    type Session = Session;
+
+    fn begin(&self) -> Session {
+        let read = |path: &Path| Servers::new(&Settings::read(path)?);
+        let watched =
+            |servers| if self.follows { Watched::new(RESOLV_CONF, read, servers) } else { Watched::fixed(servers) };
+        Session {
+            servers: Servers::new(&self.settings).map(|servers| RefCell::new(watched(servers))),
+            hosts: RefCell::new(Watched::new(HOSTS, HostsFile::read, HostsFile::default())),
+        }
+    }
+
+    fn lookup(&self, session: &Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        let hosts = session.hosts.borrow_mut().current();
+        let servers = session.servers.as_ref().map(|servers| servers.borrow_mut().current()).map_err(Error::clone);
+        // Not as anything else than what it is, by IDNA.
+        let name = Name::from_ascii(name).map_err(|error| Error::new(ErrorKind::NotFound, error));
+        async move {
+            let name = name?;
+            let (mut ips, mut ttl) = (hosts.find(&name), None);
+            if ips.is_empty() {
+                let found = servers?.look_up(&name).await?;
+                (ips, ttl) = (found.ips, Some(found.ttl));
+            }
+            order::sort(&mut ips, order::source);
+            let answer = Answer::from(ips);
+            Ok(match ttl {
+                Some(ttl) => answer.with_ttl(ttl),
+                None => answer,
+            })
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The order in which addresses should be tried: destination address selection, RFC 6724, section 6.
+
+use std::cmp::Reverse;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Puts `addrs` into that order. Those that are of one rank keep theirs.
+pub(super) fn sort(addrs: &mut [IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) {
+    if addrs.len() > 1 {
+        addrs.sort_by_cached_key(|&addr| Rank::of(addr, source(addr)));
+    }
+}
+
+/// The address from which `destination` would be connected to now; `None` if it cannot be reached. Nothing is sent.
+pub(super) fn source(destination: IpAddr) -> Option<IpAddr> {
+    // Any port will do; this one is called `discard`.
+    let destination = SocketAddr::new(destination, 9);
+    let socket = Socket::new(Domain::for_address(destination), Type::DGRAM, Some(Protocol::UDP)).ok()?;
+    socket.connect(&destination.into()).ok()?;
+    Some(socket.local_addr().ok()?.as_socket()?.ip())
+}
+
+/// What decides between two addresses, rule by rule; what is less comes first.
+///
+/// Each rule is a property of one address and its source, so that their order is total. Not there: rules 3, 4 and 7, since an
+/// address does not show whether its source is deprecated, a home address, or natively transported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// Rule 1: avoid unusable destinations.
+    unreachable: bool,
+    /// Rule 2: prefer matching scope.
+    other_scope: bool,
+    /// Rule 5: prefer matching label.
+    other_label: bool,
+    /// Rule 6: prefer higher precedence.
+    precedence: Reverse<u8>,
+    /// Rule 8: prefer smaller scope.
+    scope: u8,
+    /// Rule 9: use longest matching prefix. Of IPv6 alone, as in Go: an IPv4 address says nothing of where it is.
+    prefix: Reverse<u32>,
+}
+
+impl Rank {
+    fn of(destination: IpAddr, source: Option<IpAddr>) -> Self {
+        let (destination, source) = (mapped(destination), source.map(mapped));
+        let &Policy { precedence, label, .. } = policy(destination);
+        let scope = scope(destination);
+        Self {
+            unreachable: source.is_none(),
+            other_scope: source.is_some_and(|source| self::scope(source) != scope),
+            other_label: source.is_some_and(|source| policy(source).label != label),
+            precedence: Reverse(precedence),
+            scope,
+            prefix: Reverse(source.map_or(0, |source| common_prefix(source, destination))),
+        }
+    }
+}
+
+/// As an IPv6 address (section 3.2).
+fn mapped(addr: IpAddr) -> Ipv6Addr {
+    match addr {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+/// A line of the default policy table (section 2.1).
+struct Policy {
+    prefix: Ipv6Addr,
+    length: u32,
+    precedence: u8,
+    label: u8,
+}
+
+/// The most specific first.
+const POLICIES: [Policy; 9] = [
+    line([0, 0, 0, 0, 0, 0, 0, 1], 128, 50, 0),
+    line([0, 0, 0, 0, 0, 0xffff, 0, 0], 96, 35, 4),
+    line([0, 0, 0, 0, 0, 0, 0, 0], 96, 1, 3),
+    line([0x2001, 0, 0, 0, 0, 0, 0, 0], 32, 5, 5),
+    line([0x2002, 0, 0, 0, 0, 0, 0, 0], 16, 30, 2),
+    line([0x3ffe, 0, 0, 0, 0, 0, 0, 0], 16, 1, 12),
+    line([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, 1, 11),
+    line([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7, 3, 13),
+    EVERYTHING,
+];
+
+const EVERYTHING: Policy = line([0; 8], 0, 40, 1);
+
+const fn line([a, b, c, d, e, f, g, h]: [u16; 8], length: u32, precedence: u8, label: u8) -> Policy {
+    Policy { prefix: Ipv6Addr::new(a, b, c, d, e, f, g, h), length, precedence, label }
+}
+
+fn policy(addr: Ipv6Addr) -> &'static Policy {
+    let differ = |policy: &Policy| (addr.to_bits() ^ policy.prefix.to_bits()).leading_zeros() < policy.length;
+    POLICIES.iter().find(|policy| !differ(policy)).unwrap_or(&EVERYTHING)
+}
+
+/// Sections 3.1 and 3.2; as numbers those of RFC 4291, section 2.7.
+fn scope(addr: Ipv6Addr) -> u8 {
+    const LINK_LOCAL: u8 = 2;
+    const SITE_LOCAL: u8 = 5;
+    const GLOBAL: u8 = 14;
+    let [first, second, ..] = addr.octets();
+    let is_near = |v4: Ipv4Addr| v4.is_loopback() || v4.is_link_local();
+    match addr.to_ipv4_mapped() {
+        Some(v4) if is_near(v4) => LINK_LOCAL,
+        Some(_) => GLOBAL,
+        None if addr.is_multicast() => second & 0xf,
+        None if addr.is_loopback() || addr.is_unicast_link_local() => LINK_LOCAL,
+        None if first == 0xfe && second & 0xc0 == 0xc0 => SITE_LOCAL,
+        None => GLOBAL,
+    }
+}
+
+/// `CommonPrefixLen` (section 2.2): without the interface's identifier, which is the second half.
+fn common_prefix(source: Ipv6Addr, destination: Ipv6Addr) -> u32 {
+    if destination.to_ipv4_mapped().is_some() {
+        return 0;
+    }
+    (source.to_bits() ^ destination.to_bits()).leading_zeros().min(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Ordering;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    /// The order of destinations, each with its source.
+    fn sorted<'a>(candidates: &[(&'a str, Option<&str>)]) -> Vec<&'a str> {
+        let mut addrs: Vec<IpAddr> = candidates.iter().map(|(addr, _)| ip(addr)).collect();
+        let find = |addr: IpAddr| candidates.iter().find(|(text, _)| ip(text) == addr).expect("one of them");
+        sort(&mut addrs, |addr| find(addr).1.map(ip));
+        addrs.into_iter().map(|addr| find(addr).0).collect()
+    }
+
+    /// Whether it is the first that is chosen, wherever it stood.
+    #[track_caller]
+    fn prefers(first: (&str, &str), second: (&str, &str)) {
+        let [a, b] = [first, second].map(|(destination, source)| (destination, Some(source)));
+        assert_eq!(sorted(&[a, b]), [first.0, second.0]);
+        assert_eq!(sorted(&[b, a]), [first.0, second.0]);
+    }
+
+    /// RFC 6724, section 10.2, whose private IPv4 addresses are documentation's; but for the two that go by what an address does
+    /// not show: a deprecated source, and a home address.
+    #[test]
+    fn the_examples_of_the_rfc() {
+        prefers(("2001:db8:1::1", "2001:db8:1::2"), ("198.51.100.121", "169.254.13.78"));
+        prefers(("198.51.100.121", "198.51.100.117"), ("2001:db8:1::1", "fe80::1"));
+        prefers(("2001:db8:1::1", "2001:db8:1::2"), ("10.1.2.3", "10.1.2.4"));
+        prefers(("fe80::1", "fe80::2"), ("2001:db8:1::1", "2001:db8:1::2"));
+        prefers(("2001:db8:1::1", "2001:db8:1::2"), ("2001:db8:3ffe::1", "2001:db8:3f44::2"));
+        prefers(("2002:c633:6401::1", "2002:c633:6401::2"), ("2001:db8:1::1", "2002:c633:6401::2"));
+        prefers(("2001:db8:1::1", "2001:db8:1::2"), ("2002:c633:6401::1", "2002:c633:6401::2"));
+    }
+
+    /// What sections 10.3 to 10.7 change of the table by hand, as it is without that.
+    #[test]
+    fn what_the_default_table_prefers() {
+        let (ula, global) = (("fd11:1111:1111:1::1", "fd11:1111:1111:2::1"), ("2001:db8::2", "2001:db8::1"));
+        let (v4, teredo) = (("203.0.113.2", "203.0.113.1"), ("2001::5", "2001::6"));
+        prefers(global, v4);
+        prefers(global, ula);
+        prefers(v4, ula);
+        prefers(v4, teredo);
+        // A source of another kind: there is no connection between two sites' own addresses, or to the rest of the world.
+        prefers(ula, ("2001:db8::2", "fd11:1111:1111:2::1"));
+        prefers(ula, ("fd22:2222:2222::1", "fd11:1111:1111:2::1"));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_goes_last() {
+        let candidates =
+            [("2001:db8::1", None), ("192.0.2.1", Some("192.0.2.9")), ("2001:db8::2", None), ("192.0.2.2", None)];
+        assert_eq!(sorted(&candidates), ["192.0.2.1", "2001:db8::1", "2001:db8::2", "192.0.2.2"]);
+    }
+
+    #[test]
+    fn equals_stay_as_they_are() {
+        let (v4, v6) = (Some("192.0.2.9"), Some("2001:db8::9"));
+        let candidates = [("2001:db8::3", v6), ("192.0.2.3", v4), ("2001:db8::1", v6), ("192.0.2.1", v4)];
+        assert_eq!(sorted(&candidates), ["2001:db8::3", "2001:db8::1", "192.0.2.3", "192.0.2.1"]);
+    }
+
+    #[test]
+    fn a_source_is_found_without_a_packet() {
+        assert_eq!(source(ip("127.0.0.1")), Some(ip("127.0.0.1")));
+        // Which no route can lead to.
+        assert_eq!(source(ip("::")).filter(|source| !source.is_loopback()), None);
+    }
+
+    /// Addresses of every kind that the rules tell apart, and any other.
+    fn any_ip() -> impl Strategy<Value = IpAddr> {
+        let within = |policy: &'static Policy| {
+            let keep = u128::MAX.checked_shr(policy.length).unwrap_or(0);
+            any::<u128>().prop_map(move |bits| IpAddr::V6(Ipv6Addr::from_bits(policy.prefix.to_bits() | bits & keep)))
+        };
+        let v4 = prop_oneof![any::<u32>(), (0u32..0xffff).prop_map(|low| 0xa9fe_0000 | low)];
+        let v6 = POLICIES.iter().map(within).collect::<Vec<_>>();
+        let near = prop_oneof![Just(ip("fe80::1")), Just(ip("fe80:0:0:1::2")), Just(ip("ff02::1"))];
+        prop_oneof![v4.prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))), prop::strategy::Union::new(v6), near]
+    }
+
+    fn rank() -> impl Strategy<Value = Rank> {
+        (any_ip(), prop::option::of(any_ip())).prop_map(|(destination, source)| Rank::of(destination, source))
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_total(a in rank(), b in rank(), c in rank()) {
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            prop_assert_eq!(a.cmp(&b) == Ordering::Equal, a == b);
+            if a <= b && b <= c {
+                prop_assert!(a <= c);
+            }
+        }
+
+        /// No order of the standard library's sort panics, and nothing is lost.
+        #[test]
+        fn sorting_keeps_every_address(addrs in prop::collection::vec((any_ip(), prop::option::of(any_ip())), 0..60)) {
+            let mut sorted: Vec<IpAddr> = addrs.iter().map(|&(addr, _)| addr).collect();
+            sort(&mut sorted, |addr| addrs.iter().find(|(candidate, _)| *candidate == addr).and_then(|&(_, source)| source));
+            let mut before: Vec<IpAddr> = addrs.into_iter().map(|(addr, _)| addr).collect();
+            sorted.sort_unstable();
+            before.sort_unstable();
+            prop_assert_eq!(sorted, before);
+        }
+    }
+}
