@@ -1,5 +1,6 @@
 //! What `resolv.conf` and the hosts file say, now.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,11 +8,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use hickory_resolver::Hosts;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
-use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::proto::rr::Name;
 use hickory_resolver::system_conf;
 
 use crate::error::{Error, ErrorKind};
@@ -71,8 +70,7 @@ impl Settings {
 
 #[cfg(all(unix, not(any(target_os = "android", target_vendor = "apple"))))]
 fn read_system_conf(path: &Path) -> io::Result<Result<(ResolverConfig, ResolverOpts), NetError>> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    Ok(system_conf::parse_resolv_conf(fs::read(path).map_err(named)?))
+    Ok(system_conf::parse_resolv_conf(fs::read(path).map_err(|error| named(path, error))?))
 }
 
 /// Where it is not in a file, or not only.
@@ -81,29 +79,40 @@ fn read_system_conf(_: &Path) -> io::Result<Result<(ResolverConfig, ResolverOpts
     Ok(system_conf::read_system_conf())
 }
 
-/// The names of the hosts file.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The names of the hosts file, in lower case.
 #[derive(Debug, Default)]
-pub(super) struct HostsFile(Hosts);
+pub(super) struct HostsFile(HashMap<String, Vec<IpAddr>>);
 
 impl HostsFile {
     /// A file that is not there names nobody.
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        let mut hosts = Hosts::default();
-        match fs::File::open(path) {
-            Ok(file) => hosts.read_hosts_conf(file)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+        match fs::read(path) {
+            Ok(bytes) => Ok(Self::parse(&String::from_utf8_lossy(&bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(named(path, error).into()),
         }
-        Ok(Self(hosts))
+    }
+
+    /// As glibc does it: a line without an address in front is none, and a dot at the end of a name is a part of it.
+    fn parse(text: &str) -> Self {
+        let mut hosts = HashMap::<_, Vec<_>>::new();
+        for line in text.lines() {
+            let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
+            let Some(ip) = words.next().and_then(|word| word.parse().ok()) else { continue };
+            for name in words {
+                hosts.entry(name.to_ascii_lowercase()).or_default().push(ip);
+            }
+        }
+        Self(hosts)
     }
 
     /// The addresses of `name`, of both families, if it is in there: then it is looked for nowhere else.
-    pub(super) fn find(&self, name: &Name) -> Vec<IpAddr> {
-        let of = |kind| self.0.lookup_static_host(&Query::query(name.clone(), kind));
-        let found = [RecordType::A, RecordType::AAAA].map(of).into_iter().flatten();
-        found
-            .flat_map(|lookup| lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<_>>())
-            .collect()
+    pub(super) fn find(&self, name: &str) -> Option<&[IpAddr]> {
+        self.0.get(&name.to_ascii_lowercase()).map(Vec::as_slice)
     }
 }
 

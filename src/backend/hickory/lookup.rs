@@ -1,6 +1,5 @@
 //! A lookup by DNS: the names that a search list makes of one, each asked of one server after another.
 
-use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use socket2::{Domain, Socket, Type};
 
 use super::config::Settings;
 use crate::error::{Error, ErrorKind};
@@ -36,10 +36,9 @@ pub(super) struct Found {
 
 /// Why a name gave no addresses.
 struct Failure {
-    kind: ErrorKind,
+    error: Error,
     /// Whether the next name of a search list is asked for: not if nobody answers.
     is_answer: bool,
-    error: NetError,
 }
 
 impl Servers {
@@ -75,14 +74,14 @@ impl Servers {
             };
             let is_answer = failure.is_answer;
             // That another name does not exist makes none of this.
-            if worst.as_ref().is_none_or(|worst| worst.kind == ErrorKind::NotFound) {
+            if worst.as_ref().is_none_or(|worst| worst.error.kind() == ErrorKind::NotFound) {
                 worst = Some(failure);
             }
             if !is_answer {
                 break;
             }
         }
-        Err(worst.map_or(ErrorKind::NotFound.into(), |Failure { kind, error, .. }| Error::new(kind, error)))
+        Err(worst.map_or(ErrorKind::NotFound.into(), |worst| worst.error))
     }
 
     /// What `name` may stand for, in the order in which it is tried: resolv.conf(5), `ndots` and `search`.
@@ -113,7 +112,7 @@ impl Servers {
             // Half an answer is one.
             (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
             // What says nothing of the name goes before what does.
-            (Err(v4), Err(v6)) => Err(if rank(v6.kind) > rank(v4.kind) { v6 } else { v4 }),
+            (Err(v4), Err(v6)) => Err(if rank(&v6.error) > rank(&v4.error) { v6 } else { v4 }),
         }
     }
 
@@ -126,7 +125,7 @@ impl Servers {
                     Ok(lookup) => return found(&lookup, name),
                     Err(error) => last = error.into(),
                 }
-                if matches!(last.kind, ErrorKind::NotFound | ErrorKind::NoData) {
+                if last.error.is_not_found() {
                     return Err(last);
                 }
             }
@@ -135,8 +134,8 @@ impl Servers {
     }
 }
 
-fn rank(kind: ErrorKind) -> u8 {
-    match kind {
+fn rank(error: &Error) -> u8 {
+    match error.kind() {
         ErrorKind::NoData => 0,
         ErrorKind::NotFound => 1,
         ErrorKind::Permanent => 2,
@@ -164,8 +163,7 @@ fn found(lookup: &Lookup, name: &Name) -> Result<Found, Failure> {
         }
     }
     if ips.is_empty() {
-        let error = NetError::from("no address of this name in the answer");
-        return Err(Failure { kind: ErrorKind::NoData, is_answer: true, error });
+        return Err(Failure { error: ErrorKind::NoData.into(), is_answer: true });
     }
     Ok(Found { ips, ttl: Duration::from_secs(ttl.into()) })
 }
@@ -178,23 +176,15 @@ impl From<NetError> for Failure {
                 ResponseCode::NoError => (ErrorKind::NoData, true),
                 _ => (ErrorKind::Temporary, true),
             },
-            NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => (ErrorKind::Temporary, true),
-            NetError::Dns(DnsError::ResponseCode(_)) => (ErrorKind::Temporary, false),
-            NetError::Timeout | NetError::NoConnections | NetError::Busy => (ErrorKind::Temporary, false),
-            NetError::Io(io) if is_exhausted(io) => (ErrorKind::System, false),
-            NetError::Io(_) => (ErrorKind::Temporary, false),
+            NetError::Dns(DnsError::ResponseCode(code)) => (ErrorKind::Temporary, *code == ResponseCode::ServFail),
+            NetError::Timeout | NetError::Busy => (ErrorKind::Temporary, false),
+            // As what hickory passes every failure of a socket on.
+            NetError::NoConnections | NetError::Io(_) => match Socket::new(Domain::IPV4, Type::DGRAM, None) {
+                Ok(_) => (ErrorKind::Temporary, false),
+                Err(error) => return Self { error: error.into(), is_answer: false },
+            },
             _ => (ErrorKind::Permanent, false),
         };
-        Self { kind, is_answer, error }
+        Self { error: Error::new(kind, error), is_answer }
     }
-}
-
-/// Whether it is this machine that has run out of something, rather than the network or a server.
-fn is_exhausted(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    let exhausted = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
-    // `winsock2.h`: WSAEMFILE, WSAENOBUFS.
-    #[cfg(not(unix))]
-    let exhausted = [10024, 10055];
-    error.raw_os_error().is_some_and(|code| exhausted.contains(&code))
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use hickory_resolver::proto::rr::Name;
 
 use self::config::{HostsFile, Settings, Watched};
-use self::lookup::Servers;
+use self::lookup::{Found, Servers};
 use crate::addrs::Answer;
 use crate::backend::AsyncBackend;
 use crate::error::{Error, ErrorKind};
@@ -134,17 +134,18 @@ impl AsyncBackend for Hickory {
     }
 
     fn lookup(&self, session: &Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
-        let hosts = session.hosts.borrow_mut().current();
+        let listed = session.hosts.borrow_mut().current().find(name).map(<[_]>::to_vec);
         let servers = session.servers.as_ref().map(|servers| servers.borrow_mut().current()).map_err(Error::clone);
         // Not as anything else than what it is, by IDNA.
         let name = Name::from_ascii(name).map_err(|error| Error::new(ErrorKind::NotFound, error));
         async move {
-            let name = name?;
-            let (mut ips, mut ttl) = (hosts.find(&name), None);
-            if ips.is_empty() {
-                let found = servers?.look_up(&name).await?;
-                (ips, ttl) = (found.ips, Some(found.ttl));
-            }
+            let (mut ips, ttl) = match listed {
+                Some(ips) => (ips, None),
+                None => {
+                    let Found { ips, ttl } = servers?.look_up(&name?).await?;
+                    (ips, Some(ttl))
+                }
+            };
             order::sort(&mut ips, order::source);
             let answer = Answer::from(ips);
             Ok(match ttl {

@@ -25,6 +25,12 @@ pub(crate) enum Act {
     Addresses { v4: u8, v6: u8 },
     /// One address for each scope that the order of RFC 6724 tells apart.
     EveryScope,
+    /// Addresses whose order RFC 3484, RFC 6724 and glibc agree on.
+    Common,
+    /// As `Addresses { v4: 1, v6: 1 }`, behind the address of another name.
+    Alien,
+    /// As `Addresses { v4: 1, v6: 1 }`, behind an answer to another question, if it comes by UDP.
+    WrongId,
     /// This many CNAMEs, then one address of either family.
     Chain(u8),
     /// A CNAME to itself.
@@ -54,6 +60,9 @@ impl Script {
             "ok" | "slow" => Act::Addresses { v4: 1, v6: 1 },
             "many" => Act::Addresses { v4: count, v6: count },
             "scopes" => Act::EveryScope,
+            "common" => Act::Common,
+            "alien" => Act::Alien,
+            "wrongid" => Act::WrongId,
             "a" => Act::Addresses { v4: count, v6: 0 },
             "aaaa" => Act::Addresses { v4: 0, v6: count },
             "chain" => Act::Chain(count),
@@ -94,7 +103,14 @@ impl Script {
         }
         match self.act {
             Act::Addresses { v4, v6 } => found(addresses(name, if is_v4 { v4 } else { v6 })),
-            Act::Held => found(addresses(name, 1)),
+            Act::Held | Act::WrongId => found(addresses(name, 1)),
+            Act::Common => found(common(is_v4).into_iter().map(|data| record(name, data)).collect()),
+            Act::Alien => {
+                let mut records = addresses(&sibling(name, "another")?, 1);
+                records.iter_mut().for_each(|record| record.data = address(is_v4, 66, 0));
+                records.extend(addresses(name, 1));
+                found(records)
+            }
             Act::EveryScope => found(every_scope(is_v4).into_iter().map(|data| record(name, data)).collect()),
             Act::Chain(length) => {
                 let mut owner = name.clone();
@@ -131,6 +147,20 @@ fn address(is_v4: bool, number: u8, index: u8) -> RData {
     }
 }
 
+fn common(is_v4: bool) -> Vec<RData> {
+    const V4: [&str; 5] = ["203.0.113.9", "127.0.0.1", "198.51.100.7", "169.254.1.2", "203.0.113.8"];
+    const V6: [&str; 4] = ["2001:db8:ffff::1", "2001:db8::7", "::1", "2001:db8:0:1::1"];
+    parsed(is_v4, &V4, &V6)
+}
+
+fn parsed(is_v4: bool, v4: &[&str], v6: &[&str]) -> Vec<RData> {
+    if is_v4 {
+        v4.iter().map(|text| RData::A(rdata::A(text.parse().expect("a literal above")))).collect()
+    } else {
+        v6.iter().map(|text| RData::AAAA(rdata::AAAA(text.parse().expect("a literal above")))).collect()
+    }
+}
+
 fn every_scope(is_v4: bool) -> Vec<RData> {
     const V4: [&str; 6] = ["203.0.113.9", "127.0.0.7", "169.254.1.2", "10.1.2.3", "192.168.4.5", "192.0.2.77"];
     const V6: [&str; 8] = [
@@ -143,9 +173,5 @@ fn every_scope(is_v4: bool) -> Vec<RData> {
         "2001::5",
         "::ffff:192.0.2.9",
     ];
-    if is_v4 {
-        V4.iter().map(|text| RData::A(rdata::A(text.parse().expect("a literal above")))).collect()
-    } else {
-        V6.iter().map(|text| RData::AAAA(rdata::AAAA(text.parse().expect("a literal above")))).collect()
-    }
+    parsed(is_v4, &V4, &V6)
 }

@@ -7,7 +7,9 @@
 //! | `ok` | an A and an AAAA record |
 //! | `a`, `a-3`, `aaaa`, `aaaa-3` | one or three of that family, none of the other |
 //! | `many-N` | N of either family; from 29 on truncated over UDP |
-//! | `scopes` | one for each scope that address selection tells apart |
+//! | `scopes`, `common` | one for each scope that address selection tells apart; those that all agree on |
+//! | `alien` | as `ok`, behind the address of another name |
+//! | `wrongid` | as `ok`, behind an answer with another id, by UDP |
 //! | `chain-N` | N CNAMEs before the addresses |
 //! | `loop`, `dangling` | a CNAME to itself; to a name that does not exist |
 //! | `nodata`, `servfail`, `refused`, `notimp`, `formerr` | that code, or no records |
@@ -20,7 +22,7 @@
 //! A second label `ttl-N` sets the records' time to live.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -29,7 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
-use hickory_server::proto::op::{Header, HeaderCounts, Metadata};
+use hickory_server::proto::op::{Header, HeaderCounts, Message, Metadata, Query};
 use hickory_server::proto::rr::{LowerName, Name, RData, Record, RecordType, rdata};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
@@ -58,12 +60,15 @@ pub struct Question {
 
 /// A running server. Dropping it ends it, and frees its address.
 pub struct Server {
+    address: SocketAddr,
     state: Arc<State>,
     runtime: Handle,
     thread: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
 struct State {
+    /// The server's socket once more.
+    udp: std::net::UdpSocket,
     questions: Mutex<Vec<Question>>,
     silent: AtomicBool,
     number: AtomicU8,
@@ -78,6 +83,15 @@ impl Server {
     /// If the address is taken, or is not this process's to bind.
     pub fn start() -> Self {
         Self::start_on(ADDRESS)
+    }
+
+    /// Starts a server on a port of the system's choosing.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn start_anywhere() -> Self {
+        Self::start_on("127.0.0.1:0")
     }
 
     /// Starts a server on `address`, such as `127.0.0.2:53`.
@@ -100,16 +114,19 @@ impl Server {
 
     fn start_with(address: &str, room: usize) -> Self {
         let address = address.parse::<SocketAddr>().expect("an address with a port");
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        let (udp, tcp) = runtime.block_on(bind(address, room)).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let address = udp.local_addr().expect("it is bound");
+        let copy = socket2::SockRef::from(&udp).try_clone().expect("a descriptor");
         let state = Arc::new(State {
+            udp: copy.into(),
             questions: Mutex::default(),
             silent: AtomicBool::new(false),
             number: AtomicU8::new(1),
             held: watch::Sender::new(true),
         });
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
-        let (udp, tcp) = runtime.block_on(bind(address, room)).unwrap_or_else(|error| panic!("{address}: {error}"));
         let mut server = hickory_server::Server::new(Handler(state.clone()));
         let guard = handle.enter();
         server.register_socket(udp);
@@ -120,7 +137,12 @@ impl Server {
             let _ = runtime.block_on(ended);
             drop(server);
         });
-        Self { state, runtime: handle, thread: Some((thread.expect("a thread"), end)) }
+        Self { address, state, runtime: handle, thread: Some((thread.expect("a thread"), end)) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The questions so far, in the order of their arrival.
@@ -213,6 +235,9 @@ impl RequestHandler for Handler {
         };
         metadata.response_code = code;
         let soa = if records.is_empty() { vec![authority(name, script.ttl)] } else { Vec::new() };
+        if script.act == Act::WrongId && info.protocol == Protocol::Udp {
+            self.forge(&metadata, &owner, kind, info.src);
+        }
         let builder = MessageResponseBuilder::from_message_request(request);
         let response = builder.build(metadata, &records, [], &soa, []);
         reply.send_response(response).await.unwrap_or(unanswered)
@@ -220,6 +245,21 @@ impl RequestHandler for Handler {
 }
 
 impl Handler {
+    /// Answers with an address that nothing else has, and another question's id. By hand, since the server's own responses have the
+    /// right one.
+    fn forge(&self, metadata: &Metadata, name: &Name, kind: RecordType, asker: SocketAddr) {
+        let mut message = Message::response(metadata.id.wrapping_add(1), metadata.op_code);
+        message.metadata.recursion_available = true;
+        message.add_query(Query::query(name.clone(), kind));
+        let data = match kind {
+            RecordType::A => RData::A(rdata::A(Ipv4Addr::new(203, 0, 113, 66))),
+            _ => RData::AAAA(rdata::AAAA(Ipv6Addr::LOCALHOST)),
+        };
+        message.add_answer(Record::from_rdata(name.clone(), 60, data));
+        let bytes = message.to_vec().expect("a short message");
+        self.0.udp.send_to(&bytes, asker).expect("the asker's address");
+    }
+
     fn note(&self, name: &str, kind: RecordType, protocol: Protocol) {
         let question = Question { name: name.to_owned(), kind: kind.to_string(), tcp: protocol == Protocol::Tcp };
         self.0.questions.lock().unwrap_or_else(PoisonError::into_inner).push(question);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use gaiter::Resolver;
+use gaiter::{Hickory, Resolver};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 
@@ -21,11 +21,18 @@ fn resolvers() -> [Resolver; 2] {
     [plain().max_threads(1).build(), Resolver::new()]
 }
 
+/// And those that read the files themselves.
+fn readers() -> Vec<Resolver> {
+    let hickory = || Hickory::from_system().expect("resolv.conf can be read");
+    let hickories = [plain().async_backend(hickory()).build(), Resolver::builder().async_backend(hickory()).build()];
+    resolvers().into_iter().chain(hickories).collect()
+}
+
 pub fn resolv_conf() {
     let (one, two) = (Server::start(), Server::start_on("127.0.0.2:53"));
     one.set_number(1);
     two.set_number(2);
-    for resolver in resolvers() {
+    for resolver in readers() {
         for round in 0..5 {
             namespace::write("resolv.conf", "nameserver 127.0.0.1\n");
             resolver.flush();
@@ -45,7 +52,7 @@ pub fn resolv_conf() {
 
 pub fn hosts() {
     let server = Server::start();
-    for resolver in resolvers() {
+    for resolver in readers() {
         let asked = server.count("ok.test");
         for host in 10..15 {
             namespace::write("hosts", &format!("192.0.2.{host} ok.test new-{host}.test\n"));

@@ -6,6 +6,7 @@ use std::thread;
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 
+use crate::hickory;
 use crate::peers::{getent, std_lookup};
 use crate::support::{ask, gai_strerror, plain, tally};
 
@@ -23,6 +24,7 @@ const NAMES: &[&str] = &[
     "many-30.test",
     "many-200.test",
     "scopes.test",
+    "common.test",
     "chain-1.test",
     "chain-8.test",
     "loop.test",
@@ -104,6 +106,7 @@ pub fn loopback_only() {
     let server = Server::start();
     resolv_conf("");
     assert!(compare(NAMES) > 15);
+    hickory::agrees(NAMES, hickory::EXCEPTIONS);
     assert!(server.questions().iter().any(|question| question.tcp), "something was truncated");
 }
 
@@ -112,6 +115,8 @@ pub fn both_families() {
     resolv_conf("");
     namespace::add_addresses(&["192.0.2.200/24", "10.9.9.9/8", "2001:db8::200/64", "fd00::200/64"]).unwrap();
     assert!(compare(NAMES) > 15);
+    // This machine has a network that it puts behind others.
+    hickory::agrees(NAMES, &[hickory::EXCEPTIONS, &["many-200.test"]].concat());
 }
 
 pub fn ipv4_only() {
@@ -120,9 +125,11 @@ pub fn ipv4_only() {
     namespace::add_addresses(&["192.0.2.200/24"]).unwrap();
     // `getent` asks with AI_ADDRCONFIG, and here it leaves the other family out.
     assert!(compare(&["a.test", "a-5.test", "nx.test", "servfail.test", "127.0.0.1"]) > 2);
-    for name in ["scopes.test", "many-4.test", "ok.test", "localhost"] {
+    let names = ["scopes.test", "many-4.test", "ok.test", "localhost"];
+    for name in names {
         assert_eq!(by_gaiter(name), std_lookup(name), "{name}");
     }
+    hickory::agrees(&names, hickory::EXCEPTIONS);
 }
 
 pub fn search_list() {
@@ -141,6 +148,7 @@ pub fn search_list() {
         println!("  {}", lines.trim_end().replace('\n', "; "));
         resolv_conf(lines);
         assert_eq!(compare(SHORT), 6, "{lines}");
+        hickory::agrees(SHORT, &[]);
     }
 }
 
@@ -152,6 +160,9 @@ pub fn edns_and_single_request() {
         println!("  options {option}");
         resolv_conf(&format!("options {option}\n"));
         assert!(compare(&names) >= 4);
+        if option != "no-aaaa" {
+            hickory::agrees(&names, &[]);
+        }
     }
     assert!(server.questions().iter().any(|question| question.tcp && question.name == "ok.test"), "use-vc was heeded");
 }
@@ -159,7 +170,9 @@ pub fn edns_and_single_request() {
 pub fn a_second_server_behind_one_that_refuses() {
     let second = Server::start_on("127.0.0.3:53");
     namespace::write("resolv.conf", &format!("nameserver 127.0.0.2\nnameserver 127.0.0.3\noptions {PATIENCE}\n"));
-    assert!(compare(&["ok.test", "many-30.test", "nx.test", "nodata.test", "servfail.test"]) == 2);
+    let names = ["ok.test", "many-30.test", "nx.test", "nodata.test", "servfail.test"];
+    assert!(compare(&names) == 2);
+    hickory::agrees(&names, &[]);
     assert!(second.count("ok.test") >= 2);
 }
 
@@ -167,18 +180,23 @@ pub fn a_second_server_behind_one_that_is_silent() {
     let _dead = UdpSocket::bind("127.0.0.2:53").unwrap();
     let second = Server::start_on("127.0.0.3:53");
     namespace::write("resolv.conf", &format!("nameserver 127.0.0.2\nnameserver 127.0.0.3\noptions {PATIENCE}\n"));
-    assert!(compare(&["ok.test", "many-30.test", "nx.test", "nodata.test", "servfail.test"]) == 2);
+    let names = ["ok.test", "many-30.test", "nx.test", "nodata.test", "servfail.test"];
+    assert!(compare(&names) == 2);
+    hickory::agrees(&names, &[]);
     assert!(second.count("ok.test") >= 2);
 }
 
 pub fn no_server_at_all() {
     resolv_conf("");
     assert_eq!(compare(&["ok.test", "localhost", "127.0.0.1"]), 2);
+    hickory::agrees(&["ok.test", "localhost", "127.0.0.1"], &[]);
     // What stands in for a missing or empty file is glibc's affair too.
-    namespace::write("resolv.conf", "");
-    assert_eq!(compare(&["ok.test", "localhost"]), 1);
-    namespace::write("resolv.conf", "nonsense\nnameserver not-an-address\n\0\n");
-    assert_eq!(compare(&["ok.test", "localhost"]), 1);
+    for nothing in ["", "nonsense\nnameserver not-an-address\n\0\n"] {
+        namespace::write("resolv.conf", nothing);
+        assert_eq!(compare(&["ok.test", "localhost"]), 1);
+        let error = gaiter::Hickory::from_system().expect_err("nobody is made up");
+        assert_eq!(error.kind(), gaiter::ErrorKind::Other, "{error:?}");
+    }
 }
 
 pub fn hosts_file() {
@@ -198,6 +216,8 @@ pub fn hosts_file() {
     let names =
         ["one.test", "alias.test", "six.test", "ok.test", "dotted", "upper.test", "broken.test", "short", "localhost"];
     assert_eq!(compare(&names), 7);
+    hickory::agrees(&names, &[]);
+    hickory::agrees(&["one.test.", "ONE.test", "dotted.", "localhost"], &[]);
     assert_eq!(server.count("ok.test"), 0, "the file comes first");
     namespace::write("nsswitch.conf", "hosts: dns files\n");
     assert_eq!(compare(&names), 7);

@@ -15,7 +15,7 @@ use crate::peers::std_lookup;
 use crate::support::{ask, await_that, gai_strerror, plain, status, tally};
 
 /// Sets this process's soft limit of a resource; gives the former one.
-fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
+pub fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for both calls.
     unsafe {

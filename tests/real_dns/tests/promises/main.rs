@@ -8,6 +8,7 @@ mod changes;
 mod differential;
 mod endings;
 mod faults;
+mod hickory;
 mod hung;
 mod machines;
 mod outage;
@@ -55,6 +56,8 @@ const TRIALS: &[(&str, fn())] = &[
     ("faults::a_full_receive_buffer", faults::a_full_receive_buffer),
     ("traced::inside_the_callers_span", traced::inside_the_callers_span),
     ("traced::a_forked_child_looks_up", traced::a_forked_child_looks_up),
+    ("hickory::nothing_reads_it_and_it_says_so", hickory::nothing_reads_it_and_it_says_so),
+    ("hickory::a_lookup_without_descriptors", hickory::a_lookup_without_descriptors),
     ("machines::many_behind_unbound", machines::many_behind_unbound),
     ("machines::unbound_serves_what_expired", machines::unbound_serves_what_expired),
 ];

@@ -1,0 +1,254 @@
+//! `Hickory` against the scripted server, on a free port and in no namespace: each answer is the right one, and is kept for as long as it
+//! may be; and no runtime that a lookup was asked on matters to the next one.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use gaiter::{Addrs, Answer, AsyncBackend, Cache, Error, ErrorKind, Hickory, Resolver, Source};
+use gaiter_real_dns::server::Server;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use tokio::runtime::{Builder, Runtime};
+
+/// How long a test waits for what must happen before it calls it a failure.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+fn hickory(server: &Server) -> Hickory {
+    Hickory::with_servers([server.address()]).expect("a hosts file")
+}
+
+fn builder(server: &Server) -> gaiter::Builder {
+    Resolver::builder().async_backend(hickory(server))
+}
+
+fn plain(server: &Server) -> Resolver {
+    builder(server).cache(Cache::disabled()).build()
+}
+
+/// How many addresses of either family.
+fn count(addrs: Addrs) -> (usize, usize) {
+    let (v4, v6): (Vec<_>, Vec<_>) = addrs.partition(SocketAddr::is_ipv4);
+    (v4.len(), v6.len())
+}
+
+fn await_that(what: &str, mut happened: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < WATCHDOG, "{what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn each_answer_is_what_it_should_be() {
+    let server = Server::start_anywhere();
+    let resolver = plain(&server);
+    for (name, expected) in [
+        ("ok.test", Ok((1, 1))),
+        ("OK.Test.", Ok((1, 1))),
+        ("a.test", Ok((1, 0))),
+        ("aaaa-5.test", Ok((0, 5))),
+        ("many-10.test", Ok((10, 10))),
+        ("many-30.test", Ok((30, 30))),
+        ("many-200.test", Ok((200, 200))),
+        ("chain-8.test", Ok((1, 1))),
+        ("slow-100.test", Ok((1, 1))),
+        ("servfail4.test", Ok((0, 1))),
+        ("nx6.test", Ok((1, 0))),
+        ("nx.test", Err(ErrorKind::NotFound)),
+        ("dangling.test", Err(ErrorKind::NotFound)),
+        ("nodata.test", Err(ErrorKind::NoData)),
+        ("loop.test", Err(ErrorKind::NoData)),
+        ("servfail.test", Err(ErrorKind::Temporary)),
+        ("refused.test", Err(ErrorKind::Temporary)),
+        ("notimp.test", Err(ErrorKind::Temporary)),
+        ("formerr.test", Err(ErrorKind::Temporary)),
+        ("ok..test", Err(ErrorKind::NotFound)),
+        ("ok.äö.test", Err(ErrorKind::NotFound)),
+    ] {
+        let outcome = block_on(resolver.resolve(name)).map(count).map_err(|error| error.kind());
+        assert_eq!(outcome, expected, "{name}");
+    }
+    let questions = server.questions();
+    let by_tcp = |name: &str| questions.iter().any(|question| question.tcp && question.name == name);
+    let truncated = ["many-10.test", "many-30.test", "many-200.test"].map(by_tcp);
+    assert_eq!(truncated, [false, true, true], "only what was cut short is asked for again");
+    assert_eq!(server.count("ok.test"), 4, "two for each lookup");
+    assert_eq!(server.count("nx.test"), 2, "what is said once is believed");
+}
+
+#[test]
+fn an_answer_stays_within_its_question() {
+    let server = Server::start_anywhere();
+    let resolver = plain(&server);
+    for name in ["alien.test", "wrongid.test"] {
+        let mut ips: Vec<IpAddr> = block_on(resolver.resolve(name)).expect("an answer").map(|addr| addr.ip()).collect();
+        ips.sort_unstable();
+        assert_eq!(ips, ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1:0".parse().unwrap()], "{name}");
+    }
+}
+
+/// A backend that shows what another one answers.
+struct Spy(Hickory, Arc<Mutex<Vec<Option<Duration>>>>);
+
+impl AsyncBackend for Spy {
+    type Session = <Hickory as AsyncBackend>::Session;
+
+    fn begin(&self) -> Self::Session {
+        AsyncBackend::begin(&self.0)
+    }
+
+    fn lookup(&self, session: &Self::Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        let (lookup, seen) = (self.0.lookup(session, name), Arc::clone(&self.1));
+        async move { lookup.await.inspect(|answer| seen.lock().unwrap().push(answer.ttl())) }
+    }
+}
+
+#[test]
+fn an_answer_says_for_how_long_it_lasts() {
+    let server = Server::start_anywhere();
+    let ttls = Arc::default();
+    let spy = Spy(hickory(&server), Arc::clone(&ttls));
+    let resolver = Resolver::builder().async_backend(spy).build();
+    for name in ["ok.test", "ok.ttl-0.test", "chain-3.ttl-7.test", "many-30.ttl-86400.test"] {
+        assert_eq!(block_on(resolver.resolve(name)).expect("an answer").source(), Source::Lookup);
+        assert_eq!(block_on(resolver.resolve(name)).expect("an answer").source(), Source::Cache, "{name}");
+    }
+    let expected = [60, 0, 7, 86400].map(|seconds| Some(Duration::from_secs(seconds)));
+    assert_eq!(*ttls.lock().unwrap(), expected);
+}
+
+#[test]
+fn failures_are_kept_as_they_may_be() {
+    let server = Server::start_anywhere();
+    let resolver = builder(&server).build();
+    for name in ["nx.test", "nodata.test", "servfail.test"] {
+        let [first, second] = [(); 2].map(|()| block_on(resolver.resolve(name)).expect_err("a failure"));
+        assert_eq!((first.is_cached(), second.is_cached(), first.kind()), (false, true, second.kind()), "{name}");
+    }
+    // No such name and no address are one question each; a failure is asked about twice.
+    assert_eq!(["nx.test", "nodata.test", "servfail.test"].map(|name| server.count(name)), [2, 2, 4]);
+}
+
+#[test]
+fn nobody_waits_for_a_silent_server_longer_than_the_timeout_and_no_query_goes_on() {
+    let server = Server::start_anywhere();
+    let resolver = builder(&server).timeout(Duration::from_millis(50)).build();
+    for name in ["silent.test", "slow-200.test"] {
+        let error = block_on(resolver.resolve(name)).expect_err("nobody answers in time");
+        assert!(error.is_timeout(), "{error}");
+        assert_eq!(resolver.stats().running, 0);
+    }
+    // The late answer is for a question that nobody asks any more.
+    let patient = plain(&server);
+    assert_eq!(count(block_on(patient.resolve("slow-200.test")).expect("an answer")), (1, 1));
+}
+
+#[test]
+fn five_thousand_at_once_take_one_thread_and_no_more_sockets_than_they_may() {
+    const LOOKUPS: usize = 5_000;
+    const AT_ONCE: usize = 256;
+    let server = Server::start_anywhere();
+    let resolver = builder(&server).max_in_flight(AT_ONCE).max_queued(LOOKUPS).timeout(WATCHDOG).build();
+    let threads = || std::fs::read_dir("/proc/self/task").expect("procfs is mounted").flatten();
+    let comm = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    let mut lookups: Vec<_> = (0..LOOKUPS).map(|index| resolver.resolve(format!("ok-{index}.test"))).collect();
+    let mut most = (0, 0, 0);
+    lookups.retain_mut(|lookup| {
+        let stats = resolver.stats();
+        let sockets = std::fs::read_dir("/proc/self/fd").expect("procfs is mounted").count();
+        most = (most.0.max(stats.running), most.1.max(stats.threads), most.2.max(sockets));
+        assert_eq!(count(block_on(lookup).expect("an answer")), (1, 1));
+        false
+    });
+    let drivers = threads().map(comm).filter(|name| name.starts_with("gaiter-driver")).count();
+    let (running, threads, sockets) = most;
+    println!("at most {running} running on {threads} thread, {sockets} descriptors of the whole process");
+    assert!(running <= AT_ONCE && threads == 1 && drivers >= 1);
+    assert_eq!(server.questions().len(), 2 * LOOKUPS);
+}
+
+/// Who is asked across runtimes.
+trait Ask: Clone + Send + Sync + 'static {
+    fn ask(&self, name: &'static str) -> impl Future<Output = bool> + Send;
+}
+
+impl Ask for Resolver {
+    async fn ask(&self, name: &'static str) -> bool {
+        self.resolve(name).await.is_ok()
+    }
+}
+
+impl Ask for TokioResolver {
+    async fn ask(&self, name: &'static str) -> bool {
+        self.lookup_ip(name).await.map(drop).map_err(|error: NetError| println!("{error}")).is_ok()
+    }
+}
+
+fn directly(server: &Server) -> TokioResolver {
+    let mut config = NameServerConfig::udp_and_tcp(server.address().ip());
+    config.connections.iter_mut().for_each(|connection| connection.port = server.address().port());
+    let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
+    TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build().expect("a resolver")
+}
+
+/// Asked first on a runtime that is there and that nobody drives any more, then on another.
+fn first_used_on_a_runtime_that_is_not_driven(client: impl Ask) {
+    let first = Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(first.block_on(client.ask("ok.test")));
+    let second = Runtime::new().unwrap();
+    let answer =
+        second.block_on(async { tokio::time::timeout(Duration::from_secs(12), client.ask("ok-2.test")).await });
+    assert_eq!(answer, Ok(true), "no answer in 12 s");
+    drop(first);
+}
+
+/// One asks on a runtime that ends while another waits for the same name.
+fn shared_with_a_runtime_that_goes_away(server: &Server, client: impl Ask) {
+    let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
+    let asking = |client| async move { Ask::ask(&client, "held.test").await };
+    first.spawn(asking(client.clone()));
+    await_that("the first question", || server.count("held.test") > 0);
+    let mut joiner = Box::pin(client.ask("held.test"));
+    {
+        let _inside = second.enter();
+        assert!(joiner.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending);
+    }
+    first.shutdown_timeout(Duration::from_secs(1));
+    server.set_held(false);
+    let answer = second.block_on(async { tokio::time::timeout(Duration::from_secs(12), joiner).await });
+    assert_eq!(answer, Ok(true));
+}
+
+#[test]
+fn gaiter_first_used_on_a_runtime_that_is_not_driven() {
+    let server = Server::start_anywhere();
+    first_used_on_a_runtime_that_is_not_driven(plain(&server));
+}
+
+#[test]
+fn gaiter_shared_with_a_runtime_that_goes_away() {
+    let server = Server::start_anywhere();
+    shared_with_a_runtime_that_goes_away(&server, plain(&server));
+}
+
+#[test]
+#[ignore = "fails after 12 s: hickory 0.26's connection is a task of the first runtime, which nobody drives"]
+fn hickory_first_used_on_a_runtime_that_is_not_driven() {
+    let server = Server::start_anywhere();
+    first_used_on_a_runtime_that_is_not_driven(directly(&server));
+}
+
+#[test]
+#[ignore = "panics: hickory 0.26's shared lookup has a timer of the first runtime, which is gone"]
+fn hickory_shared_with_a_runtime_that_goes_away() {
+    let server = Server::start_anywhere();
+    shared_with_a_runtime_that_goes_away(&server, directly(&server));
+}

@@ -1,0 +1,79 @@
+//! `Hickory` beside the system's resolver.
+
+use std::net::IpAddr;
+use std::thread;
+
+use gaiter::{ErrorKind, Hickory, Resolver};
+use gaiter_real_dns::namespace;
+use gaiter_real_dns::server::Server;
+
+use crate::faults::limit;
+use crate::support::{ask, plain};
+
+/// Where the two differ, of the names that no machine is set up for; the docs of `Hickory` say why.
+pub const EXCEPTIONS: &[&str] = &[
+    // Numbers, which are names.
+    "127.1",
+    "0x7f000001",
+    "1.2.3",
+    // RFC 3484 and RFC 6724.
+    "scopes.test",
+    // Half an answer is one.
+    "silent4.test",
+    // An alias of itself has no address.
+    "loop.test",
+    // A server that cannot read a question has not said that the name does not exist.
+    "formerr.test",
+];
+
+type Outcome = Result<Vec<IpAddr>, ErrorKind>;
+
+fn outcome(resolver: &Resolver, name: &str) -> Outcome {
+    ask(resolver, name).map_err(|error| error.kind())
+}
+
+/// The same addresses in the same order, or the same kind of error, as the system's resolver gives; and for `exceptions` not.
+pub fn agrees(names: &[&str], exceptions: &[&str]) {
+    let by_system = plain().timeout(None).build();
+    let hickory = Hickory::from_system().expect("resolv.conf can be read");
+    let by_hickory = plain().timeout(None).async_backend(hickory).build();
+    let compare = |name: &str| {
+        let (system, hickory) = (outcome(&by_system, name), outcome(&by_hickory, name));
+        assert_eq!(system == hickory, !exceptions.contains(&name), "{name}: system {system:?}, hickory {hickory:?}");
+    };
+    let compare = &compare;
+    thread::scope(|scope| {
+        let threads: Vec<_> = names.iter().map(|&name| (name, scope.spawn(move || compare(name)))).collect();
+        for (name, thread) in threads {
+            thread.join().unwrap_or_else(|_| panic!("{name}"));
+        }
+    });
+}
+
+/// Without `resolv.conf` there is no backend; when it goes, or is broken, what it said before holds.
+pub fn nothing_reads_it_and_it_says_so() {
+    let server = Server::start();
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\n");
+    let resolver = plain().async_backend(Hickory::from_system().expect("it can be read")).build();
+    outcome(&resolver, "ok.test").expect("an answer");
+    namespace::write("resolv.conf", "nothing of the kind\n");
+    outcome(&resolver, "ok.test").expect("an answer, from the server that was there before");
+    let error = Hickory::from_system().expect_err("there is no server");
+    assert!(error.to_string().contains("lookup failed"), "{error}");
+    assert_eq!(server.count("ok.test"), 4);
+}
+
+/// Out of descriptors it is the system that failed, and the next lookup works again.
+pub fn a_lookup_without_descriptors() {
+    let _server = Server::start();
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
+    let resolver = plain().async_backend(Hickory::from_system().expect("it can be read")).build();
+    // Once without a driver, which then finds no runtime, and once with one.
+    for round in 0..2 {
+        let former = limit(libc::RLIMIT_NOFILE, 0);
+        let failed = outcome(&resolver, "ok.test");
+        limit(libc::RLIMIT_NOFILE, former);
+        assert_eq!(failed, Err(ErrorKind::System), "round {round}");
+        outcome(&resolver, "ok.test").expect("an answer");
+    }
+}
