@@ -2,10 +2,14 @@
 //!
 //! Run it with `cargo run --example fetch`: it serves one page on loopback and fetches that. Or name the URLs yourself:
 //! `cargo run --example fetch -- http://localhost:8080/ http://name.invalid/`
+//!
+//! With `--features hickory` it can do without the system's resolver: `--hickory` asks the system's name servers, and
+//! `--hickory --server 127.0.0.1:5353` the one that it is told, or several.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::task::{Context, Poll};
@@ -29,7 +33,13 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut urls: Vec<String> = std::env::args().skip(1).collect();
+    let (mut urls, resolver) = match parse() {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            eprintln!("error: {}\nusage: fetch [--hickory [--server ADDRESS:PORT]...] [URL...]", chain(&*error));
+            return ExitCode::FAILURE;
+        }
+    };
     if urls.is_empty() {
         match serve().await {
             Ok(url) => urls.push(url),
@@ -44,12 +54,44 @@ async fn main() -> ExitCode {
     let trace = tracing_subscriber::fmt::layer().without_time().with_target(false).with_span_events(FmtSpan::CLOSE);
     let subscriber = tracing_subscriber::registry().with(EnvFilter::new("fetch=info,gaiter=debug")).with(trace);
 
-    if fetch_all(&urls).with_subscriber(subscriber).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if fetch_all(&urls, resolver).with_subscriber(subscriber).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The URLs, and what resolves their names.
+fn parse() -> Result<(Vec<String>, Resolver), BoxError> {
+    use lexopt::prelude::*;
+    let (mut urls, mut servers, mut by_hickory) = (Vec::new(), Vec::<SocketAddr>::new(), false);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("hickory") => by_hickory = true,
+            Long("server") => servers.push(parser.value()?.parse()?),
+            Value(url) => urls.push(url.string()?),
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    match by_hickory {
+        true => Ok((urls, hickory(servers)?)),
+        false if servers.is_empty() => Ok((urls, Resolver::new())),
+        false => Err("--server is for --hickory: the system has servers of its own".into()),
+    }
+}
+
+#[cfg(feature = "hickory")]
+fn hickory(servers: Vec<SocketAddr>) -> Result<Resolver, BoxError> {
+    use gaiter::Hickory;
+    let hickory = if servers.is_empty() { Hickory::from_system()? } else { Hickory::with_servers(servers)? };
+    Ok(Resolver::builder().async_backend(hickory).build())
+}
+
+#[cfg(not(feature = "hickory"))]
+fn hickory(_: Vec<SocketAddr>) -> Result<Resolver, BoxError> {
+    Err("built without it: cargo run --features hickory --example fetch".into())
 }
 
 /// Fetches every URL, whatever becomes of the others; says whether all went well.
-async fn fetch_all(urls: &[String]) -> bool {
-    let connector = HttpConnector::new_with_resolver(Shown(Resolver::new()));
+async fn fetch_all(urls: &[String], resolver: Resolver) -> bool {
+    let connector = HttpConnector::new_with_resolver(Shown(resolver));
     let client = Client::builder(TokioExecutor::new()).build(connector);
     let mut all = true;
     for url in urls {

@@ -93,6 +93,63 @@ pub fn flood(run: &Run) -> Vec<Line> {
     ]
 }
 
+/// So many names at once, on the runtime that is named: microseconds a lookup, and how many failed.
+pub fn play_hickory(arguments: &[String]) -> Flood {
+    let [who, runtime, lookups] = arguments else { panic!("{arguments:?}") };
+    let mut builder = match runtime.as_str() {
+        "current-thread" => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+    let peer = runtime.block_on(async { Peer::named(who) });
+    assert!(runtime.block_on(peer.lookup("ok-first.test".to_owned())));
+    let lookups: usize = lookups.parse().expect("a number");
+    let (cpu, began) = (cpu_time(), Instant::now());
+    let tasks = (0..lookups).map(|number| {
+        let peer = peer.clone();
+        runtime.spawn(async move { peer.lookup(format!("a-1-{number}.test")).await })
+    });
+    let found = runtime.block_on(join_all(tasks.collect::<Vec<_>>()));
+    let each = |cost: f64| cost / lookups as f64;
+    Flood {
+        micros: each(began.elapsed().as_secs_f64() * 1e6),
+        cpu_micros: each(cpu_time() - cpu),
+        threads: threads() as f64,
+        failed: found.into_iter().filter(|found| !matches!(found, Ok(true))).count(),
+    }
+}
+
+/// hickory through gaiter, and by itself.
+pub fn hickory(run: &Run) -> Vec<Line> {
+    if !run.dns {
+        return Vec::new();
+    }
+    let count = run.rounds(21);
+    let peers = ["gaiter's Hickory", "hickory"];
+    let mut lines = Vec::new();
+    for (runtime, lookups) in [("current-thread", 5_000), ("two workers", 5_000), ("two workers", 500)] {
+        let mut floods: [Vec<Flood>; 2] = Default::default();
+        for round in 0..count {
+            for turn in 0..peers.len() {
+                let who = (round + turn) % peers.len();
+                floods[who].push(Child::new("hickory", &[peers[who], runtime, &lookups.to_string()]).told());
+            }
+        }
+        for (who, floods) in peers.iter().zip(&floods) {
+            let failed: usize = floods.iter().map(|flood| flood.failed).sum();
+            println!("    {who}: {failed} of {} lookups failed", count * lookups);
+        }
+        let of = |who: usize, figure: fn(&Flood) -> f64| floods[who].iter().map(figure).collect::<Vec<_>>();
+        let line = |what, figure: fn(&Flood) -> f64| {
+            let scenario = format!("{lookups} names at once by hickory, {runtime}, {what}");
+            Line::new(&scenario, "us", &of(0, figure), peers[1], &of(1, figure))
+        };
+        lines.push(line("time a lookup", |flood| flood.micros).at_most(1.0 / 0.95));
+        lines.push(line("processor time a lookup", |flood| flood.cpu_micros));
+    }
+    lines
+}
+
 /// Answers at once, as no resolver does: what is left is what the way there and back costs.
 pub struct Instantly;
 

@@ -50,6 +50,7 @@ const SCENARIOS: &[Scenario] = &[
     ("literal", hit::literal),
     ("misses", misses::run),
     ("flood", crowd::flood),
+    ("hickory", crowd::hickory),
     ("burst", crowd::burst),
     ("herd", crowd::herd),
     ("innocents", hung::innocents),
@@ -207,6 +208,7 @@ fn play(scenario: &str, arguments: &[String]) {
         }
         "misses" => tell(&misses::play(arguments)),
         "flood" => tell(&crowd::play_flood(arguments)),
+        "hickory" => tell(&crowd::play_hickory(arguments)),
         "herd" => tell(&crowd::play_herd(arguments)),
         "innocents" => tell(&hung::play_innocents(arguments)),
         "cancelled" => tell(&hung::play_cancelled(arguments)),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use gaiter::{Cache, Resolver};
+use gaiter::{Cache, Hickory, Resolver};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -50,6 +50,7 @@ impl Peer {
     pub fn named(who: &str) -> Self {
         match who {
             "gaiter" => Self::Gaiter(Resolver::builder().cache(Cache::disabled()).build()),
+            "gaiter's Hickory" => Self::Gaiter(through_gaiter()),
             "GaiResolver" => Self::Gai,
             "lookup_host" => Self::LookupHost,
             "hickory" => Self::Hickory(Arc::new(hickory(false))),
@@ -77,6 +78,13 @@ pub async fn gai(name: &str) -> std::io::Result<usize> {
 /// Tokio's own.
 pub async fn lookup_host(name: &str) -> std::io::Result<usize> {
     Ok(tokio::net::lookup_host((name, 0)).await?.count())
+}
+
+/// With the same server; as many may wait as there are.
+fn through_gaiter() -> Resolver {
+    let hickory = Hickory::with_servers([SocketAddr::from(([127, 0, 0, 1], 53))]).expect("a hosts file");
+    let builder = Resolver::builder().cache(Cache::disabled()).async_backend(hickory);
+    builder.max_queued(usize::MAX).timeout(None).build()
 }
 
 /// hickory used directly, with the server of the test bed for its only one.

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use super::Threads;
@@ -14,6 +15,8 @@ pub(super) struct Call<'a> {
     threads: &'a Arc<Threads>,
     id: WorkerId,
     pub(super) name: Name,
+    has_landed: bool,
+    /// Until it has replied.
     landed: Option<Landed>,
 }
 
@@ -27,7 +30,7 @@ struct Landed {
 
 impl<'a> Call<'a> {
     pub(super) fn new(threads: &'a Arc<Threads>, id: WorkerId, name: Name) -> Self {
-        Self { threads, id, name, landed: None }
+        Self { threads, id, name, has_landed: false, landed: None }
     }
 
     /// It has its result: the flight is over, and what is to be told to whom is settled.
@@ -56,6 +59,7 @@ impl<'a> Call<'a> {
         state.engine.count(answered, kind.err().map(|kind| (kind, replies.len() - answered)));
         drop(guard);
         self.threads.stop(finished.stopped);
+        self.has_landed = true;
         self.landed = Some(Landed { result, waiters: finished.waiters, replies });
     }
 
@@ -64,27 +68,35 @@ impl<'a> Call<'a> {
         self.landed.as_ref().and_then(|landed| landed.result.as_ref().err()).map(Error::kind)
     }
 
+    /// Replies, and leaves it to others to wake those who wait.
+    #[cfg(feature = "async-backend")]
+    pub(super) fn end_quietly(mut self) -> Vec<Waker> {
+        self.reply()
+    }
+
+    fn reply(&mut self) -> Vec<Waker> {
+        let Some(Landed { result, waiters, replies }) = self.landed.take() else { return Vec::new() };
+        // Everyone has its reply before the first waker runs, which may take its time.
+        let fill = |(waiter, reply): (&Arc<Waiter>, Reply)| waiter.fill(reply);
+        let wakers = waiters.iter().zip(replies).filter_map(fill).collect();
+        // With the destructor of a backend's error, which is foreign too.
+        _ = caught(|| drop((waiters, result)));
+        wakers
+    }
+
     /// It was stopped, and the engine knows: there is nobody to be told.
     #[cfg(feature = "async-backend")]
     pub(super) fn forget(mut self) {
-        self.landed = Some(Landed { result: Err(ErrorKind::Closed.into()), waiters: Vec::new(), replies: Vec::new() });
+        self.has_landed = true;
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if self.landed.is_none() {
+        if !self.has_landed {
             self.land(Err(Error::panicked(None)));
         }
-        let Some(Landed { result, waiters, replies }) = self.landed.take() else { return };
-        // Everyone has its reply before the first waker runs, which may take its time.
-        let fill = |(waiter, reply): (&Arc<Waiter>, Reply)| waiter.fill(reply);
-        let wakers: Vec<_> = waiters.iter().zip(replies).filter_map(fill).collect();
-        for waker in wakers {
-            _ = caught(|| waker.wake());
-        }
-        // With the destructor of a backend's error, which is foreign too.
-        _ = caught(|| drop((waiters, result)));
+        self.reply().into_iter().for_each(|waker| _ = caught(|| waker.wake()));
     }
 }
 

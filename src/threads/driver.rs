@@ -73,6 +73,7 @@ fn run(threads: &Arc<Threads>, bell: &Arc<Notify>, key: Key) {
                 threads: Arc::clone(threads),
                 bell: Arc::clone(bell),
                 session: RefCell::default(),
+                wakers: RefCell::default(),
                 stops: RefCell::default(),
             });
             let local = LocalSet::new();
@@ -105,6 +106,7 @@ fn refuse(threads: &Arc<Threads>, error: io::Error) {
 async fn drive(driver: &Rc<Driver>) {
     loop {
         driver.bell.notified().await;
+        driver.wake_all();
         let mut state = driver.threads.lock();
         if state.engine.has_no_worker() {
             // What there may be is to stop calls that have ended.
@@ -130,6 +132,8 @@ struct Driver {
     bell: Arc<Notify>,
     /// Made when a call first needs it.
     session: RefCell<Option<Rc<Session>>>,
+    /// Of those who have their replies.
+    wakers: RefCell<Vec<Waker>>,
     /// The calls that run.
     stops: RefCell<HashMap<WorkerId, Rc<Stop>>>,
 }
@@ -186,6 +190,20 @@ impl Driver {
         }
     }
 
+    /// Has callers woken when everything else that is ready has had its turn: one at a time, each would take the processor from the
+    /// driver, to find nothing more to do when it has looked at its own answer.
+    fn wake_later(&self, wakers: Vec<Waker>) {
+        if !wakers.is_empty() {
+            self.wakers.borrow_mut().extend(wakers);
+            self.bell.notify_one();
+        }
+    }
+
+    fn wake_all(&self) {
+        let wakers = self.wakers.take();
+        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+    }
+
     /// In nobody's scope: it outlives every caller.
     fn session(&self) -> Result<Rc<Session>, Error> {
         if let Some(session) = &*self.session.borrow() {
@@ -213,7 +231,8 @@ async fn make(driver: &Driver, id: WorkerId, name: Name, lender: Option<Loan>) {
     let call = Call::new(&driver.threads, id, name);
     let mut flying =
         Flying { session: driver.session(), future: None, call: Some(call), custody: Custody::new(lender) };
-    poll_fn(|cx| flying.poll(&stop, cx)).await;
+    let wakers = poll_fn(|cx| flying.poll(&stop, cx)).await;
+    driver.wake_later(wakers);
     driver.stops.borrow_mut().remove(&id);
 }
 
@@ -227,12 +246,12 @@ struct Flying<'a> {
 }
 
 impl Flying<'_> {
-    fn poll(&mut self, stop: &Stop, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, stop: &Stop, cx: &mut Context<'_>) -> Poll<Vec<Waker>> {
         let Self { session, future, call, custody } = self;
         if stop.told.get() {
             custody.within(|| forget(future));
             call.take().into_iter().for_each(Call::forget);
-            return Poll::Ready(());
+            return Poll::Ready(Vec::new());
         }
         stop.waker.set(Some(cx.waker().clone()));
         let mut landed = false;
@@ -253,8 +272,7 @@ impl Flying<'_> {
             return Poll::Pending;
         }
         custody.release();
-        *call = None;
-        Poll::Ready(())
+        Poll::Ready(call.take().map(Call::end_quietly).unwrap_or_default())
     }
 }
 

@@ -171,11 +171,14 @@ fn found(lookup: &Lookup, name: &Name) -> Result<Found, Failure> {
 impl From<NetError> for Failure {
     fn from(error: NetError) -> Self {
         let (kind, is_answer) = match &error {
-            NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-                ResponseCode::NXDomain => (ErrorKind::NotFound, true),
-                ResponseCode::NoError => (ErrorKind::NoData, true),
-                _ => (ErrorKind::Temporary, true),
-            },
+            // Which says it all.
+            NetError::Dns(DnsError::NoRecordsFound(none)) => {
+                let kind = match none.response_code {
+                    ResponseCode::NXDomain => ErrorKind::NotFound,
+                    _ => ErrorKind::NoData,
+                };
+                return Self { error: kind.into(), is_answer: true };
+            }
             NetError::Dns(DnsError::ResponseCode(code)) => (ErrorKind::Temporary, *code == ResponseCode::ServFail),
             NetError::Timeout | NetError::Busy => (ErrorKind::Temporary, false),
             // As what hickory passes every failure of a socket on.
