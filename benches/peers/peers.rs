@@ -84,7 +84,7 @@ pub async fn lookup_host(name: &str) -> std::io::Result<usize> {
 fn through_gaiter() -> Resolver {
     let hickory = Hickory::with_servers([SocketAddr::from(([127, 0, 0, 1], 53))]).expect("a hosts file");
     let builder = Resolver::builder().cache(Cache::disabled()).async_backend(hickory);
-    builder.max_queued(usize::MAX).timeout(None).build()
+    builder.max_in_flight(20_000).timeout(None).build()
 }
 
 /// hickory used directly, with the server of the test bed for its only one.
