@@ -1,16 +1,17 @@
 //! A lookup by DNS: the names that a search list makes of one, each asked of one server after another.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future;
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ServerOrderingStrategy};
-use hickory_resolver::lookup::Lookup;
+use hickory_resolver::config::{NameServerConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use socket2::{Domain, Socket, Type};
 
 use super::config::Settings;
@@ -18,11 +19,12 @@ use crate::error::{Error, ErrorKind};
 
 /// The servers, with the connections to them.
 ///
-/// Each has a hickory resolver of its own, because one for them all would ask two at once, or go by their speed, and give up when the
-/// first has used up its time: while `resolv.conf` means an order.
-#[derive(Debug)]
+/// Each is a pool of its own, because one of them all would ask two at once, or go by their speed, and give up when the first has
+/// used up its time: while `resolv.conf` means an order. And not a `TokioResolver`, for its cache, search list and hosts file, of which
+/// there is one here already.
 pub(super) struct Servers {
-    each: Vec<TokioResolver>,
+    each: Vec<NameServerPool<TokioRuntimeProvider>>,
+    options: DnsRequestOptions,
     attempts: usize,
     search: Vec<Name>,
     ndots: usize,
@@ -44,28 +46,27 @@ struct Failure {
 impl Servers {
     pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
         let Settings { servers, search, ndots, attempts, timeout, edns0 } = settings;
-        let resolver = |server: &NameServerConfig| {
-            let config = ResolverConfig::from_parts(None, Vec::new(), vec![server.clone()]);
-            let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::new());
-            let options = builder.options_mut();
+        let pool = |server: &NameServerConfig| {
+            let mut options = ResolverOpts::default();
             options.timeout = *timeout;
-            options.edns0 = *edns0;
-            // Of each of these there is one already.
-            options.attempts = 0;
-            options.cache_size = 0;
-            options.use_hosts_file = ResolveHosts::Never;
-            options.num_concurrent_reqs = 1;
-            options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
             // Of one connection by TCP; the bound on lookups is the engine's.
             options.max_active_requests = usize::from(u16::MAX);
-            builder.build().map_err(|error| Error::new(ErrorKind::Other, error))
+            let tls = TlsConfig::new().map_err(|error| Error::new(ErrorKind::Other, error))?;
+            let context = Arc::new(PoolContext::new(options, tls));
+            Ok(NameServerPool::from_config([server.clone()], context, TokioRuntimeProvider::new()))
         };
-        let each = servers.iter().map(resolver).collect::<Result<_, _>>()?;
-        Ok(Self { each, attempts: *attempts, search: search.clone(), ndots: *ndots })
+        let each = servers.iter().map(pool).collect::<Result<_, Error>>()?;
+        let mut options = DnsRequestOptions::default();
+        options.use_edns = *edns0;
+        Ok(Self { each, options, attempts: *attempts, search: search.clone(), ndots: *ndots })
     }
 
     /// Looks up both families.
     pub(super) async fn look_up(&self, name: &Name) -> Result<Found, Error> {
+        if is_this_machine(name) {
+            let ips = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+            return Ok(Found { ips, ttl: Duration::MAX });
+        }
         let mut worst: Option<Failure> = None;
         for name in self.candidates(name) {
             let failure = match self.look_up_both(&name).await {
@@ -90,13 +91,11 @@ impl Servers {
             name.set_fqdn(true);
             name
         };
-        // RFC 6761, 6.3: no server is asked about it.
-        let is_whole = name.is_fqdn() || name.is_localhost();
-        let search = if is_whole { &[][..] } else { &self.search[..] };
+        let search = if name.is_fqdn() { &[][..] } else { &self.search[..] };
         let found = search.iter().filter_map(|domain| name.clone().append_domain(domain).ok()).map(rooted);
         let itself = Some(rooted(name.clone()));
         // Its dots are one fewer than its labels.
-        let first = is_whole || usize::from(name.num_labels()) > self.ndots;
+        let first = name.is_fqdn() || usize::from(name.num_labels()) > self.ndots;
         let (first, last) = if first { (itself, None) } else { (None, itself) };
         first.into_iter().chain(found.collect::<Vec<_>>()).chain(last)
     }
@@ -118,20 +117,21 @@ impl Servers {
 
     /// Asks one server after another, and all of them again, until one has said what there is.
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<Found, Failure> {
-        let mut last = Failure::from(NetError::NoConnections);
-        for _ in 0..self.attempts {
-            for server in &self.each {
-                match server.lookup(name.clone(), kind).await {
-                    Ok(lookup) => return found(&lookup, name),
-                    Err(error) => last = error.into(),
-                }
-                if last.error.is_not_found() {
-                    return Err(last);
-                }
+        let mut last = NetError::NoConnections;
+        for server in (0..self.attempts).flat_map(|_| &self.each) {
+            match server.lookup(Query::query(name.clone(), kind), self.options).first_answer().await {
+                Ok(response) => return found(&response, name),
+                Err(error @ NetError::Dns(DnsError::NoRecordsFound(_))) => return Err(error.into()),
+                Err(error) => last = error,
             }
         }
-        Err(last)
+        Err(last.into())
     }
+}
+
+/// RFC 6761, 6.3: no server is asked about it.
+fn is_this_machine(name: &Name) -> bool {
+    name.iter().next_back().is_some_and(|label| label.eq_ignore_ascii_case(b"localhost"))
 }
 
 fn rank(error: &Error) -> u8 {
@@ -146,39 +146,40 @@ fn rank(error: &Error) -> u8 {
 
 /// The addresses that an answer gives to `name` itself, or to what it is an alias of: whatever else stands in there is nobody's
 /// business.
-fn found(lookup: &Lookup, name: &Name) -> Result<Found, Failure> {
+fn found(response: &DnsResponse, name: &Name) -> Result<Found, Failure> {
     let mut owner = name;
     let mut ttl = u32::MAX;
-    for record in lookup.answers() {
+    for record in &response.answers {
         if let (RData::CNAME(target), true) = (&record.data, record.name == *owner) {
             owner = &target.0;
             ttl = ttl.min(record.ttl);
         }
     }
     let mut ips = Vec::new();
-    for record in lookup.answers().iter().filter(|record| record.name == *owner) {
+    for record in response.answers.iter().filter(|record| record.name == *owner) {
         if let Some(ip) = record.data.ip_addr() {
             ips.push(ip);
             ttl = ttl.min(record.ttl);
         }
     }
     if ips.is_empty() {
-        return Err(Failure { error: ErrorKind::NoData.into(), is_answer: true });
+        return Err(Failure::nothing(response.response_code));
     }
     Ok(Found { ips, ttl: Duration::from_secs(ttl.into()) })
+}
+
+impl Failure {
+    /// The name exists and has no addresses, or does not exist.
+    fn nothing(code: ResponseCode) -> Self {
+        let kind = if code == ResponseCode::NXDomain { ErrorKind::NotFound } else { ErrorKind::NoData };
+        Self { error: kind.into(), is_answer: true }
+    }
 }
 
 impl From<NetError> for Failure {
     fn from(error: NetError) -> Self {
         let (kind, is_answer) = match &error {
-            // Which says it all.
-            NetError::Dns(DnsError::NoRecordsFound(none)) => {
-                let kind = match none.response_code {
-                    ResponseCode::NXDomain => ErrorKind::NotFound,
-                    _ => ErrorKind::NoData,
-                };
-                return Self { error: kind.into(), is_answer: true };
-            }
+            NetError::Dns(DnsError::NoRecordsFound(none)) => return Self::nothing(none.response_code),
             NetError::Dns(DnsError::ResponseCode(code)) => (ErrorKind::Temporary, *code == ResponseCode::ServFail),
             NetError::Timeout | NetError::Busy => (ErrorKind::Temporary, false),
             // As what hickory passes every failure of a socket on.

@@ -56,14 +56,13 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 ///
 /// - `resolv.conf` without a `nameserver` line is an error, and so is none at all; glibc then asks this machine. Of its options,
 ///   `rotate`, `use-vc`, `no-aaaa`, `single-request`, `no-tld-query` and those of the environment are not heeded.
-/// - `localhost` and what is under it are this machine's loopback addresses without a query, `invalid` and `onion` do not exist
-///   (RFC 6761, RFC 7686).
+/// - `localhost` and what is under it are this machine's loopback addresses (RFC 6761), also if the hosts file does not say so.
 /// - Numbers are read as addresses only if they are whole ones: `127.1` and `0x7f000001` are names, and so is `fe80::1%lo`.
 /// - What is no name in DNS is not found. That goes for one that is not ASCII: it is not rewritten, but its `xn--` form is a name.
 /// - glibc's order of addresses is that of RFC 3484, the older one, and of `gai.conf`: it differs for unique local addresses, 6to4 and
 ///   Teredo. It puts IPv4 addresses of the machine's own networks behind others, and tells deprecated sources from others; neither is
 ///   done here.
-/// - It follows aliases over several answers, up to eight.
+/// - An alias that leads in a circle has no address. glibc does not find the name.
 ///
 /// # Errors
 ///
