@@ -224,6 +224,9 @@ impl Spans {
 
 /// Runs `f` inside `span`, or outside where the subscriber panics on entering it.
 fn within(span: &Span, f: impl FnOnce()) {
+    if span.is_disabled() {
+        return f();
+    }
     let mut f = Some(f);
     let entered = caught(|| {
         let _entered = span.enter();
