@@ -28,7 +28,8 @@
 //! - [`Resolver`] is the handle; [`Builder`] sets it up. [`Resolver::resolve`] gives a [`Resolving`], the future of
 //!   [`Addrs`], or of an [`Error`] that keeps the platform's code.
 //! - Answers are kept by a [`Cache`], on by default; [`Addrs::source`] and [`Addrs::age`] say where one came from.
-//! - [`Backend`] is where answers come from: [`System`] unless the program brings another, which may be a closure.
+//! - [`Backend`] is where answers come from: [`System`] unless the program brings another, which may be a closure; or an
+//!   `AsyncBackend`, whose lookups are futures, such as `Hickory`.
 //! - [`Resolver::shutdown`] gives a [`Shutdown`], the future of a [`Report`]; [`Resolver::stats`] says what goes on now.
 //!
 //! # What holds
@@ -91,6 +92,11 @@
 //!
 //! - `hyper` (default): [`Resolver`] is a `tower_service::Service` of hyper-util's `Name`.
 //! - `reqwest`: [`Resolver`] is a `reqwest::dns::Resolve`.
+//! - `async-backend`: `AsyncBackend`, and `Builder::async_backend`. All its lookups run on one thread of the resolver's own, inside
+//!   a Tokio runtime that nobody else has, and everything above holds of them too; what is more, a lookup that nobody waits for any
+//!   longer ends there and then.
+//! - `hickory`: `Hickory`, an async backend that speaks DNS itself, for programs on musl, in plugins that must not call libc's
+//!   resolver, or with thousands of lookups at once. Its docs say where it differs from the system's resolver. Needs Rust 1.88.
 #![deny(unsafe_code)] // but in `ffi`
 #![warn(missing_docs, unreachable_pub)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
@@ -100,7 +106,7 @@ mod resolver; // the handle people hold
 mod builder; // the knobs
 mod resolving; // the future a caller holds; dropping it leaves the flight
 mod shutdown; // the future of the end, and its report
-mod threads; // the shell: workers, timekeeper, errands, and which of them are this process's
+mod threads; // the shell: workers or the driver, timekeeper, errands, and which of them are this process's
 mod engine; // what is in progress: flights, lanes, deadlines, calls, the crew; no I/O
 mod cache; // entries, and when they are fresh, stale or gone
 mod waiter; // where a caller waits: reply and custody

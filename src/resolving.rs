@@ -23,8 +23,8 @@ use crate::waiter::{Reply, Waiter};
 /// # Cancel safety
 ///
 /// Dropping it leaves the lookup at once and without blocking. A lookup that nobody waits for any more never starts if it
-/// was still queued; if it was running it goes on alone, since a call of `getaddrinfo` cannot be stopped. Others who wait
-/// for the same name are not affected.
+/// was still queued; if it was running it goes on alone, since a call of `getaddrinfo` cannot be stopped, or ends if it is a
+/// future (of an async backend). Others who wait for the same name are not affected.
 #[must_use = "dropping it leaves the lookup"]
 pub struct Resolving {
     state: State,

@@ -13,7 +13,8 @@ use crate::threads::{CloserId, ClosingOutcome, Threads};
 ///
 /// Without a bound it waits for as long as the lookups take. [`within`](Self::within) and [`until`](Self::until) make it give
 /// up: callers who still wait then get an error that [`is_closed`](crate::Error::is_closed), at once, and the report names
-/// the calls that were left behind. Those end on their own, on their threads, whenever they do.
+/// the calls that were left behind. Those end on their own, on their threads, whenever they do; those of an async backend are
+/// dropped.
 ///
 /// Polling it joins threads that are at their end, which takes as long as the destructors of their thread-locals do; past the
 /// deadline it does not.
@@ -155,7 +156,7 @@ impl fmt::Debug for Shutdown<'_> {
 pub struct Report {
     /// Calls that ran to their end.
     pub finished: usize,
-    /// Calls that were queued and never ran.
+    /// Calls that were queued and never ran; and those of an async backend that were dropped because nobody waited any longer.
     pub cancelled: usize,
     /// Calls that were still running, or whose callers were still being told, when the shutdown gave up; the longest first.
     pub abandoned: Vec<Abandoned>,

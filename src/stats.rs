@@ -11,13 +11,14 @@ use crate::error::ErrorKind;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Names that wait for a thread.
+    /// Names that wait for their turn.
     pub queued: usize,
-    /// Calls that run, those that nobody waits for any more included.
+    /// Calls that run, those that nobody waits for any more included: which only go on where they cannot be stopped, or for the
+    /// cache.
     pub running: usize,
     /// Of these, the ones that have run for more than a second.
     pub running_long: usize,
-    /// Threads that run calls or wait for one.
+    /// Threads that run calls or wait for one: for an async backend one at most.
     pub threads: usize,
     /// Of these, the ones that wait.
     pub idle_threads: usize,

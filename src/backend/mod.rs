@@ -36,6 +36,8 @@ use crate::error::Error;
 /// # drop(resolver);
 /// ```
 ///
+/// One that waits without blocking is better off as an `AsyncBackend` (feature `async-backend`), which takes no thread for a call.
+///
 /// A backend runs on threads of the resolver's own, several calls at once, and each of its calls serves every caller that
 /// waits for the name. It may block for as long as it takes. A call cannot be stopped: when its callers have left it goes
 /// on alone.

@@ -1,0 +1,319 @@
+//! What holds of futures alone: they end when nobody waits, share a session that lives and dies with the driver, and have a runtime around
+//! them. What holds of every kind of backend is in the other files.
+#![cfg(feature = "async-backend")]
+
+mod support;
+
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use futures::future::join_all;
+use gaiter::{Addrs, Answer, AsyncBackend, Cache, Error, ErrorKind, Resolver, Source};
+use support::backend::{ADDR, Kind, Scripted};
+use support::gate::{Gate, OpenOnDrop};
+use support::log::Log;
+use support::panics::{self, DELIBERATE};
+use support::strict::Strict;
+use tokio::runtime::Handle;
+use tracing::{Dispatch, dispatcher, info_span};
+
+/// Long enough for a driver to start and a future to begin, however busy the machine is.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Arrives at a gate when it is dropped.
+struct Dropped(Gate);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// A backend whose calls hang, and open the gate that they are given when they are dropped.
+fn hanging(dropped: &Gate) -> impl AsyncBackend + use<> {
+    let (dropped, began) = (dropped.clone(), Gate::default());
+    move |_: &str| {
+        let (dropped, began) = (Dropped(dropped.clone()), began.clone());
+        async move {
+            let _dropped = dropped;
+            began.passed().await;
+            Ok::<Answer, Error>(pending().await)
+        }
+    }
+}
+
+#[test]
+fn a_future_is_dropped_when_the_last_caller_leaves_and_not_before() {
+    let dropped = Gate::default();
+    let resolver = support::plain().async_backend(hanging(&dropped)).build();
+    let callers = [(); 3].map(|()| resolver.resolve("name"));
+    let [first, second, last] = callers;
+    drop((first, second));
+    assert_eq!(resolver.stats().running + resolver.stats().queued, 1);
+    drop(last);
+    let stats = resolver.stats();
+    assert_eq!((stats.running, stats.cancelled), (0, 3));
+    assert!(block_on(resolver.shutdown()).is_clean(), "nothing is waited for");
+}
+
+#[test]
+fn a_future_whose_callers_have_had_their_time_is_dropped() {
+    let dropped = Gate::default();
+    let resolver = support::plain().async_backend(hanging(&dropped)).timeout(TIMEOUT).build();
+    assert!(block_on(resolver.resolve("name")).expect_err("a timeout").is_timeout());
+    dropped.await_open();
+    assert_eq!(resolver.stats().running, 0);
+}
+
+/// Answers at once the first time, for a moment, and after that when the gate is open, for long.
+fn slow_later(gate: &Gate, calls: &Arc<AtomicUsize>) -> impl AsyncBackend + use<> {
+    let (gate, calls) = (gate.clone(), Arc::clone(calls));
+    move |_: &str| {
+        let (gate, first) = (gate.clone(), calls.fetch_add(1, Ordering::SeqCst) == 0);
+        async move {
+            if first {
+                return Ok::<_, Error>(Answer::from(ADDR).with_ttl(Duration::ZERO));
+            }
+            gate.passed().await;
+            Ok(Answer::from(ADDR).with_ttl(Duration::from_secs(3600)))
+        }
+    }
+}
+
+/// What a resolver says until it says something else than `source`.
+fn until_not(resolver: &Resolver, source: Source) -> Addrs {
+    loop {
+        let addrs = block_on(resolver.resolve("name")).expect("an answer");
+        if addrs.source() != source {
+            return addrs;
+        }
+    }
+}
+
+#[test]
+fn what_callers_make_do_without_goes_on_and_fills_the_cache() {
+    let (gate, calls) = (Gate::default(), Arc::default());
+    let _open = OpenOnDrop(&gate);
+    let cache = Cache::new().ttl_bounds(Duration::ZERO, Duration::MAX).stale_while_revalidate(Duration::ZERO);
+    let resolver = Resolver::builder().async_backend(slow_later(&gate, &calls)).cache(cache.patience(TIMEOUT)).build();
+    block_on(resolver.resolve("name")).expect("an answer");
+    let stale = until_not(&resolver, Source::Cache);
+    assert_eq!(stale.source(), Source::Stale, "patience is over");
+    gate.await_arrivals(1);
+    assert_eq!(resolver.stats().running, 1, "nobody waits, and it goes on");
+    gate.open();
+    assert_eq!(until_not(&resolver, Source::Stale).source(), Source::Cache);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_refresh_that_hangs_is_dropped_in_its_time() {
+    let (dropped, calls) = (Gate::default(), AtomicUsize::new(0));
+    let opens = dropped.clone();
+    let backend = move |_: &str| {
+        let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+        let dropped = (!first).then(|| Dropped(opens.clone()));
+        async move {
+            if dropped.is_some() {
+                pending::<()>().await;
+            }
+            Ok::<_, Error>(Answer::from(ADDR).with_ttl(Duration::ZERO))
+        }
+    };
+    let cache = Cache::new().ttl_bounds(Duration::ZERO, Duration::MAX);
+    let resolver = Resolver::builder().async_backend(backend).cache(cache).timeout(TIMEOUT).build();
+    block_on(resolver.resolve("name")).expect("an answer");
+    assert_eq!(until_not(&resolver, Source::Cache).source(), Source::Stale, "at once");
+    dropped.await_open();
+    assert_eq!((resolver.stats().running, resolver.stats().refreshed), (0, 1));
+}
+
+/// A backend that notes where its sessions are made and dropped, and whether inside a runtime.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<(&'static str, ThreadId, bool)>>>);
+
+struct NotingSession(Noting);
+
+impl Noting {
+    fn note(&self, what: &'static str) {
+        self.0.lock().unwrap().push((what, thread::current().id(), Handle::try_current().is_ok()));
+    }
+}
+
+impl Drop for NotingSession {
+    fn drop(&mut self) {
+        self.0.note("dropped");
+    }
+}
+
+impl AsyncBackend for Noting {
+    type Session = NotingSession;
+
+    fn begin(&self) -> NotingSession {
+        self.note("made");
+        NotingSession(self.clone())
+    }
+
+    fn lookup(&self, session: &NotingSession, _: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        let noting = session.0.clone();
+        async move {
+            // A task has somewhere to run.
+            tokio::spawn(async move { noting.note("used") })
+                .await
+                .map_err(|error| Error::new(ErrorKind::Other, error))?;
+            Ok(ADDR.into())
+        }
+    }
+}
+
+#[test]
+fn a_session_lives_and_dies_with_the_driver() {
+    let noting = Noting::default();
+    let resolver = support::plain().async_backend(noting.clone()).build();
+    let lookups = (0..10).map(|number| resolver.resolve(number.to_string() + ".name"));
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+    assert!(block_on(resolver.shutdown()).is_clean());
+    let noted = noting.0.lock().unwrap().clone();
+    let (_, driver, _) = noted[0];
+    assert!(noted.iter().all(|&(_, thread, inside)| (thread, inside) == (driver, true)), "{noted:?}");
+    let what: Vec<_> = noted.iter().map(|&(what, ..)| what).collect();
+    assert_eq!((what[0], &what[1..11], what[11], what.len()), ("made", &["used"; 10][..], "dropped", 12));
+    assert_ne!(driver, thread::current().id());
+}
+
+#[test]
+fn the_driver_leaves_when_it_has_idled_and_comes_back() {
+    let noting = Noting::default();
+    let resolver = support::plain().async_backend(noting.clone()).thread_idle(Duration::ZERO).build();
+    for round in 1..20 {
+        block_on(resolver.resolve("name")).expect("an answer");
+        let began = std::time::Instant::now();
+        let dropped = || noting.0.lock().unwrap().iter().filter(|(what, ..)| *what == "dropped").count();
+        while dropped() < round {
+            assert!(began.elapsed() < support::WATCHDOG, "it stays");
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_panic_costs_its_own_lookup_wherever_it_is() {
+    struct Panics(AtomicUsize);
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(DELIBERATE);
+        }
+    }
+    impl AsyncBackend for Panics {
+        type Session = Bomb;
+        fn begin(&self) -> Bomb {
+            if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+                std::panic::panic_any(DELIBERATE);
+            }
+            Bomb
+        }
+        fn lookup(&self, _: &Bomb, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+            if name == "in the call" {
+                std::panic::panic_any(DELIBERATE);
+            }
+            let bomb = (name == "in the drop").then(|| Bomb);
+            let in_the_future = name == "in the future";
+            async move {
+                tokio::task::yield_now().await;
+                if in_the_future {
+                    std::panic::panic_any(DELIBERATE);
+                }
+                let _bomb = bomb.map(Box::new);
+                Ok(ADDR.into())
+            }
+        }
+    }
+    let before = panics::unexpected();
+    let resolver = support::plain().async_backend(Panics(AtomicUsize::new(0))).build();
+    for name in ["in the session", "in the call", "in the future", "in the drop"] {
+        assert_eq!(block_on(resolver.resolve(name)).expect_err("it panicked").kind(), ErrorKind::Panicked, "{name}");
+        block_on(resolver.resolve("nowhere")).expect("an answer");
+    }
+    let report = block_on(resolver.shutdown());
+    assert_eq!((report.finished, report.is_clean()), (0, true));
+    assert_eq!(panics::unexpected(), before);
+}
+
+#[test]
+fn a_future_may_ask_its_own_resolver() {
+    let own = Arc::new(OnceLock::<Resolver>::new());
+    let asks = Arc::clone(&own);
+    let backend = move |name: &str| {
+        let (asks, alias) = (Arc::clone(&asks), name.strip_prefix("alias-").map(str::to_owned));
+        async move {
+            match (alias, asks.get()) {
+                (Some(name), Some(resolver)) => resolver.resolve(name).await.map(Iterator::collect::<Answer>),
+                _ => Ok(ADDR.into()),
+            }
+        }
+    };
+    let resolver = own.get_or_init(|| support::plain().async_backend(backend).max_in_flight(8).build());
+    let addrs = block_on(resolver.resolve("alias-alias-alias-name")).expect("an answer");
+    assert_eq!(addrs.map(|addr| addr.ip()).collect::<Vec<_>>(), [ADDR]);
+}
+
+#[test]
+fn a_future_that_blocks_holds_up_no_deadline() {
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    let blocks = gate.clone();
+    let backend = move |_: &str| {
+        let blocks = blocks.clone();
+        async move {
+            blocks.pass();
+            Ok::<_, Error>(ADDR)
+        }
+    };
+    let resolver = support::plain().async_backend(backend).timeout(TIMEOUT).build();
+    for result in block_on(join_all(["a", "b", "c"].map(|name| resolver.resolve(name)))) {
+        assert!(result.expect_err("the driver is blocked").is_timeout());
+    }
+    gate.await_arrivals(1);
+    assert_eq!(gate.arrived(), 1);
+}
+
+#[test]
+fn the_span_of_a_caller_that_leaves_closes_while_others_wait_for_its_call() {
+    let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Async) };
+    let resolver = backend.builder(4).build();
+    let _open = OpenOnDrop(&backend.gate);
+    let [own, others] = [(); 2].map(|()| Log::default());
+    let ask = |log: &Log| {
+        let dispatch = Dispatch::new(Strict::new(log.clone()));
+        dispatcher::with_default(&dispatch, || info_span!("request").in_scope(|| resolver.resolve("hang")))
+    };
+    let starter = ask(&own);
+    backend.gate.await_arrivals(1);
+    let joiner = ask(&others);
+    drop(starter);
+    own.await_closed();
+    assert_eq!(resolver.stats().running, 1);
+    backend.gate.open();
+    block_on(joiner).expect("an answer");
+    others.await_closed();
+    for log in [own, others] {
+        log.look(|seen| assert_eq!(seen.failures, [""; 0]));
+    }
+}
+
+#[test]
+fn its_settings_can_be_read_back() {
+    let builder = || Resolver::builder().async_backend(Scripted::new(Kind::Async));
+    let config = builder().max_in_flight(80).build().config().clone();
+    assert_eq!((config.max_in_flight, config.kept_for_known), (80, 10));
+    let config = builder().max_in_flight(0).kept_for_known(5).build().config().clone();
+    assert_eq!((config.max_in_flight, config.kept_for_known), (1, 0));
+    assert!((1..=1024).contains(&builder().build().config().max_in_flight));
+    // Of the kind that is in use.
+    assert_eq!(Resolver::builder().max_threads(16).max_in_flight(800).build().config().kept_for_known, 2);
+}
