@@ -19,7 +19,7 @@ use support::log::Log;
 use support::panics::{self, DELIBERATE};
 use support::strict::Strict;
 use tokio::runtime::Handle;
-use tracing::{Dispatch, dispatcher, info_span};
+use tracing::{Dispatch, dispatcher, info, info_span};
 
 /// Long enough for a driver to start and a future to begin, however busy the machine is.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -134,7 +134,9 @@ fn a_refresh_that_hangs_is_dropped_in_its_time() {
 
 /// A backend that notes where its sessions are made and dropped, and whether inside a runtime.
 #[derive(Clone, Default)]
-struct Noting(Arc<Mutex<Vec<(&'static str, ThreadId, bool)>>>);
+struct Noting(Arc<Mutex<Vec<Noted>>>);
+
+type Noted = (&'static str, ThreadId, bool);
 
 struct NotingSession(Noting);
 
@@ -283,24 +285,59 @@ fn a_future_that_blocks_holds_up_no_deadline() {
 }
 
 #[test]
+fn every_poll_is_inside_the_callers_span() {
+    let backend = |_: &str| async {
+        for _ in 0..3 {
+            info!("poll");
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, Error>(ADDR)
+    };
+    let resolver = support::plain().async_backend(backend).build();
+    let log = Log::default();
+    let dispatch = Dispatch::new(Strict::new(log.clone()));
+    let lookup = dispatcher::with_default(&dispatch, || info_span!("request").in_scope(|| resolver.resolve("name")));
+    block_on(lookup).expect("an answer");
+    let inside = ("poll".to_owned(), vec!["request", "resolve"]);
+    log.look(|seen| {
+        assert_eq!(seen.failures, [""; 0]);
+        assert_eq!(seen.events, vec![inside; 3]);
+    });
+}
+
+#[test]
 fn the_span_of_a_caller_that_leaves_closes_while_others_wait_for_its_call() {
-    let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Async) };
-    let resolver = backend.builder(4).build();
-    let _open = OpenOnDrop(&backend.gate);
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    let shut = gate.clone();
+    let backend = move |_: &str| {
+        let shut = shut.clone();
+        async move {
+            info!("early");
+            shut.passed().await;
+            info!("late");
+            Ok::<_, Error>(ADDR)
+        }
+    };
+    let resolver = support::plain().async_backend(backend).build();
     let [own, others] = [(); 2].map(|()| Log::default());
     let ask = |log: &Log| {
         let dispatch = Dispatch::new(Strict::new(log.clone()));
         dispatcher::with_default(&dispatch, || info_span!("request").in_scope(|| resolver.resolve("hang")))
     };
     let starter = ask(&own);
-    backend.gate.await_arrivals(1);
+    gate.await_arrivals(1);
     let joiner = ask(&others);
     drop(starter);
     own.await_closed();
     assert_eq!(resolver.stats().running, 1);
-    backend.gate.open();
+    gate.open();
     block_on(joiner).expect("an answer");
     others.await_closed();
+    // On the subscriber that the future has begun on, which knows what it may hold.
+    let early = ("early".to_owned(), vec!["request", "resolve"]);
+    own.look(|seen| assert_eq!(seen.events, [early, ("late".to_owned(), vec![])]));
+    others.look(|seen| assert_eq!(seen.events, []));
     for log in [own, others] {
         log.look(|seen| assert_eq!(seen.failures, [""; 0]));
     }
