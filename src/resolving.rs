@@ -141,7 +141,7 @@ impl Drop for Waiting {
         if let Some(ticket) = self.ticket {
             self.threads.leave(ticket);
         }
-        close(&self.threads, self.waiter.take_custody(), None);
+        close(&self.threads, self.waiter.leave(), None);
         close(&self.threads, self.scope.take(), None);
     }
 }

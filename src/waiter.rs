@@ -27,7 +27,7 @@ pub(crate) struct Waiter {
 /// Everything in it is foreign, so it is only ever moved in and out under the lock.
 struct Slot {
     custody: Option<Scope>,
-    /// The caller has left while its custody was lent.
+    /// The custody is not to come back from where it is lent.
     left: bool,
     /// What the caller makes do with if a lookup fails or takes too long; which few have.
     fallback: Option<Box<Old>>,
@@ -86,12 +86,21 @@ impl Waiter {
         slot.fallback.as_ref().filter(|old| old.is_usable(now)).map(|old| old.addrs(Source::Stale, now))
     }
 
-    /// Takes what the caller has given for the thread that runs its call; or takes it back, and if it is lent just now, it is not
-    /// returned.
+    /// Takes what the caller has given for the thread that runs its call, for good: if it is lent just now, it is not returned.
     pub(crate) fn take_custody(&self) -> Option<Scope> {
         let mut slot = self.lock();
         slot.left = true;
         slot.custody.take()
+    }
+
+    /// The caller has left: nothing of it is kept, whoever still has this.
+    pub(crate) fn leave(&self) -> Option<Scope> {
+        let mut slot = self.lock();
+        slot.left = true;
+        let (custody, fallback, waker) = (slot.custody.take(), slot.fallback.take(), slot.waker.take());
+        drop(slot);
+        drop((fallback, waker));
+        custody
     }
 
     /// Takes it for a while.

@@ -5,8 +5,10 @@
 mod support;
 
 use std::future::pending;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -244,6 +246,60 @@ fn a_panic_costs_its_own_lookup_wherever_it_is() {
     let report = block_on(resolver.shutdown());
     assert_eq!((report.finished, report.is_clean()), (0, true));
     assert_eq!(panics::unexpected(), before);
+}
+
+#[test]
+fn what_a_backend_leaves_behind_in_tokio_stops_no_driver() {
+    let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let handle = other.handle().clone();
+    let backend = move |_: &str| {
+        std::mem::forget(handle.enter());
+        async { Ok::<_, Error>(ADDR) }
+    };
+    panics::unexpected();
+    let resolver = support::plain().async_backend(backend).build();
+    for number in 0..3 {
+        block_on(resolver.resolve(format!("name-{number}"))).expect("an answer");
+    }
+    assert!(block_on(resolver.shutdown()).is_clean());
+}
+
+/// A waker that goes on with its task there and then, and notes what it finds.
+struct Inline(Gate, Mutex<Option<bool>>);
+
+impl Wake for Inline {
+    fn wake(self: Arc<Self>) {
+        *self.1.lock().unwrap() = Some(Handle::try_current().is_ok());
+        self.0.open();
+    }
+}
+
+#[test]
+fn callers_are_woken_outside_the_drivers_runtime() {
+    let resolver = Scripted::new(Kind::Async).builder(4).build();
+    let inline = Arc::new(Inline(Gate::default(), Mutex::default()));
+    let waker = Waker::from(Arc::clone(&inline));
+    let mut lookup = resolver.resolve("ok");
+    if pin!(&mut lookup).poll(&mut Context::from_waker(&waker)).is_pending() {
+        inline.0.await_open();
+        assert_eq!(*inline.1.lock().unwrap(), Some(false));
+    }
+    block_on(resolver.shutdown());
+}
+
+#[test]
+fn nothing_of_a_caller_that_left_is_kept_while_others_wait() {
+    let backend = Scripted::new(Kind::Async);
+    let _open = OpenOnDrop(&backend.gate);
+    let resolver = backend.builder(4).build();
+    let inline = Arc::new(Inline(Gate::default(), Mutex::default()));
+    let waker = Waker::from(Arc::clone(&inline));
+    let mut first = resolver.resolve("hang");
+    assert!(pin!(&mut first).poll(&mut Context::from_waker(&waker)).is_pending());
+    backend.gate.await_arrivals(1);
+    let _second = resolver.resolve("hang");
+    drop((waker, first));
+    assert_eq!(Arc::strong_count(&inline), 1);
 }
 
 #[test]

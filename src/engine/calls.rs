@@ -77,6 +77,12 @@ impl Calls {
         }
     }
 
+    /// The known name that the call of `worker` is for, if it has been waiting rather than working.
+    pub(super) fn hung_known(&self, worker: WorkerId, now: Instant) -> Option<&Name> {
+        let call = self.calls.get(&worker).filter(|call| call.lane == Lane::Known)?;
+        (now.saturating_duration_since(call.since) >= PATIENCE).then_some(&call.name)
+    }
+
     pub(super) fn is_stopped(&self, worker: WorkerId) -> bool {
         self.calls.get(&worker).is_some_and(|call| call.over == Some(End::Stopped))
     }

@@ -182,12 +182,24 @@ impl<W> Engine<W> {
     }
 
     /// A caller leaves, whatever has become of its flight. A queued flight that nobody waits for any more is gone.
-    pub(crate) fn leave(&mut self, ticket: Ticket) -> Leaving<W> {
+    pub(crate) fn leave(&mut self, ticket: Ticket, now: Instant) -> Leaving<W> {
         let Some(Left { waiter, .. }) = self.flights.leave(ticket) else {
             return Leaving { waiter: None, stopped: Vec::new() };
         };
         self.stats.cancelled += 1;
-        Leaving { waiter: Some(waiter), stopped: self.tidy(ticket.flight) }
+        let stopped = self.tidy(ticket.flight);
+        self.demote_stopped(&stopped, now);
+        Leaving { waiter: Some(waiter), stopped }
+    }
+
+    /// A call that was stopped before it could be found stuck leaves its name known no longer all the same: else names that never
+    /// answer could keep what is kept for those that do, one short-lived call after another.
+    fn demote_stopped(&mut self, stopped: &Stopped, now: Instant) {
+        for &worker in stopped {
+            if let Some(name) = self.calls.hung_known(worker, now) {
+                self.known.remove(name);
+            }
+        }
     }
 
     /// A name is to be looked up for nobody, when there is nothing better to do: `None` if there is too much.
@@ -407,6 +419,7 @@ impl<W> Engine<W> {
             stopped.extend(self.tidy(ticket.flight));
             expired.push(Expired { waiter, name, since, shared, relief });
         }
+        self.demote_stopped(&stopped, now);
         (expired, stopped)
     }
 

@@ -112,6 +112,35 @@ pub(crate) fn descriptor_limit() -> Option<usize> {
     usize::try_from(limit.rlim_cur).ok()
 }
 
+/// The number of the network interface of that name.
+#[cfg(feature = "hickory")]
+pub(crate) fn interface(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: `name` is NUL-terminated.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
+/// Has a socket for datagrams report what comes back for those it has sent, such as that nobody listens there, without being
+/// connected, which costs more than all else that is done with a socket for one question. Says whether the system can.
+#[cfg(all(feature = "hickory", any(target_os = "linux", target_os = "android")))]
+pub(crate) fn report_errors(socket: &impl std::os::fd::AsRawFd, is_ipv4: bool) -> bool {
+    let (level, option) =
+        if is_ipv4 { (libc::IPPROTO_IP, libc::IP_RECVERR) } else { (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) };
+    let on: libc::c_int = 1;
+    // SAFETY: `on` is valid for the call to read, and of the length that is given; the descriptor is the socket's own.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            ptr::from_ref(&on).cast(),
+            mem::size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    failed == 0
+}
+
 /// How many forks lie between this process and the first one that called [`watch_forks`].
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 

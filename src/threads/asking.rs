@@ -128,7 +128,8 @@ impl Threads {
 
     /// The waiter's caller has lost interest.
     pub(crate) fn leave(&self, ticket: Ticket) {
-        let left = self.lock().engine.leave(ticket);
+        let now = Instant::now();
+        let left = self.lock().engine.leave(ticket, now);
         self.stop(left.stopped);
         drop(left.waiter);
     }

@@ -68,6 +68,12 @@ impl<'a> Call<'a> {
         self.landed.as_ref().and_then(|landed| landed.result.as_ref().err()).map(Error::kind)
     }
 
+    /// Whether anybody gets its result.
+    #[cfg(feature = "async-backend")]
+    pub(super) fn has_replies(&self) -> bool {
+        self.landed.as_ref().is_some_and(|landed| !landed.waiters.is_empty())
+    }
+
     /// Replies, and leaves it to others to wake those who wait.
     #[cfg(feature = "async-backend")]
     pub(super) fn end_quietly(mut self) -> Vec<Waker> {

@@ -77,7 +77,13 @@ fn run(threads: &Arc<Threads>, bell: &Arc<Notify>, key: Key) {
                 stops: RefCell::default(),
             });
             let local = LocalSet::new();
-            local.block_on(&runtime, drive(&driver));
+            let over = Cell::new(false);
+            while !over.replace(true) {
+                // A backend that leaves Tokio's own context in disorder has this panic at its end.
+                _ = caught(|| local.block_on(&runtime, async { over.set(drive(&driver).await) }));
+                // Outside the runtime, which is none of theirs.
+                driver.wake_all();
+            }
             {
                 // What the session has of this runtime goes before it.
                 let _inside = runtime.enter();
@@ -102,16 +108,15 @@ fn refuse(threads: &Arc<Threads>, error: io::Error) {
     wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
 }
 
-/// Obeys orders until there is no worker left.
-async fn drive(driver: &Rc<Driver>) {
+/// Obeys orders until somebody is to be woken, or there is no worker left: says whether it is that.
+async fn drive(driver: &Rc<Driver>) -> bool {
     loop {
         driver.bell.notified().await;
-        driver.wake_all();
         let mut state = driver.threads.lock();
         if state.engine.has_no_worker() {
             // What there may be is to stop calls that have ended.
             state.driver = None;
-            return;
+            return true;
         }
         let orders = state.driver.as_mut().map(|inbox| mem::take(&mut inbox.orders)).unwrap_or_default();
         let stopped = |order: &Order| matches!(order, Order::Stop(worker) if !state.engine.is_stopped(*worker));
@@ -123,6 +128,9 @@ async fn drive(driver: &Rc<Driver>) {
                 Order::Wake(worker) => driver.spawn(worker, true),
                 Order::Stop(worker) => driver.stop(worker),
             }
+        }
+        if !driver.wakers.borrow().is_empty() {
+            return false;
         }
     }
 }
@@ -271,7 +279,10 @@ impl Flying<'_> {
         if !landed {
             return Poll::Pending;
         }
-        custody.release();
+        // Whoever waits on, for another call, is still who that one runs for.
+        if call.as_ref().is_some_and(Call::has_replies) {
+            custody.release();
+        }
         Poll::Ready(call.take().map(Call::end_quietly).unwrap_or_default())
     }
 }

@@ -169,7 +169,11 @@ impl Threads {
                         }
                         None => None,
                     };
-                    return Err((self.lock().engine.timekeeper_refused(untried), error));
+                    let refused = self.lock().engine.timekeeper_refused(untried);
+                    // The worker that was not tried may have been all that the driver was waiting for.
+                    #[cfg(feature = "async-backend")]
+                    driver::tell(self.lock(), []);
+                    return Err((refused, error));
                 }
             }
             Some(RouseTimekeeper::Wake) => self.unpark(|state| state.timekeeper.clone()),

@@ -5,21 +5,20 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::NetError;
+use arc_swap::ArcSwap;
 use hickory_resolver::proto::rr::Name;
-use hickory_resolver::system_conf;
 
+use super::name;
 use crate::error::{Error, ErrorKind};
 
 /// Whom to ask, and for which names.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Settings {
     /// In the order in which they are to be asked.
-    pub(super) servers: Vec<NameServerConfig>,
+    pub(super) servers: Vec<SocketAddr>,
     pub(super) search: Vec<Name>,
     pub(super) ndots: usize,
     /// How often each is asked.
@@ -30,53 +29,81 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Those of resolv.conf(5) where it says nothing.
     pub(super) fn of_servers(servers: impl IntoIterator<Item = SocketAddr>) -> Result<Self, Error> {
-        let server = |addr: SocketAddr| {
-            let mut server = NameServerConfig::udp_and_tcp(addr.ip());
-            server.connections.iter_mut().for_each(|connection| connection.port = addr.port());
-            server
-        };
-        let servers: Vec<_> = servers.into_iter().map(server).collect();
+        let servers: Vec<_> = servers.into_iter().map(reachable).collect();
         if servers.is_empty() {
             return Err(Error::new(ErrorKind::Other, "no name servers"));
         }
-        let ResolverOpts { ndots, attempts, timeout, .. } = ResolverOpts::default();
-        Ok(Self { servers, search: Vec::new(), ndots, attempts, timeout, edns0: false })
+        if servers.iter().any(|server| server.port() == 0) {
+            return Err(Error::new(ErrorKind::Other, "a name server's port cannot be 0"));
+        }
+        Ok(Self { servers, search: Vec::new(), ndots: 1, attempts: 2, timeout: Duration::from_secs(5), edns0: false })
     }
 
+    #[cfg(all(unix, not(any(target_os = "android", target_vendor = "apple"))))]
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        let fail = |error: NetError| Error::new(ErrorKind::Other, error);
-        let (config, options) = read_system_conf(path)?.map_err(fail)?;
-        Ok(Self::from_parts(&config, &options))
+        use std::net::SocketAddrV6;
+
+        use resolv_conf::{Config, ScopedIp};
+
+        use crate::ffi;
+
+        let address = |server: &ScopedIp| match server {
+            ScopedIp::V4(v4) => SocketAddr::new((*v4).into(), DNS),
+            ScopedIp::V6(v6, scope) => {
+                let scope = scope.as_ref().and_then(|scope| scope.parse().ok().or_else(|| ffi::interface(scope)));
+                SocketAddrV6::new(*v6, DNS, 0, scope.unwrap_or(0)).into()
+            }
+        };
+        let bytes = fs::read(path).map_err(|error| named(path, error))?;
+        // Lines that cannot be understood are as if they were not there, as for glibc.
+        let (mut config, _) = Config::parse_with_errors(&bytes);
+        config.glibc_normalize();
+        let settings = Self::of_servers(config.nameservers.iter().take(3).map(address))?;
+        let listed: Vec<&String> = config.get_last_search_or_domain().collect();
+        let own = config.get_system_domain().filter(|_| listed.is_empty());
+        let domain = |word: &String| match word.trim_start_matches('.') {
+            "" => Some(Name::root()),
+            word => name::parse(word).ok(),
+        };
+        Ok(Self {
+            search: listed.into_iter().chain(&own).filter_map(domain).collect(),
+            // As far as glibc goes.
+            ndots: config.ndots.min(15) as usize,
+            attempts: config.attempts.clamp(1, 5) as usize,
+            timeout: Duration::from_secs(config.timeout.clamp(1, 30).into()),
+            edns0: config.edns0,
+            ..settings
+        })
     }
 
-    fn from_parts(config: &ResolverConfig, options: &ResolverOpts) -> Self {
-        // A domain is a search list of one, for where there is no other.
+    /// Where it is not in a file, or not only.
+    #[cfg(not(all(unix, not(any(target_os = "android", target_vendor = "apple")))))]
+    pub(super) fn read(_: &Path) -> Result<Self, Error> {
+        let (config, options) =
+            hickory_resolver::system_conf::read_system_conf().map_err(|error| Error::new(ErrorKind::Other, error))?;
+        let settings = Self::of_servers(config.name_servers().iter().map(|server| SocketAddr::new(server.ip, DNS)))?;
         let search = match config.search() {
-            [] => config.domain().cloned().into_iter().filter(|domain| !domain.is_root()).collect(),
+            [] => config.domain().cloned().into_iter().collect(),
             search => search.to_vec(),
         };
-        Self {
-            servers: config.name_servers().to_vec(),
-            search,
-            ndots: options.ndots,
-            // What glibc makes of too little.
-            attempts: options.attempts.max(1),
-            timeout: options.timeout.max(Duration::from_secs(1)),
-            edns0: options.edns0,
-        }
+        Ok(Self { search, ndots: options.ndots, ..settings })
     }
 }
 
-#[cfg(all(unix, not(any(target_os = "android", target_vendor = "apple"))))]
-fn read_system_conf(path: &Path) -> io::Result<Result<(ResolverConfig, ResolverOpts), NetError>> {
-    Ok(system_conf::parse_resolv_conf(fs::read(path).map_err(|error| named(path, error))?))
-}
+#[cfg_attr(not(unix), expect(dead_code))]
+const DNS: u16 = 53;
 
-/// Where it is not in a file, or not only.
-#[cfg(not(all(unix, not(any(target_os = "android", target_vendor = "apple")))))]
-fn read_system_conf(_: &Path) -> io::Result<Result<(ResolverConfig, ResolverOpts), NetError>> {
-    Ok(system_conf::read_system_conf())
+/// What is sent to no address in particular comes to this machine, but its answer from one in particular.
+fn reachable(mut server: SocketAddr) -> SocketAddr {
+    if server.ip().is_unspecified() {
+        server.set_ip(match server {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    server
 }
 
 fn named(path: &Path, error: io::Error) -> io::Error {
@@ -103,8 +130,11 @@ impl HostsFile {
         for line in text.lines() {
             let mut words = line.split('#').next().unwrap_or_default().split_ascii_whitespace();
             let Some(ip) = words.next().and_then(|word| word.parse().ok()) else { continue };
-            for name in words {
-                hosts.entry(name.to_ascii_lowercase()).or_default().push(ip);
+            let mut names: Vec<String> = words.map(str::to_ascii_lowercase).collect();
+            names.sort_unstable();
+            names.dedup();
+            for name in names {
+                hosts.entry(name).or_default().push(ip);
             }
         }
         Self(hosts)
@@ -116,11 +146,11 @@ impl HostsFile {
     }
 }
 
-/// What a file says, read again when it has changed.
+/// What a file says, read again when it has changed. What it said last is everybody's.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
+    last: Arc<ArcSwap<T>>,
     file: Option<File<T>>,
-    value: Rc<T>,
 }
 
 #[derive(Debug)]
@@ -134,29 +164,28 @@ struct File<T> {
 type Stamp = (Option<SystemTime>, u64, Option<(u64, i64, i64)>);
 
 impl<T> Watched<T> {
-    /// A file that said `value` when it was last read, some time ago.
-    pub(super) fn new(path: &'static str, read: fn(&Path) -> Result<T, Error>, value: T) -> Self {
-        Self { file: Some(File { path: Path::new(path), read, stamp: None }), value: Rc::new(value) }
+    pub(super) fn new(path: &'static str, read: fn(&Path) -> Result<T, Error>, last: &Arc<ArcSwap<T>>) -> Self {
+        Self { last: Arc::clone(last), file: Some(File { path: Path::new(path), read, stamp: None }) }
     }
 
     /// What is in no file.
-    pub(super) fn fixed(value: T) -> Self {
-        Self { file: None, value: Rc::new(value) }
+    pub(super) fn fixed(value: &Arc<ArcSwap<T>>) -> Self {
+        Self { last: Arc::clone(value), file: None }
     }
 
-    /// What it says; what it said before, if it cannot be read or understood.
-    pub(super) fn current(&mut self) -> Rc<T> {
+    /// What it says; what it said before, as long as it cannot be read or understood.
+    pub(super) fn current(&mut self) -> Arc<T> {
         if let Some(File { path, read, stamp }) = &mut self.file {
             // Before it is read, so that a change in between is seen the next time.
             let now = self::stamp(path);
-            if *stamp != now {
-                *stamp = now;
+            if *stamp != now || now.is_none() {
                 if let Ok(value) = read(path) {
-                    self.value = Rc::new(value);
+                    *stamp = now;
+                    self.last.store(Arc::new(value));
                 }
             }
         }
-        Rc::clone(&self.value)
+        self.last.load_full()
     }
 }
 
@@ -170,4 +199,69 @@ fn stamp(path: &Path) -> Option<Stamp> {
     #[cfg(not(unix))]
     let node = None;
     Some((metadata.modified().ok(), metadata.len(), node))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Result<Settings, Error> {
+        static LAST: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("gaiter-{}-{number}.conf", std::process::id()));
+        fs::write(&path, text).unwrap();
+        let settings = Settings::read(&path);
+        fs::remove_file(&path).unwrap();
+        settings
+    }
+
+    fn servers(text: &str) -> Vec<String> {
+        settings(text).unwrap().servers.iter().map(SocketAddr::to_string).collect()
+    }
+
+    #[test]
+    fn servers_are_what_can_be_reached_and_no_more_than_three() {
+        assert_eq!(servers("nameserver 192.0.2.1\r\nnameserver ::1 # a comment\n"), ["192.0.2.1:53", "[::1]:53"]);
+        assert_eq!(servers("nameserver fe80::1%lo\nnameserver fe80::2%7\n"), ["[fe80::1%1]:53", "[fe80::2%7]:53"]);
+        assert_eq!(servers("nameserver 0.0.0.0\nnameserver ::\n"), ["127.0.0.1:53", "[::1]:53"]);
+        assert_eq!(
+            servers("nameserver ::1\nnonsense\nnameserver x\nnameserver ::2\nnameserver ::3\nnameserver ::4\n").len(),
+            3
+        );
+        for nothing in ["", "search example\n", "nameserver\n", "nameserver x\n"] {
+            assert!(settings(nothing).is_err(), "{nothing:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_kept_to_what_glibc_takes() {
+        let of = |options| settings(&format!("nameserver ::1\noptions {options}\n")).unwrap();
+        let extreme = of("ndots:99 attempts:1000000 timeout:9999");
+        assert_eq!((extreme.ndots, extreme.attempts, extreme.timeout), (15, 5, Duration::from_secs(30)));
+        let least = of("ndots:0 attempts:0 timeout:0 edns0 rotate unheard-of");
+        assert_eq!((least.ndots, least.attempts, least.timeout, least.edns0), (0, 1, Duration::from_secs(1), true));
+    }
+
+    #[test]
+    fn a_search_list_is_of_names() {
+        let search = |lines: &str| -> Vec<String> {
+            let settings = settings(&format!("nameserver ::1\n{lines}\n")).unwrap();
+            settings.search.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(search("search one.example. .two.example -x caf\u{e9} ."), ["one.example.", "two.example", "."]);
+        assert_eq!(search("domain first.example\nsearch second.example"), ["second.example"]);
+        assert_eq!(search("search first.example\ndomain second.example"), ["second.example"]);
+    }
+
+    #[test]
+    fn hosts_are_lines_of_an_address_and_names() {
+        let text = "\u{feff}\n192.0.2.1 one ONE one # two\r\n::1\tone\n#192.0.2.9 nine\nx.y three\n192.0.2.2\n192.0.2.3 dot. \u{e4}";
+        let hosts = HostsFile::parse(text);
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(hosts.find("oNe"), Some(&[ip("192.0.2.1"), ip("::1")][..]));
+        assert_eq!(hosts.find("dot."), Some(&[ip("192.0.2.3")][..]));
+        for none in ["dot", "one.", "two", "nine", "three", ""] {
+            assert_eq!(hosts.find(none), None, "{none}");
+        }
+    }
 }

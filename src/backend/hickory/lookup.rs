@@ -1,12 +1,11 @@
 //! A lookup by DNS: the names that a search list makes of one, each asked of one server after another.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future;
-use hickory_resolver::config::{NameServerConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts};
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode};
@@ -15,19 +14,29 @@ use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use socket2::{Domain, Socket, Type};
 
 use super::config::Settings;
+use super::socket::Sockets;
 use crate::error::{Error, ErrorKind};
 
+/// How long half an answer lasts, of which a server owes the other: as long as a failure does.
+const HALF: Duration = Duration::from_secs(1);
+
 /// The servers, with the connections to them.
-///
-/// Each is a pool of its own, because one of them all would ask two at once, or go by their speed, and give up when the first has
-/// used up its time: while `resolv.conf` means an order. And not a `TokioResolver`, for its cache, search list and hosts file, of which
-/// there is one here already.
 pub(super) struct Servers {
-    each: Vec<NameServerPool<TokioRuntimeProvider>>,
+    each: Vec<Server>,
     options: DnsRequestOptions,
     attempts: usize,
     search: Vec<Name>,
     ndots: usize,
+}
+
+/// One server.
+///
+/// Each has pools of its own, because one of them all would ask two at once, or go by their speed, and give up when the first has
+/// used up its time: while `resolv.conf` means an order. Two, because one that has a connection by TCP goes on asking by that. And
+/// not a `TokioResolver`, for its cache, search list and hosts file, of which there is one here already.
+struct Server {
+    udp: NameServerPool<Sockets>,
+    tcp: NameServerPool<Sockets>,
 }
 
 /// The addresses of a name, in the server's order, and for how long they last.
@@ -39,26 +48,23 @@ pub(super) struct Found {
 /// Why a name gave no addresses.
 struct Failure {
     error: Error,
-    /// Whether the next name of a search list is asked for: not if nobody answers.
+    /// Whether somebody has answered at all.
     is_answer: bool,
 }
 
 impl Servers {
     pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
         let Settings { servers, search, ndots, attempts, timeout, edns0 } = settings;
-        let pool = |server: &NameServerConfig| {
-            let mut options = ResolverOpts::default();
-            options.timeout = *timeout;
-            // Of one connection by TCP; the bound on lookups is the engine's.
-            options.max_active_requests = usize::from(u16::MAX);
-            let tls = TlsConfig::new().map_err(|error| Error::new(ErrorKind::Other, error))?;
-            let context = Arc::new(PoolContext::new(options, tls));
-            Ok(NameServerPool::from_config([server.clone()], context, TokioRuntimeProvider::new()))
-        };
-        let each = servers.iter().map(pool).collect::<Result<_, Error>>()?;
+        let each = servers.iter().map(|&server| Server::new(server, *timeout)).collect::<Result<_, _>>();
         let mut options = DnsRequestOptions::default();
         options.use_edns = *edns0;
-        Ok(Self { each, options, attempts: *attempts, search: search.clone(), ndots: *ndots })
+        Ok(Self {
+            each: each.map_err(|error| Error::new(ErrorKind::Other, error))?,
+            options,
+            attempts: *attempts,
+            search: search.clone(),
+            ndots: *ndots,
+        })
     }
 
     /// Looks up both families.
@@ -67,37 +73,45 @@ impl Servers {
             let ips = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
             return Ok(Found { ips, ttl: Duration::MAX });
         }
-        let mut worst: Option<Failure> = None;
-        for name in self.candidates(name) {
-            let failure = match self.look_up_both(&name).await {
-                Ok(found) => return Ok(found),
-                Err(failure) => failure,
-            };
-            let is_answer = failure.is_answer;
-            // That another name does not exist makes none of this.
-            if worst.as_ref().is_none_or(|worst| worst.error.kind() == ErrorKind::NotFound) {
-                worst = Some(failure);
+        let mut worst: Option<Error> = None;
+        let mut list_is_over = false;
+        for Candidate { name, is_listed } in self.candidates(name) {
+            if is_listed && list_is_over {
+                continue;
             }
-            if !is_answer {
-                break;
+            match self.look_up_both(&name).await {
+                Ok(found) => return Ok(found),
+                Err(Failure { error, is_answer }) => {
+                    // Where nobody answers, nobody will for the rest of the list.
+                    list_is_over |= is_listed && !is_answer;
+                    if worst.as_ref().is_none_or(|worst| rank(&error) > rank(worst)) {
+                        worst = Some(error);
+                    }
+                }
             }
         }
-        Err(worst.map_or(ErrorKind::NotFound.into(), |worst| worst.error))
+        Err(worst.unwrap_or_else(|| ErrorKind::NotFound.into()))
     }
 
     /// What `name` may stand for, in the order in which it is tried: resolv.conf(5), `ndots` and `search`.
-    fn candidates(&self, name: &Name) -> impl Iterator<Item = Name> {
-        let rooted = |mut name: Name| {
-            name.set_fqdn(true);
-            name
-        };
-        let search = if name.is_fqdn() { &[][..] } else { &self.search[..] };
-        let found = search.iter().filter_map(|domain| name.clone().append_domain(domain).ok()).map(rooted);
-        let itself = Some(rooted(name.clone()));
+    fn candidates(&self, name: &Name) -> Vec<Candidate> {
+        let mut itself = name.clone();
+        itself.set_fqdn(true);
+        let itself = Candidate { name: itself, is_listed: false };
+        if name.is_fqdn() {
+            return vec![itself];
+        }
+        let on_list = |domain: &Name| name.clone().append_domain(domain).ok();
+        let listed = self.search.iter().filter_map(on_list).map(|name| Candidate { name, is_listed: true });
         // Its dots are one fewer than its labels.
-        let first = name.is_fqdn() || usize::from(name.num_labels()) > self.ndots;
-        let (first, last) = if first { (itself, None) } else { (None, itself) };
-        first.into_iter().chain(found.collect::<Vec<_>>()).chain(last)
+        let first = usize::from(name.num_labels()) > self.ndots;
+        let mut candidates: Vec<Candidate> = listed.filter(|listed| !first || listed.name != itself.name).collect();
+        if first {
+            candidates.insert(0, itself);
+        } else if candidates.iter().all(|listed| listed.name != itself.name) {
+            candidates.push(itself);
+        }
+        candidates
     }
 
     async fn look_up_both(&self, name: &Name) -> Result<Found, Failure> {
@@ -109,23 +123,68 @@ impl Servers {
                 Ok(v4)
             }
             // Half an answer is one.
-            (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
-            // What says nothing of the name goes before what does.
+            (Ok(found), Err(other)) | (Err(other), Ok(found)) => {
+                let lasts = if other.error.is_not_found() { found.ttl } else { found.ttl.min(HALF) };
+                Ok(Found { ttl: lasts, ..found })
+            }
             (Err(v4), Err(v6)) => Err(if rank(&v6.error) > rank(&v4.error) { v6 } else { v4 }),
         }
     }
 
     /// Asks one server after another, and all of them again, until one has said what there is.
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<Found, Failure> {
-        let mut last = NetError::NoConnections;
+        let query = Query::query(name.clone(), kind);
+        let mut last = None;
         for server in (0..self.attempts).flat_map(|_| &self.each) {
-            match server.lookup(Query::query(name.clone(), kind), self.options).first_answer().await {
-                Ok(response) => return found(&response, name),
-                Err(error @ NetError::Dns(DnsError::NoRecordsFound(_))) => return Err(error.into()),
-                Err(error) => last = error,
+            match server.ask(&query, self.options).await {
+                Ok(response) => return found(&response, name, kind),
+                Err(error) => last = Some(error),
+            }
+            if let Some(NetError::Dns(DnsError::NoRecordsFound(none))) = &last {
+                // But for one that knows only whom else to ask.
+                if none.soa.is_some() || none.ns.is_none() {
+                    break;
+                }
             }
         }
-        Err(last.into())
+        Err(last.unwrap_or(NetError::NoConnections).into())
+    }
+}
+
+/// A name to be asked for.
+struct Candidate {
+    name: Name,
+    /// It comes of the search list.
+    is_listed: bool,
+}
+
+impl Server {
+    fn new(server: SocketAddr, timeout: Duration) -> Result<Self, NetError> {
+        let pool = |mut connection: ConnectionConfig| {
+            connection.port = server.port();
+            let mut options = ResolverOpts::default();
+            options.timeout = timeout;
+            // Of one connection by TCP; the bound on lookups is the engine's.
+            options.max_active_requests = usize::from(u16::MAX);
+            let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
+            let config = NameServerConfig::new(server.ip(), true, vec![connection]);
+            Ok::<_, NetError>(NameServerPool::from_config([config], context, Sockets::to(server)))
+        };
+        Ok(Self { udp: pool(ConnectionConfig::udp())?, tcp: pool(ConnectionConfig::tcp())? })
+    }
+
+    async fn ask(&self, query: &Query, options: DnsRequestOptions) -> Result<DnsResponse, NetError> {
+        let response = match self.udp.lookup(query.clone(), options).first_answer().await {
+            // It was cut short.
+            Err(NetError::Truncated) => self.tcp.lookup(query.clone(), options).first_answer().await?,
+            response => response?,
+        };
+        match response.response_code {
+            // By TCP hickory looks at its number alone.
+            _ if response.queries != [query.clone()] => Err(NetError::Message("an answer to another question")),
+            ResponseCode::NoError | ResponseCode::NXDomain => Ok(response),
+            code => Err(DnsError::ResponseCode(code).into()),
+        }
     }
 }
 
@@ -134,10 +193,11 @@ fn is_this_machine(name: &Name) -> bool {
     name.iter().next_back().is_some_and(|label| label.eq_ignore_ascii_case(b"localhost"))
 }
 
+/// Of several failures the one to be told: what says nothing of the name goes before what does.
 fn rank(error: &Error) -> u8 {
     match error.kind() {
-        ErrorKind::NoData => 0,
-        ErrorKind::NotFound => 1,
+        ErrorKind::NotFound => 0,
+        ErrorKind::NoData => 1,
         ErrorKind::Permanent => 2,
         ErrorKind::Temporary => 3,
         _ => 4,
@@ -146,7 +206,7 @@ fn rank(error: &Error) -> u8 {
 
 /// The addresses that an answer gives to `name` itself, or to what it is an alias of: whatever else stands in there is nobody's
 /// business.
-fn found(response: &DnsResponse, name: &Name) -> Result<Found, Failure> {
+fn found(response: &DnsResponse, name: &Name, kind: RecordType) -> Result<Found, Failure> {
     let mut owner = name;
     let mut ttl = u32::MAX;
     for record in &response.answers {
@@ -156,7 +216,7 @@ fn found(response: &DnsResponse, name: &Name) -> Result<Found, Failure> {
         }
     }
     let mut ips = Vec::new();
-    for record in response.answers.iter().filter(|record| record.name == *owner) {
+    for record in response.answers.iter().filter(|record| record.record_type() == kind && record.name == *owner) {
         if let Some(ip) = record.data.ip_addr() {
             ips.push(ip);
             ttl = ttl.min(record.ttl);
@@ -169,7 +229,7 @@ fn found(response: &DnsResponse, name: &Name) -> Result<Found, Failure> {
 }
 
 impl Failure {
-    /// The name exists and has no addresses, or does not exist.
+    /// The name exists and has no addresses, or does not exist. There is no more to be said of it.
     fn nothing(code: ResponseCode) -> Self {
         let kind = if code == ResponseCode::NXDomain { ErrorKind::NotFound } else { ErrorKind::NoData };
         Self { error: kind.into(), is_answer: true }
@@ -179,9 +239,13 @@ impl Failure {
 impl From<NetError> for Failure {
     fn from(error: NetError) -> Self {
         let (kind, is_answer) = match &error {
-            NetError::Dns(DnsError::NoRecordsFound(none)) => return Self::nothing(none.response_code),
+            NetError::Dns(DnsError::NoRecordsFound(none)) if none.soa.is_some() || none.ns.is_none() => {
+                return Self::nothing(none.response_code);
+            }
             NetError::Dns(DnsError::ResponseCode(code)) => (ErrorKind::Temporary, *code == ResponseCode::ServFail),
-            NetError::Timeout | NetError::Busy => (ErrorKind::Temporary, false),
+            NetError::Dns(_) | NetError::Timeout | NetError::Busy | NetError::Truncated => {
+                (ErrorKind::Temporary, false)
+            }
             // As what hickory passes every failure of a socket on.
             NetError::NoConnections | NetError::Io(_) => match Socket::new(Domain::IPV4, Type::DGRAM, None) {
                 Ok(_) => (ErrorKind::Temporary, false),

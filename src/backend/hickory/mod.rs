@@ -2,21 +2,25 @@
 
 mod config;
 mod lookup;
+mod name;
 mod order;
+mod socket;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use hickory_resolver::proto::rr::Name;
+use arc_swap::ArcSwap;
 
 use self::config::{HostsFile, Settings, Watched};
 use self::lookup::{Found, Servers};
 use crate::addrs::Answer;
 use crate::backend::AsyncBackend;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 #[cfg(not(windows))]
@@ -70,21 +74,22 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 /// `Permanent` (what came was not DNS) or `System` (there was no socket to be had); the source is hickory's own error, for its text.
 #[derive(Clone)]
 pub struct Hickory {
-    settings: Settings,
+    /// What was last read, by whichever session.
+    settings: Arc<ArcSwap<Settings>>,
+    hosts: Arc<ArcSwap<HostsFile>>,
     /// Whether the settings are the system's, which may change.
     follows: bool,
 }
 
 impl Hickory {
-    /// With the name servers of the system: those of `/etc/resolv.conf`, or on Windows, macOS and Android those of the platform as
-    /// they are when a first lookup starts the driver.
+    /// With the name servers of the system: those of `/etc/resolv.conf`, or on Windows and Android those of the platform as they are
+    /// now.
     ///
     /// # Errors
     ///
     /// If that, or the hosts file, cannot be read or understood. No other server is made up for them.
     pub fn from_system() -> Result<Self, Error> {
-        HostsFile::read(Path::new(HOSTS))?;
-        Ok(Self { settings: Settings::read(Path::new(RESOLV_CONF))?, follows: true })
+        Self::new(Settings::read(Path::new(RESOLV_CONF))?, true)
     }
 
     /// With these name servers, in this order; without a search list, and with `resolv.conf`'s defaults, whatever that says. The hosts
@@ -97,46 +102,68 @@ impl Hickory {
     ///
     /// # Errors
     ///
-    /// If there is none, or the hosts file cannot be read.
+    /// If there is none, one has the port 0, or the hosts file cannot be read.
     pub fn with_servers(servers: impl IntoIterator<Item = SocketAddr>) -> Result<Self, Error> {
-        HostsFile::read(Path::new(HOSTS))?;
-        Ok(Self { settings: Settings::of_servers(servers)?, follows: false })
+        Self::new(Settings::of_servers(servers)?, false)
     }
+
+    fn new(settings: Settings, follows: bool) -> Result<Self, Error> {
+        let hosts = HostsFile::read(Path::new(HOSTS))?;
+        Ok(Self { settings: kept(settings), hosts: kept(hosts), follows })
+    }
+}
+
+fn kept<T>(value: T) -> Arc<ArcSwap<T>> {
+    Arc::new(ArcSwap::from_pointee(value))
 }
 
 impl fmt::Debug for Hickory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers = self.settings.servers.iter().flat_map(|server| {
-            server.connections.first().map(|connection| SocketAddr::new(server.ip, connection.port))
-        });
-        f.debug_struct("Hickory").field("servers", &servers.collect::<Vec<_>>()).finish_non_exhaustive()
+        f.debug_struct("Hickory").field("servers", &self.settings.load().servers).finish_non_exhaustive()
     }
 }
 
 /// What its lookups share on the driver: connections, and what the files say.
-pub struct Session {
-    servers: Result<RefCell<Watched<Servers>>, Error>,
-    hosts: RefCell<Watched<HostsFile>>,
+pub struct Session(RefCell<Shared>);
+
+struct Shared {
+    settings: Watched<Settings>,
+    hosts: Watched<HostsFile>,
+    /// With the settings that they are of.
+    servers: Option<(Arc<Settings>, Rc<Servers>)>,
+}
+
+impl Shared {
+    fn servers(&mut self) -> Result<Rc<Servers>, Error> {
+        let settings = self.settings.current();
+        match &self.servers {
+            Some((former, servers)) if Arc::ptr_eq(former, &settings) => Ok(Rc::clone(servers)),
+            _ => {
+                let servers = Rc::new(Servers::new(&settings)?);
+                self.servers = Some((settings, Rc::clone(&servers)));
+                Ok(servers)
+            }
+        }
+    }
 }
 
 impl AsyncBackend for Hickory {
     type Session = Session;
 
     fn begin(&self) -> Session {
-        let read = |path: &Path| Servers::new(&Settings::read(path)?);
-        let watched =
-            |servers| if self.follows { Watched::new(RESOLV_CONF, read, servers) } else { Watched::fixed(servers) };
-        Session {
-            servers: Servers::new(&self.settings).map(|servers| RefCell::new(watched(servers))),
-            hosts: RefCell::new(Watched::new(HOSTS, HostsFile::read, HostsFile::default())),
-        }
+        let settings = match self.follows {
+            true => Watched::new(RESOLV_CONF, Settings::read, &self.settings),
+            false => Watched::fixed(&self.settings),
+        };
+        let hosts = Watched::new(HOSTS, HostsFile::read, &self.hosts);
+        Session(RefCell::new(Shared { settings, hosts, servers: None }))
     }
 
-    fn lookup(&self, session: &Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
-        let listed = session.hosts.borrow_mut().current().find(name).map(<[_]>::to_vec);
-        let servers = session.servers.as_ref().map(|servers| servers.borrow_mut().current()).map_err(Error::clone);
-        // Not as anything else than what it is, by IDNA.
-        let name = Name::from_ascii(name).map_err(|error| Error::new(ErrorKind::NotFound, error));
+    fn lookup(&self, Session(shared): &Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        let mut shared = shared.borrow_mut();
+        let listed = shared.hosts.current().find(name).map(<[_]>::to_vec);
+        let servers = shared.servers();
+        let name = name::parse(name);
         async move {
             let (mut ips, ttl) = match listed {
                 Some(ips) => (ips, None),

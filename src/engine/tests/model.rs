@@ -84,7 +84,7 @@ struct Model {
     /// Names that are looked up though nobody waits, and until when, where that can be ended.
     for_nobody: BTreeMap<u8, Option<Instant>>,
     /// Workers whose calls are to be dropped, and that the engine has not named yet.
-    stopping: BTreeSet<WorkerId>,
+    stopping: BTreeMap<WorkerId, (u8, Instant, bool)>,
     known: BTreeSet<u8>,
     workers: BTreeMap<u64, (WorkerId, Doing)>,
     keeper: Keeper,
@@ -115,7 +115,7 @@ impl Model {
             waiting: BTreeMap::new(),
             queued: BTreeMap::new(),
             for_nobody: BTreeMap::new(),
-            stopping: BTreeSet::new(),
+            stopping: BTreeMap::new(),
             known: BTreeSet::new(),
             workers: BTreeMap::new(),
             keeper: Keeper::Absent,
@@ -280,9 +280,9 @@ impl Model {
         }
         for (id, doing) in self.workers.values_mut() {
             match *doing {
-                Doing::Calling { name: called, new, .. } if called == name => {
+                Doing::Calling { name: called, new, since } if called == name => {
                     *doing = Doing::Stopped { new };
-                    self.stopping.insert(*id);
+                    self.stopping.insert(*id, (name, since, new));
                 }
                 _ => {}
             }
@@ -292,9 +292,19 @@ impl Model {
     /// The engine has named those whose calls are to be dropped.
     fn stop(&mut self, stopped: Stopped) {
         let (count, named) = (stopped.len(), stopped.into_iter().collect::<BTreeSet<_>>());
-        assert_eq!((count, &named), (self.stopping.len(), &self.stopping), "stopped");
+        assert_eq!((count, &named), (self.stopping.len(), &self.stopping.keys().copied().collect()), "stopped");
         assert!(named.iter().all(|&id| self.engine.is_stopped(id)));
         self.stopping.clear();
+    }
+
+    /// A known name whose call was stopped after it had waited is known no longer.
+    fn demote_stopped(&mut self) {
+        let now = self.now();
+        for (name, since, new) in self.stopping.values() {
+            if !new && now.saturating_duration_since(*since) >= Duration::from_millis(20) {
+                self.known.remove(name);
+            }
+        }
     }
 
     /// Nobody need wait for `name`, from now on for no longer than a deadline, if that can be helped.
@@ -466,6 +476,7 @@ impl Model {
                     self.tidy(waits.name);
                 }
                 self.forsake(self.now());
+                self.demote_stopped();
                 self.stop(stopped);
                 assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
                 self.keeper = Keeper::Asleep { until };
@@ -503,13 +514,14 @@ impl Model {
                 let all: Vec<u32> = self.waiting.keys().copied().collect();
                 if let Some(&id) = all.get(usize::from(who) % all.len().max(1)) {
                     let ticket = self.waiting[&id].ticket;
-                    let leaving = self.input(|engine, _| engine.leave(ticket));
+                    let leaving = self.input(|engine, now| engine.leave(ticket, now));
                     let token = leaving.waiter.expect("it was waiting");
                     assert_eq!(token.id, id);
                     let waits = self.end(&token);
                     self.tidy(waits.name);
+                    self.demote_stopped();
                     self.stop(leaving.stopped);
-                    assert!(self.input(|engine, _| engine.leave(ticket)).waiter.is_none(), "left twice");
+                    assert!(self.input(|engine, now| engine.leave(ticket, now)).waiter.is_none(), "left twice");
                 }
             }
             Op::Refresh { name } => {

@@ -240,7 +240,7 @@ fn nor_is_one_whose_callers_have_left_before_their_time() {
     answer(&mut engine, rouse, start);
     let (ticket, rouse) = ask(&mut engine, start, 0);
     assert_eq!(hang_all(&mut engine, rouse, start), 1);
-    assert_eq!(engine.leave(ticket).waiter, Some(0));
+    assert_eq!(engine.leave(ticket, start).waiter, Some(0));
 
     let (_, _, next) = tick(&mut engine, start);
     let late = next.expect("a look at the call");
@@ -371,7 +371,31 @@ fn deadlines_cost_no_more_than_those_who_wait() {
     assert_eq!(hang_all(&mut engine, rouse, now), 1);
     for _ in 0..10_000 {
         let (ticket, _) = ask(&mut engine, now, 0);
-        assert_eq!(engine.leave(ticket).waiter, Some(0));
+        assert_eq!(engine.leave(ticket, now).waiter, Some(0));
         assert_eq!(engine.flights.deadlines(), 1);
+    }
+}
+
+/// A future is dropped with its last caller, and so before it has run longer than a deadline.
+#[test]
+fn a_known_name_whose_call_was_stopped_while_it_hung_is_known_no_longer() {
+    for leaves in [true, false] {
+        let mut engine = engine_with(2, 1);
+        engine.limits.execution = Execution::Async;
+        let start = Instant::now();
+        let (_, rouse) = ask(&mut engine, start, 1);
+        let id = answer(&mut engine, rouse, start);
+        for (hangs, known) in [(Duration::from_millis(1), true), (TIMEOUT, false)] {
+            let (ticket, _) = ask(&mut engine, start, 1);
+            assert!(matches!(engine.woke(id, start), Next::Call { .. }));
+            let then = start + hangs;
+            match leaves || known {
+                true => assert_eq!(engine.leave(ticket, then).stopped, [id]),
+                false => assert_eq!(tick(&mut engine, then).0, [1]),
+            }
+            assert!(engine.is_stopped(id));
+            assert_eq!(engine.known.contains(&name(1)), known, "after {hangs:?}");
+            assert!(matches!(engine.take(id, then), Next::Sleep { .. }));
+        }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum Act {
     EveryScope,
     /// Addresses whose order RFC 3484, RFC 6724 and glibc agree on.
     Common,
-    /// As `Addresses { v4: 1, v6: 1 }`, behind the address of another name.
+    /// As `Addresses { v4: 1, v6: 1 }`, between the address of another name and one of the other family.
     Alien,
     /// As `Addresses { v4: 1, v6: 1 }`, behind an answer to another question, if it comes by UDP.
     WrongId,
@@ -57,6 +57,8 @@ impl Script {
         let fails = |code, v4, v6| Act::Fails { code, v4, v6 };
         let act = match word {
             _ if name.ends_with(".absent.test") => fails(ResponseCode::NXDomain, true, true),
+            _ if name.ends_with(".refusing.test") => fails(ResponseCode::Refused, true, true),
+            _ if name.ends_with(".silent.test") => Act::Silent { v4: true, v6: true },
             "ok" | "slow" => Act::Addresses { v4: 1, v6: 1 },
             "many" => Act::Addresses { v4: count, v6: count },
             "scopes" => Act::EveryScope,
@@ -109,6 +111,8 @@ impl Script {
                 let mut records = addresses(&sibling(name, "another")?, 1);
                 records.iter_mut().for_each(|record| record.data = address(is_v4, 66, 0));
                 records.extend(addresses(name, 1));
+                // And one of its own of the other family, which nobody has asked for.
+                records.push(record(name, address(!is_v4, 66, 0)));
                 found(records)
             }
             Act::EveryScope => found(every_scope(is_v4).into_iter().map(|data| record(name, data)).collect()),

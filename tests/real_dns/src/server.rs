@@ -8,7 +8,7 @@
 //! | `a`, `a-3`, `aaaa`, `aaaa-3` | one or three of that family, none of the other |
 //! | `many-N` | N of either family; from 29 on truncated over UDP |
 //! | `scopes`, `common` | one for each scope that address selection tells apart; those that all agree on |
-//! | `alien` | as `ok`, behind the address of another name |
+//! | `alien` | as `ok`, between the address of another name and one of the other family |
 //! | `wrongid` | as `ok`, behind an answer with another id, by UDP |
 //! | `chain-N` | N CNAMEs before the addresses |
 //! | `loop`, `dangling` | a CNAME to itself; to a name that does not exist |
@@ -17,6 +17,7 @@
 //! | `slow-N` | as `ok`, N milliseconds later |
 //! | `silent`, `silent4`, `silent6` | nothing; nothing for one family |
 //! | `held` | as `ok`, once [`Server::set_held`] lets it |
+//! | all under `refusing.test`, `silent.test` | refused; nothing |
 //! | all others, and all under `absent.test` | NXDOMAIN |
 //!
 //! A second label `ttl-N` sets the records' time to live.

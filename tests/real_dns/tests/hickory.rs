@@ -121,8 +121,36 @@ fn an_answer_says_for_how_long_it_lasts() {
         assert_eq!(block_on(resolver.resolve(name)).expect("an answer").source(), Source::Lookup);
         assert_eq!(block_on(resolver.resolve(name)).expect("an answer").source(), Source::Cache, "{name}");
     }
-    let expected = [60, 0, 7, 86400].map(|seconds| Some(Duration::from_secs(seconds)));
+    // Half of one, for which a server owes the other half.
+    block_on(resolver.resolve("servfail6.test")).expect("half an answer");
+    let expected = [60, 0, 7, 86400, 1].map(|seconds| Some(Duration::from_secs(seconds)));
     assert_eq!(*ttls.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_server_that_is_not_there_costs_no_time() {
+    let (gone, server) = (Server::start_anywhere().address(), Server::start_anywhere());
+    // Less than the first one would have.
+    let timeout = Duration::from_secs(4);
+    let hickory = Hickory::with_servers([gone, server.address()]).expect("two");
+    let resolver = Resolver::builder().async_backend(hickory).timeout(timeout).build();
+    for name in ["ok.test", "many-30.test"] {
+        block_on(resolver.resolve(name)).expect("an answer of the second");
+    }
+    let resolver =
+        Resolver::builder().async_backend(Hickory::with_servers([gone]).expect("one")).timeout(timeout).build();
+    assert!(block_on(resolver.resolve("ok.test")).expect_err("nobody is there").is_temporary());
+}
+
+#[test]
+fn a_server_is_an_address_with_a_port() {
+    assert!(Hickory::with_servers([]).is_err());
+    assert!(Hickory::with_servers(["127.0.0.1:0".parse().unwrap()]).is_err());
+    // What comes to no address in particular comes to this machine.
+    let server = Server::start_anywhere();
+    let anywhere = SocketAddr::from(([0, 0, 0, 0], server.address().port()));
+    let resolver = Resolver::builder().async_backend(Hickory::with_servers([anywhere]).expect("one")).build();
+    assert_eq!(count(block_on(resolver.resolve("ok.test")).expect("an answer")), (1, 1));
 }
 
 #[test]

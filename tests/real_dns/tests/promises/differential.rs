@@ -142,6 +142,9 @@ pub fn search_list() {
         "search absent.test found.test\noptions ndots:0\n",
         "search a.absent.test b.absent.test c.absent.test d.absent.test e.absent.test found.test\n",
         "domain found.test\n",
+        "search refusing.test found.test\n",
+        "search silent.test found.test\n",
+        "search .absent.test found.test -no-name\n",
         "search .\n",
         "search found.test\noptions no-tld-query\n",
     ] {

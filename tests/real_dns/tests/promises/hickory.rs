@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::thread;
+use std::time::Duration;
 
 use gaiter::{ErrorKind, Hickory, Resolver};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 
 use crate::faults::limit;
-use crate::support::{ask, plain};
+use crate::support::{ask, await_that, plain, threads_named};
 
 /// Where the two differ, of the names that no machine is set up for; the docs of `Hickory` say why.
 pub const EXCEPTIONS: &[&str] = &[
@@ -61,6 +62,31 @@ pub fn nothing_reads_it_and_it_says_so() {
     let error = Hickory::from_system().expect_err("there is no server");
     assert!(error.to_string().contains("lookup failed"), "{error}");
     assert_eq!(server.count("ok.test"), 4);
+}
+
+/// A change that could not be read when it was seen is read later; and what was read last outlives the thread that read it.
+pub fn a_change_is_read_when_it_can_be() {
+    let (_one, two) = (Server::start(), Server::start_on("127.0.0.2:53"));
+    two.set_number(2);
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\n");
+    let hickory = Hickory::from_system().expect("it can be read");
+    let resolver = plain().async_backend(hickory).thread_idle(Duration::ZERO).build();
+    let first = |name: &str| outcome(&resolver, name).ok()?.into_iter().find(IpAddr::is_ipv4).map(|ip| ip.to_string());
+    assert_eq!(first("ok.test").as_deref(), Some("192.0.2.1"));
+
+    namespace::write("hosts", "192.0.2.99 listed.test\n");
+    namespace::write("resolv.conf", "nameserver 127.0.0.2\n");
+    let former = limit(libc::RLIMIT_NOFILE, 0);
+    assert_eq!(outcome(&resolver, "ok.test"), Err(ErrorKind::System));
+    limit(libc::RLIMIT_NOFILE, former);
+    assert_eq!(first("listed.test").as_deref(), Some("192.0.2.99"));
+    assert_eq!(first("ok.test").as_deref(), Some("192.0.2.2"));
+
+    namespace::write("resolv.conf", "nothing of the kind\n");
+    for round in 0..5 {
+        assert_eq!(first("ok.test").as_deref(), Some("192.0.2.2"), "round {round}");
+        await_that("the driver's end", || threads_named("gaiter-driver") == 0);
+    }
 }
 
 /// Out of descriptors it is the system that failed, and the next lookup works again.

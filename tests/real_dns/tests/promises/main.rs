@@ -57,6 +57,7 @@ const TRIALS: &[(&str, fn())] = &[
     ("traced::inside_the_callers_span", traced::inside_the_callers_span),
     ("traced::a_forked_child_looks_up", traced::a_forked_child_looks_up),
     ("hickory::nothing_reads_it_and_it_says_so", hickory::nothing_reads_it_and_it_says_so),
+    ("hickory::a_change_is_read_when_it_can_be", hickory::a_change_is_read_when_it_can_be),
     ("hickory::a_lookup_without_descriptors", hickory::a_lookup_without_descriptors),
     ("machines::many_behind_unbound", machines::many_behind_unbound),
     ("machines::unbound_serves_what_expired", machines::unbound_serves_what_expired),
