@@ -117,8 +117,8 @@ impl Builder {
         self
     }
 
-    /// How many lookups may run at once, each on a thread of its own; at least 1. What comes in above it waits in the
-    /// queue.
+    /// How many lookups of a [`backend`](Self::backend) may run at once, each on a thread of its own; at least 1. What comes in
+    /// above it waits in the queue.
     ///
     /// Besides these there is one thread that keeps the time while there are lookups, and now and then one that wakes callers
     /// whose time is up (at most four, if wakers block).
@@ -161,7 +161,8 @@ impl Builder {
     }
 
     /// How long each caller waits at most, in the queue and for the call together; `None` for no limit. When the time is up,
-    /// the caller gets an error that [`is_timeout`](crate::Error::is_timeout). A call that runs goes on without it.
+    /// the caller gets an error that [`is_timeout`](crate::Error::is_timeout). A call that runs goes on without it, unless it is a
+    /// future that nobody else waits for.
     ///
     /// A call that has run for longer than this is taken for stuck: the next caller of its name starts a second one, and
     /// the first answer wins. Without a limit no call is taken for stuck, and no name for one that has stopped answering.
@@ -178,7 +179,7 @@ impl Builder {
         self
     }
 
-    /// The stack of each thread, in bytes.
+    /// The stack of each thread of the resolver's, in bytes.
     ///
     /// Default: the platform's for Rust threads (2 MiB, of which a lookup touches some 20 KiB), for the sake of NSS
     /// modules.

@@ -47,8 +47,8 @@ pub enum ErrorKind {
     Temporary,
     /// The resolver could not tell, and another try is not likely to help: `EAI_FAIL`, `WSANO_RECOVERY`.
     Permanent,
-    /// The operating system failed underneath the resolver (`EAI_SYSTEM`, `EAI_MEMORY`); the source says how, where there is
-    /// an `errno`.
+    /// The operating system failed underneath the resolver (`EAI_SYSTEM`, `EAI_MEMORY`, no descriptors for an async backend); the
+    /// source says how, where there is an `errno`.
     System,
     /// The backend panicked. The panic was contained: other lookups and the thread go on.
     Panicked,

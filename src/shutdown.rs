@@ -175,7 +175,8 @@ pub struct Abandoned {
 }
 
 impl Report {
-    /// Whether nothing was left behind: every thread has left and was joined, and nothing of the resolver runs any more.
+    /// Whether nothing was left behind: every thread has left and was joined, and nothing of the resolver runs any more. (What an async
+    /// backend has started on other threads, such as with Tokio's `spawn_blocking`, is its own affair.)
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.abandoned.is_empty() && self.threads == 0

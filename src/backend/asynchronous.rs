@@ -31,8 +31,12 @@ use crate::error::Error;
 /// All of a resolver's futures run on one thread of its own, the *driver*, inside a current-thread Tokio runtime that only this
 /// thread builds, runs and drops. Nothing of it is on a caller's runtime, and none of those has to be there. The thread starts with
 /// the first lookup, and leaves when it has idled for [`thread_idle`](crate::Builder::thread_idle); so do the runtime and the
-/// [session](Self::Session). A future that blocks holds up all others, though not their callers' deadlines; and so do a
-/// caller's waker and subscriber that block.
+/// [session](Self::Session): while an old one is being dropped, another may be there already. `tokio::spawn` and `spawn_local` have
+/// somewhere to run. Callers are woken outside of it.
+///
+/// A future that blocks holds up all others, and whoever has an answer from the same turn; the deadlines of all who have none are kept. So
+/// does a caller's waker or subscriber that blocks. A guard that is held across an `.await`, of Tokio's or of tracing's, is in
+/// everybody's way. And a future that waits for its own name, through its own resolver, waits for itself until somebody's deadline.
 ///
 /// A future serves every caller that waits for the name, and is dropped when the last of them leaves: it gives up, has its deadline
 /// pass, or makes do with what the cache has and nothing came in a deadline's time.
@@ -43,7 +47,8 @@ use crate::error::Error;
 /// inside that caller's span for as long as that caller waits. When it has left while others wait, its span is left too; what
 /// the future itself keeps of spans, such as children that it made, keeps open what it always does. A task that the
 /// future spawns is on no caller's subscriber, unless it is given that
-/// ([`WithSubscriber`](https://docs.rs/tracing/latest/tracing/instrument/trait.WithSubscriber.html)); and so is a session.
+/// ([`WithSubscriber`](https://docs.rs/tracing/latest/tracing/instrument/trait.WithSubscriber.html)); and so is a session, and a
+/// lookup that began for nobody, in the background, whoever joins it.
 ///
 /// # Panics
 ///

@@ -46,32 +46,39 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 /// # As `getaddrinfo` does it
 ///
 /// - A name that is in the hosts file is answered from there alone, for both families, and without a query.
-/// - The search list, `ndots`, `timeout`, `attempts` and `edns0` are those of `resolv.conf`. Servers are asked in its order: the
-///   next one when one does not answer in time, fails or refuses.
-/// - `resolv.conf` and the hosts file are looked at again for every lookup, and read when they have changed. One that cannot be read or
-///   understood any more leaves what it said before in force.
-/// - An answer has both families; if a server fails for one of them, it has the other.
+/// - The search list, `ndots`, `timeout`, `attempts` and `edns0` are those of `resolv.conf`, as far as glibc goes with each; so are the
+///   servers, up to three. They are asked in its order: the next one when one is not there, does not answer in time, fails or refuses.
+/// - `resolv.conf` and the hosts file are looked at again for every lookup, and read when they have changed. While one cannot be read
+///   or understood, what it said before is in force.
 /// - Addresses are in the order of RFC 6724, the source of each being asked of the system's routes.
-/// - "No such name" and "no address" are told apart, and neither is said for a server that failed.
+/// - "No such name" and "no address" are told apart.
 ///
 /// And what an answer of DNS says of its lifetime goes to the [`Cache`](crate::Cache), which glibc loses on the way.
 ///
 /// # And as it does not
 ///
 /// - `resolv.conf` without a `nameserver` line is an error, and so is none at all; glibc then asks this machine. Of its options,
-///   `rotate`, `use-vc`, `no-aaaa`, `single-request`, `no-tld-query` and those of the environment are not heeded.
+///   `rotate`, `use-vc`, `no-aaaa`, `single-request`, `no-tld-query` and those of the environment are not heeded. Neither are
+///   `nsswitch.conf`, `host.conf` and `gai.conf`.
+/// - A question is sent again, up to twice within a server's time, before that counts as having passed.
+/// - If one family fails, the other is an answer, for a second; where nobody answers for either of two servers' time, the caller's
+///   [timeout](crate::Builder::timeout) may come first.
+/// - That a name does not exist, or has no address, is said only if no server has failed: neither for a name of the search list nor by
+///   an error that is about the question, such as `FORMERR`. The error is then `Temporary`.
 /// - `localhost` and what is under it are this machine's loopback addresses (RFC 6761), also if the hosts file does not say so.
 /// - Numbers are read as addresses only if they are whole ones: `127.1` and `0x7f000001` are names, and so is `fe80::1%lo`.
-/// - What is no name in DNS is not found. That goes for one that is not ASCII: it is not rewritten, but its `xn--` form is a name.
-/// - glibc's order of addresses is that of RFC 3484, the older one, and of `gai.conf`: it differs for unique local addresses, 6to4 and
-///   Teredo. It puts IPv4 addresses of the machine's own networks behind others, and tells deprecated sources from others; neither is
-///   done here.
+/// - What is no host name in DNS is not found: nothing is escaped, and one that is not ASCII is not rewritten, though its `xn--` form is
+///   a name.
+/// - glibc's order of addresses is that of RFC 3484, the older one: it differs for unique local addresses, 6to4 and Teredo. glibc
+///   also compares IPv4 addresses of the machine's own networks, and those of one IPv6 network, by how much of them they have in
+///   common, and tells deprecated sources from others; here these keep the server's order.
 /// - An alias that leads in a circle has no address. glibc does not find the name.
 ///
 /// # Errors
 ///
 /// A lookup's [`ErrorKind`](crate::ErrorKind) is `NotFound`, `NoData`, `Temporary` (a server failed, refused, or nobody answered in time),
-/// `Permanent` (what came was not DNS) or `System` (there was no socket to be had); the source is hickory's own error, for its text.
+/// `Permanent` (what came was not DNS) or `System` (there was no socket to be had); the source is hickory's own error, for its text,
+/// where there is more to be said than the kind does.
 #[derive(Clone)]
 pub struct Hickory {
     /// What was last read, by whichever session.

@@ -151,7 +151,9 @@ pub fn search_list() {
         println!("  {}", lines.trim_end().replace('\n', "; "));
         resolv_conf(lines);
         assert_eq!(compare(SHORT), 6, "{lines}");
-        hickory::agrees(SHORT, &[]);
+        // Where a name of the list could not be told, glibc goes by the others.
+        let untold = lines.contains("refusing") || lines.contains("silent");
+        hickory::agrees(SHORT, if untold { &["nx", "nodata"] } else { &[] });
     }
 }
 
