@@ -55,7 +55,8 @@ fn a_future_is_dropped_when_the_last_caller_leaves_and_not_before() {
     let callers = [(); 3].map(|()| resolver.resolve("name"));
     let [first, second, last] = callers;
     drop((first, second));
-    assert_eq!(resolver.stats().running + resolver.stats().queued, 1);
+    let stats = resolver.stats();
+    assert_eq!(stats.running + stats.queued, 1);
     drop(last);
     let stats = resolver.stats();
     assert_eq!((stats.running, stats.cancelled), (0, 3));

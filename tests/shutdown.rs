@@ -119,17 +119,17 @@ fn when_it_gives_up_callers_are_told_at_once_and_the_names_are_in_the_report(kin
 }
 
 fn a_signal_ends_the_waiting(kind: Kind) {
-    let (backend, resolver, lookups) = busy(kind);
-    let _open = OpenOnDrop(&backend.gate);
     for first in [true, false] {
+        let (backend, resolver, lookups) = busy(kind);
+        let _open = OpenOnDrop(&backend.gate);
         let (mut signals, receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| oneshot::channel::<()>()).unzip();
         let [a, b]: [oneshot::Receiver<()>; 2] = receivers.try_into().unwrap();
         let mut shutdown = resolver.shutdown().until(a).until(b).within(Duration::from_secs(3600));
         assert!(poll(&mut shutdown).is_pending());
         signals.remove(usize::from(first)).send(()).expect("it listens");
         assert_eq!(names(&block_on(shutdown)), ["hang-a", "hang-b"]);
+        assert!(block_on(join_all(lookups)).iter().all(Result::is_err));
     }
-    assert!(block_on(join_all(lookups)).iter().all(Result::is_err));
 }
 
 fn what_has_not_begun_can_be_cancelled(kind: Kind) {
@@ -173,7 +173,7 @@ fn several_may_wait_each_with_a_bound_of_its_own(kind: Kind) {
     let mut third = resolver.shutdown().within(Duration::from_secs(3600));
     assert!(poll(&mut third).is_pending());
     assert!(!resolver.shutdown().within(Duration::from_millis(5)).wait().is_clean());
-    assert!(!resolver.shutdown().within(Duration::ZERO).wait().is_clean());
+    assert!(kind.stops() || !resolver.shutdown().within(Duration::ZERO).wait().is_clean());
     backend.gate.open();
     assert!(patient.join().expect("no panic").is_clean());
     assert!(block_on(third).is_clean());
@@ -241,8 +241,12 @@ fn it_is_not_clean_while_threads_have_yet_to_leave(kind: Kind) {
 fn giving_up_twice_counts_what_is_left_behind_once(kind: Kind) {
     let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
-    for _ in 0..2 {
-        assert_eq!(names(&resolver.shutdown().within(Duration::ZERO).wait()), ["hang-a", "hang-b"]);
+    for round in 0..2 {
+        let report = resolver.shutdown().within(Duration::ZERO).wait();
+        // What can be stopped was, and is there for a moment longer at most.
+        if round == 0 || !kind.stops() {
+            assert_eq!(names(&report), ["hang-a", "hang-b"]);
+        }
     }
     assert_eq!(resolver.stats().abandoned, 2);
     drop(lookups);

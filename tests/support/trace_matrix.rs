@@ -373,6 +373,10 @@ pub mod scenarios {
             return;
         }
         let _open = OpenOnDrop(&cell.backend.gate);
+        // Else tracing could not tell that it is inside a subscriber when the driver leaves the last scoped one meanwhile, as it does
+        // after each poll: the crate docs speak of that.
+        let _scoped =
+            cell.backend.kind.stops().then(|| dispatcher::set_default(&dispatcher::get_default(Dispatch::clone)));
         let lookup = cell.within(|| info_span!("request").in_scope(|| cell.resolver.resolve("hang")));
         cell.backend.gate.await_arrivals(1);
         cell.drop_in_on_event(lookup);
