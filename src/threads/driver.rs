@@ -78,6 +78,7 @@ fn run(threads: &Arc<Threads>, bell: &Arc<Notify>, key: Key) {
             });
             let local = LocalSet::new();
             let over = Cell::new(false);
+            // It is over too if it does not say so.
             while !over.replace(true) {
                 // A backend that leaves Tokio's own context in disorder has this panic at its end.
                 _ = caught(|| local.block_on(&runtime, async { over.set(drive(&driver).await) }));
@@ -87,7 +88,8 @@ fn run(threads: &Arc<Threads>, bell: &Arc<Notify>, key: Key) {
             {
                 // What the session has of this runtime goes before it.
                 let _inside = runtime.enter();
-                _ = caught(|| drop((local, driver)));
+                _ = caught(|| drop(local));
+                _ = caught(|| drop(driver));
             }
             // Without waiting for what the backend may have running on threads of Tokio's.
             _ = caught(|| runtime.shutdown_background());
@@ -108,7 +110,7 @@ fn refuse(threads: &Arc<Threads>, error: io::Error) {
     wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
 }
 
-/// Obeys orders until somebody is to be woken, or there is no worker left: says whether it is that.
+/// Obeys orders until somebody is to be woken or there is no worker left; says whether it is over, as it is for want of workers.
 async fn drive(driver: &Rc<Driver>) -> bool {
     loop {
         driver.bell.notified().await;
@@ -119,8 +121,8 @@ async fn drive(driver: &Rc<Driver>) -> bool {
             return true;
         }
         let orders = state.driver.as_mut().map(|inbox| mem::take(&mut inbox.orders)).unwrap_or_default();
-        let stopped = |order: &Order| matches!(order, Order::Stop(worker) if !state.engine.is_stopped(*worker));
-        let orders: Vec<Order> = orders.into_iter().filter(|order| !stopped(order)).collect();
+        let is_stale = |order: &Order| matches!(order, Order::Stop(worker) if !state.engine.is_stopped(*worker));
+        let orders: Vec<Order> = orders.into_iter().filter(|order| !is_stale(order)).collect();
         drop(state);
         for order in orders {
             match order {
