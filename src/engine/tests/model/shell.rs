@@ -1,217 +1,10 @@
-//! The engine against a model of it and of its shell, in virtual time: what may happen between two steps of the shell is left
-//! to the sequence of operations.
+//! What the shell does with the engine, and what that is to come to.
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
-
-use proptest::prelude::*;
-
-use super::ops::{Op, op};
-use crate::engine::flights::Lane;
-use crate::engine::*;
-
-const MAX_THREADS: usize = 4;
-const KEPT: usize = 1;
-const MAX_QUEUED: usize = 3;
-const TIMEOUT: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_millis(1800);
-
-/// A waiter that must not be dropped in the engine.
-#[derive(Debug)]
-struct Token {
-    id: u32,
-    engine_runs: Rc<Cell<bool>>,
-}
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        assert!(!self.engine_runs.get(), "waiter {} was dropped inside the engine", self.id);
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Doing {
-    Starting,
-    Waking,
-    Sleeping {
-        since: Instant,
-    },
-    /// Woken to leave.
-    Dismissed,
-    Calling {
-        name: u8,
-        since: Instant,
-        new: bool,
-    },
-    Replying {
-        name: u8,
-        new: bool,
-    },
-    /// Its call is to be dropped.
-    Stopped {
-        new: bool,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Keeper {
-    Absent,
-    Starting,
-    Waking,
-    Asleep { until: Option<Instant> },
-}
-
-struct Waits {
-    name: u8,
-    ticket: Ticket,
-    deadline: Instant,
-    /// It has something to make do with.
-    relief: bool,
-}
-
-struct Model {
-    engine: Engine<Token>,
-    execution: Execution,
-    thread_idle: Duration,
-    engine_runs: Rc<Cell<bool>>,
-    clock: Instant,
-    /// How far back the next times lie that the engine is given.
-    lag: Duration,
-    waiting: BTreeMap<u32, Waits>,
-    /// Names that wait for a thread: in which order, and in which lane.
-    queued: BTreeMap<u8, (u32, Lane)>,
-    /// Names that are looked up though nobody waits, and until when, where that can be ended.
-    for_nobody: BTreeMap<u8, Option<Instant>>,
-    /// Workers whose calls are to be dropped, and that the engine has not named yet.
-    stopping: BTreeMap<WorkerId, (u8, Instant, bool)>,
-    known: BTreeSet<u8>,
-    workers: BTreeMap<u64, (WorkerId, Doing)>,
-    keeper: Keeper,
-    alarm: Option<Instant>,
-    /// How much was outstanding when it was closed.
-    closed: Option<usize>,
-    last: u32,
-    last_worker: u64,
-}
+use super::*;
+use crate::engine::tests::ops::Op;
 
 impl Model {
-    fn new(execution: Execution, thread_idle: Duration) -> Self {
-        let limits = Limits {
-            execution,
-            max_calls: MAX_THREADS,
-            kept_for_known: KEPT,
-            max_queued: MAX_QUEUED,
-            thread_idle,
-            timeout: Some(TIMEOUT),
-        };
-        Self {
-            engine: Engine::new(limits),
-            execution,
-            thread_idle,
-            engine_runs: Rc::default(),
-            clock: Instant::now() + Duration::from_secs(100),
-            lag: Duration::ZERO,
-            waiting: BTreeMap::new(),
-            queued: BTreeMap::new(),
-            for_nobody: BTreeMap::new(),
-            stopping: BTreeMap::new(),
-            known: BTreeSet::new(),
-            workers: BTreeMap::new(),
-            keeper: Keeper::Absent,
-            alarm: None,
-            closed: None,
-            last: 0,
-            last_worker: 0,
-        }
-    }
-
-    fn now(&self) -> Instant {
-        self.clock - self.lag
-    }
-
-    /// Runs one input; what it returns is dropped by the caller.
-    fn input<T>(&mut self, f: impl FnOnce(&mut Engine<Token>, Instant) -> T) -> T {
-        let now = self.now();
-        self.engine_runs.set(true);
-        let out = f(&mut self.engine, now);
-        self.engine_runs.set(false);
-        out
-    }
-
-    fn pick(&self, which: u8, of: impl Fn(&Doing) -> bool) -> Option<u64> {
-        let able: Vec<u64> = self.workers.iter().filter(|(_, (_, doing))| of(doing)).map(|(&key, _)| key).collect();
-        (!able.is_empty()).then(|| able[usize::from(which) % able.len()])
-    }
-
-    fn doings(&self) -> impl Iterator<Item = &Doing> {
-        self.workers.values().map(|(_, doing)| doing)
-    }
-
-    /// When each call for `name` began.
-    fn calls(&self, name: u8) -> Vec<Instant> {
-        let since = |doing: &Doing| match doing {
-            Doing::Calling { name: called, since, .. } if *called == name => Some(*since),
-            _ => None,
-        };
-        self.doings().filter_map(since).collect()
-    }
-
-    fn threads_of_new(&self) -> usize {
-        let new = |doing: &&Doing| match doing {
-            Doing::Calling { new, .. } | Doing::Replying { new, .. } | Doing::Stopped { new } => *new,
-            _ => false,
-        };
-        self.doings().filter(new).count()
-    }
-
-    /// Who has a call.
-    fn busy(&self) -> usize {
-        let busy =
-            |doing: &&Doing| matches!(doing, Doing::Calling { .. } | Doing::Replying { .. } | Doing::Stopped { .. });
-        self.doings().filter(busy).count()
-    }
-
-    /// What has not come to its end, in the report's sense.
-    fn outstanding(&self) -> usize {
-        self.queued.len() + self.busy()
-    }
-
-    fn is_waited_for(&self, name: u8) -> bool {
-        self.waiting.values().any(|waits| waits.name == name)
-    }
-
-    /// Names whose calls are stuck are known no longer.
-    fn demote_stuck(&mut self) {
-        let now = self.now();
-        for (_, doing) in self.workers.values_mut() {
-            if let Doing::Calling { name, since, new: new @ false } = doing {
-                if now.saturating_duration_since(*since) > TIMEOUT {
-                    *new = true;
-                    self.known.remove(name);
-                }
-            }
-        }
-    }
-
-    fn lane_of(&self, name: u8) -> Lane {
-        if self.known.contains(&name) { Lane::Known } else { Lane::New }
-    }
-
-    fn count(&self, lane: Lane) -> usize {
-        self.queued.values().filter(|(_, queued)| *queued == lane).count()
-    }
-
-    /// Whether a lane has room for one more name.
-    fn has_room(&self, lane: Lane) -> bool {
-        let waiting = self.count(lane);
-        let (all, new) = (self.busy(), self.threads_of_new());
-        let known = lane == Lane::Known;
-        let theirs = if known { MAX_THREADS - (all - new) } else { (MAX_THREADS - KEPT).saturating_sub(new) };
-        waiting < MAX_QUEUED + theirs.min(MAX_THREADS - all)
-    }
-
-    fn rouse(&mut self, rouse: Rouse) {
+    pub(super) fn rouse(&mut self, rouse: Rouse) {
         self.rouse_timekeeper(rouse.timekeeper);
         let on_the_way = |doing: &Doing| matches!(doing, Doing::Starting | Doing::Waking);
         match rouse.worker {
@@ -231,20 +24,20 @@ impl Model {
     }
 
     /// Wakes a worker to leave; gives since when it has slept.
-    fn dismiss(&mut self, id: WorkerId) -> Instant {
+    pub(super) fn dismiss(&mut self, id: WorkerId) -> Instant {
         let (_, doing) = self.workers.values_mut().find(|(worker, _)| *worker == id).expect("a live worker");
         let Doing::Sleeping { since } = *doing else { panic!("dismissed while {doing:?}") };
         *doing = Doing::Dismissed;
         since
     }
 
-    fn wake(&mut self, id: WorkerId) {
+    pub(super) fn wake(&mut self, id: WorkerId) {
         let (_, doing) = self.workers.values_mut().find(|(worker, _)| *worker == id).expect("a live worker");
         assert!(matches!(doing, Doing::Sleeping { .. }), "woken while {doing:?}");
         *doing = Doing::Waking;
     }
 
-    fn rouse_timekeeper(&mut self, rouse: Option<RouseTimekeeper>) {
+    pub(super) fn rouse_timekeeper(&mut self, rouse: Option<RouseTimekeeper>) {
         match rouse {
             Some(RouseTimekeeper::Start) => {
                 assert_eq!(self.keeper, Keeper::Absent);
@@ -259,62 +52,19 @@ impl Model {
     }
 
     /// A waiter is out of the engine.
-    fn end(&mut self, token: &Token) -> Waits {
+    pub(super) fn end(&mut self, token: &Token) -> Waits {
         self.waiting.remove(&token.id).expect("ended once, and only if it waits")
     }
 
-    /// What nobody waits for is not called for, nor called for any longer where that can be helped.
-    fn tidy(&mut self, name: u8) {
-        if !self.is_waited_for(name) && (self.closed.is_some() || !self.for_nobody.contains_key(&name)) {
-            self.queued.remove(&name);
-            self.stop_calls(name);
-        }
-        if !self.queued.contains_key(&name) && self.calls(name).is_empty() {
-            self.for_nobody.remove(&name);
-        }
-    }
-
-    fn stop_calls(&mut self, name: u8) {
-        if self.execution == Execution::Blocking {
-            return;
-        }
-        for (id, doing) in self.workers.values_mut() {
-            match *doing {
-                Doing::Calling { name: called, new, since } if called == name => {
-                    *doing = Doing::Stopped { new };
-                    self.stopping.insert(*id, (name, since, new));
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// The engine has named those whose calls are to be dropped.
-    fn stop(&mut self, stopped: Stopped) {
+    pub(super) fn stop(&mut self, stopped: Stopped) {
         let (count, named) = (stopped.len(), stopped.into_iter().collect::<BTreeSet<_>>());
         assert_eq!((count, &named), (self.stopping.len(), &self.stopping.keys().copied().collect()), "stopped");
         assert!(named.iter().all(|&id| self.engine.is_stopped(id)));
         self.stopping.clear();
     }
 
-    /// A known name whose call was stopped after it had waited is known no longer.
-    fn demote_stopped(&mut self) {
-        let now = self.now();
-        for (name, since, new) in self.stopping.values() {
-            if !new && now.saturating_duration_since(*since) >= Duration::from_millis(20) {
-                self.known.remove(name);
-            }
-        }
-    }
-
-    /// Nobody need wait for `name`, from now on for no longer than a deadline, if that can be helped.
-    fn limit(&mut self, name: u8) {
-        let limit = (self.execution == Execution::Async).then_some(self.now() + TIMEOUT);
-        let entry = self.for_nobody.entry(name).or_default();
-        *entry = entry.or(limit);
-    }
-
-    fn ask(&mut self, name: u8) {
+    pub(super) fn ask(&mut self, name: u8) {
         self.last += 1;
         let id = self.last;
         let token = Token { id, engine_runs: Rc::clone(&self.engine_runs) };
@@ -360,7 +110,7 @@ impl Model {
     }
 
     /// A worker has asked the engine what to do.
-    fn turn(&mut self, key: u64, input: impl FnOnce(&mut Engine<Token>, WorkerId, Instant) -> Next) {
+    pub(super) fn turn(&mut self, key: u64, input: impl FnOnce(&mut Engine<Token>, WorkerId, Instant) -> Next) {
         let (id, before) = self.workers[&key].clone();
         // It is done with what it did.
         self.workers.insert(key, (id, Doing::Starting));
@@ -408,7 +158,7 @@ impl Model {
         }
     }
 
-    fn finish(&mut self, key: u64, result: Result<(), ErrorKind>) {
+    pub(super) fn finish(&mut self, key: u64, result: Result<(), ErrorKind>) {
         let (id, Doing::Calling { name, since, new }) = self.workers[&key].clone() else { unreachable!() };
         self.workers.insert(key, (id, Doing::Replying { name, new }));
         let finished = self.input(|engine, now| {
@@ -438,27 +188,7 @@ impl Model {
         assert!(again.waiters.is_empty(), "a call that ends twice");
     }
 
-    /// Nobody waits for `name` any more, but its answer is wanted.
-    fn make_do(&mut self, name: u8) {
-        if !self.queued.contains_key(&name) {
-            self.limit(name);
-        } else if self.has_room(Lane::Refresh) {
-            self.last += 1;
-            self.queued.insert(name, (self.last, Lane::Refresh));
-            self.for_nobody.entry(name).or_default();
-        }
-    }
-
-    /// What nobody waits for ends when its time is up.
-    fn forsake(&mut self, time: Instant) {
-        let due = |(&name, limit): (&u8, &Option<Instant>)| limit.is_some_and(|limit| limit <= time).then_some(name);
-        for name in self.for_nobody.iter().filter_map(due).collect::<Vec<_>>() {
-            self.for_nobody.remove(&name);
-            self.tidy(name);
-        }
-    }
-
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         match self.input(Engine::tick) {
             Tick::Sleep { expired, rouse, stopped, idle, until } => {
                 self.demote_stuck();
@@ -497,7 +227,7 @@ impl Model {
     }
 
     /// Those who wait in the queue and for no call are told that their lookup will never be.
-    fn cancel_queued(&mut self, tokens: &[Token]) {
+    pub(super) fn cancel_queued(&mut self, tokens: &[Token]) {
         let cancelled: BTreeSet<u8> = self.queued.keys().copied().filter(|&name| self.calls(name).is_empty()).collect();
         self.queued.clear();
         self.for_nobody.retain(|name, _| !cancelled.contains(name));
@@ -507,7 +237,7 @@ impl Model {
         assert!(!self.waiting.values().any(|waits| cancelled.contains(&waits.name)), "someone was left out");
     }
 
-    fn step(&mut self, op: Op) {
+    pub(super) fn step(&mut self, op: Op) {
         match op {
             Op::Ask { name } => self.ask(name),
             Op::Leave { who } => {
@@ -647,135 +377,12 @@ impl Model {
         self.check();
     }
 
-    fn refused(&mut self, refused: Refused<Token>) {
+    pub(super) fn refused(&mut self, refused: Refused<Token>) {
         let count = refused.stranded.len();
         self.input(|engine, _| engine.count(0, Some((ErrorKind::ThreadRefused, count))));
         if !refused.stranded.is_empty() || self.workers.is_empty() || self.keeper == Keeper::Absent {
             self.cancel_queued(&refused.stranded);
         }
         self.rouse(refused.rouse);
-    }
-
-    /// What holds after every step.
-    fn check(&self) {
-        let stats = self.engine.stats(self.now());
-        let failed: u64 = stats.failed.values().sum();
-        let ended = stats.answered + failed + stats.timed_out + stats.cancelled;
-        assert_eq!(stats.started, ended + self.waiting.len() as u64, "callers add up");
-        let working = |doing: &&Doing| matches!(doing, Doing::Calling { .. });
-        assert_eq!((stats.queued, stats.running), (self.queued.len(), self.doings().filter(working).count()));
-        let threads = if self.execution == Execution::Async { self.workers.len().min(1) } else { self.workers.len() };
-        assert_eq!(stats.threads, threads);
-        assert!(self.threads_of_new() <= MAX_THREADS, "more threads than there are");
-
-        let drained = self.workers.is_empty() && self.keeper == Keeper::Absent && self.closed.is_some();
-        assert_eq!(self.engine.is_drained(), drained && self.waiting.is_empty());
-        if let Some(outstanding) = self.closed {
-            let Tally { finished, cancelled } = self.engine.tally();
-            assert_eq!(finished + cancelled + self.outstanding(), outstanding, "lookups add up");
-            assert!(!self.doings().any(|doing| matches!(doing, Doing::Sleeping { .. })), "an idle thread stays");
-        }
-
-        let comes_by = |time: Instant| match self.keeper {
-            Keeper::Absent => false,
-            Keeper::Starting | Keeper::Waking => true,
-            Keeper::Asleep { until } => until.is_some_and(|until| until <= time),
-        };
-        if let Some(first) = self.waiting.values().map(|waits| waits.deadline).min() {
-            assert!(comes_by(first), "nobody comes for a deadline: {:?}", self.keeper);
-        }
-        if let Some(first) = self.for_nobody.values().flatten().min() {
-            assert!(comes_by(*first), "nobody comes to stop what nobody waits for: {:?}", self.keeper);
-        }
-        let hung_known = self.doings().filter_map(|doing| match doing {
-            Doing::Calling { since, new: false, .. } => Some(*since),
-            _ => None,
-        });
-        if let Some(since) = hung_known.min() {
-            assert!(comes_by(since + TIMEOUT + Duration::from_nanos(1)), "nobody comes for a stuck known name");
-        }
-        if let Some(alarm) = self.alarm {
-            assert!(comes_by(alarm), "nobody comes for the alarm: {:?}", self.keeper);
-        }
-        let slept = self.doings().filter_map(|doing| match doing {
-            Doing::Sleeping { since } => since.checked_add(self.thread_idle),
-            _ => None,
-        });
-        if let Some(last) = slept.max() {
-            assert!(comes_by(last), "nobody comes for the idle: {:?}", self.keeper);
-        }
-        // Someone comes for whoever is queued, and soon, if a thread can be had for it.
-        let known_queued = self.count(Lane::Known) > 0;
-        let new_may_run = self.threads_of_new() < MAX_THREADS - KEPT;
-        let can_run = known_queued || (!self.queued.is_empty() && new_may_run);
-        let coming = |doing: &Doing| {
-            matches!(doing, Doing::Starting | Doing::Waking | Doing::Replying { .. } | Doing::Stopped { .. })
-        };
-        assert!(
-            !can_run
-                || self.doings().any(coming)
-                || self.workers.len() == MAX_THREADS
-                || comes_by(self.clock + Duration::from_millis(100)),
-            "nobody comes for the queue: {:?}, timekeeper {:?}",
-            self.workers,
-            self.keeper,
-        );
-    }
-
-    /// Lets everything happen that will happen by itself, in the time it takes. Calls for the names in `hung` never end.
-    fn settle(&mut self, hung: &BTreeSet<u8>) {
-        for _ in 0..20_000 {
-            let moving = |doing: &Doing| match doing {
-                Doing::Calling { name, .. } => !hung.contains(name),
-                Doing::Sleeping { .. } => false,
-                _ => true,
-            };
-            if let Some(key) = self.pick(0, moving) {
-                match self.workers[&key].1 {
-                    Doing::Starting | Doing::Replying { .. } | Doing::Stopped { .. } => self.turn(key, Engine::take),
-                    Doing::Calling { .. } => self.finish(key, Ok(())),
-                    Doing::Waking | Doing::Dismissed | Doing::Sleeping { .. } => self.turn(key, Engine::woke),
-                }
-            } else if matches!(self.keeper, Keeper::Starting | Keeper::Waking) {
-                self.tick();
-            } else {
-                // Everyone sleeps or hangs: on to the first alarm.
-                let Keeper::Asleep { until: Some(at) } = self.keeper else { break };
-                (self.clock, self.lag) = (self.clock.max(at), Duration::ZERO);
-                self.tick();
-            }
-            self.check();
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_waiter_ends_once_and_nothing_is_stranded(
-        ops in prop::collection::vec(op(), 0..200),
-        hung in prop::collection::btree_set(0..10u8, 0..10),
-        execution in prop_oneof![Just(Execution::Blocking), Just(Execution::Async)],
-        idle in prop_oneof![Just(Duration::from_secs(10)), Just(Duration::ZERO)],
-    ) {
-        let mut model = Model::new(execution, idle);
-        for op in ops {
-            model.step(op);
-        }
-        model.step(Op::Alarm { millis: None });
-
-        // While some names never answer, everyone who waits has an end.
-        model.settle(&hung);
-        assert!(model.waiting.is_empty(), "stranded: {:?}", model.waiting.keys());
-        let for_someone = |(_, lane): &(u32, Lane)| *lane != Lane::Refresh;
-        assert!(!model.queued.values().any(for_someone), "queued for ever: {:?}", model.queued);
-        assert!(execution == Execution::Blocking || model.workers.is_empty(), "a call goes on for ever");
-
-        model.settle(&BTreeSet::new());
-        assert!(model.workers.is_empty(), "threads stayed: {:?}", model.workers);
-        assert_eq!(model.keeper, Keeper::Absent, "the timekeeper stayed");
-        model.step(Op::Close);
-        assert!(model.engine.is_drained());
     }
 }
