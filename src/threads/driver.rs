@@ -192,7 +192,8 @@ impl Driver {
 
     /// As [`Threads::rouse`], without a detour through the inbox.
     fn rouse(self: &Rc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
-        self.threads.rouse(state, Rouse { worker: None, ..rouse });
+        drop(state);
+        self.wake_later(self.threads.try_rouse(Rouse { worker: None, ..rouse }));
         match rouse.worker {
             Some(RouseWorker::Start(worker)) => self.spawn(worker, false),
             Some(RouseWorker::Wake(worker)) => self.spawn(worker, true),

@@ -58,14 +58,13 @@ impl Settings {
         };
         let bytes = fs::read(path).map_err(|error| named(path, error))?;
         // Lines that cannot be understood are as if they were not there, as for glibc.
-        let (mut config, _) = Config::parse_with_errors(&bytes);
-        config.glibc_normalize();
+        let (config, _) = Config::parse_with_errors(String::from_utf8_lossy(&bytes).as_bytes());
         let settings = Self::of_servers(config.nameservers.iter().take(3).map(address))?;
         let listed: Vec<&String> = config.get_last_search_or_domain().collect();
         let own = config.get_system_domain().filter(|_| listed.is_empty());
         let domain = |word: &String| match word.trim_start_matches('.') {
             "" => Some(Name::root()),
-            word => name::parse(word).ok(),
+            word => name::domain(word).ok(),
         };
         Ok(Self {
             search: listed.into_iter().chain(&own).filter_map(domain).collect(),
@@ -95,8 +94,10 @@ impl Settings {
 #[cfg_attr(not(unix), expect(dead_code))]
 const DNS: u16 = 53;
 
-/// What is sent to no address in particular comes to this machine, but its answer from one in particular.
+/// What is sent to no address in particular comes to this machine, but its answer from one in particular. And what is an IPv4 address in
+/// another form is reached as such.
 fn reachable(mut server: SocketAddr) -> SocketAddr {
+    server.set_ip(server.ip().to_canonical());
     if server.ip().is_unspecified() {
         server.set_ip(match server {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -224,6 +225,7 @@ mod tests {
         assert_eq!(servers("nameserver 192.0.2.1\r\nnameserver ::1 # a comment\n"), ["192.0.2.1:53", "[::1]:53"]);
         assert_eq!(servers("nameserver fe80::1%lo\nnameserver fe80::2%7\n"), ["[fe80::1%1]:53", "[fe80::2%7]:53"]);
         assert_eq!(servers("nameserver 0.0.0.0\nnameserver ::\n"), ["127.0.0.1:53", "[::1]:53"]);
+        assert_eq!(servers("nameserver ::ffff:192.0.2.1\n"), ["192.0.2.1:53"]);
         assert_eq!(
             servers("nameserver ::1\nnonsense\nnameserver x\nnameserver ::2\nnameserver ::3\nnameserver ::4\n").len(),
             3
@@ -248,7 +250,11 @@ mod tests {
             let settings = settings(&format!("nameserver ::1\n{lines}\n")).unwrap();
             settings.search.iter().map(ToString::to_string).collect()
         };
-        assert_eq!(search("search one.example. .two.example -x caf\u{e9} ."), ["one.example.", "two.example", "."]);
+        assert_eq!(
+            search("search one.example. .two.example -x caf\u{e9} ."),
+            ["one.example.", "two.example", "\\-x", "."]
+        );
+        assert_eq!(search("search a b c d e f g # \u{e9}").len(), 7);
         assert_eq!(search("domain first.example\nsearch second.example"), ["second.example"]);
         assert_eq!(search("search first.example\ndomain second.example"), ["second.example"]);
     }

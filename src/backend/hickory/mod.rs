@@ -23,6 +23,8 @@ use crate::backend::AsyncBackend;
 use crate::error::Error;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Whether that is where the system's settings are.
+const IS_A_FILE: bool = cfg!(all(unix, not(any(target_os = "android", target_vendor = "apple"))));
 #[cfg(not(windows))]
 const HOSTS: &str = "/etc/hosts";
 #[cfg(windows)]
@@ -60,7 +62,10 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 /// - `resolv.conf` without a `nameserver` line is an error, and so is none at all; glibc then asks this machine. Of its options,
 ///   `rotate`, `use-vc`, `no-aaaa`, `single-request`, `no-tld-query` and those of the environment are not heeded. Neither are
 ///   `nsswitch.conf`, `host.conf` and `gai.conf`.
-/// - A question is sent again, up to twice within a server's time, before that counts as having passed.
+/// - `resolv.conf` is read a little more kindly: a line may begin with blanks, what follows a `#` is a comment, a word of the search list
+///   that is no name is passed over. An empty `search` line empties the list.
+/// - A question is sent again, up to twice within a server's time, before that counts as having passed. That time also bounds an
+///   answer by TCP, which is refused if it is cut short as well.
 /// - If one family fails, the other is an answer, for a second; where nobody answers for either of two servers' time, the caller's
 ///   [timeout](crate::Builder::timeout) may come first.
 /// - That a name does not exist, or has no address, is said only if no server has failed: neither for a name of the search list nor by
@@ -89,8 +94,8 @@ pub struct Hickory {
 }
 
 impl Hickory {
-    /// With the name servers of the system: those of `/etc/resolv.conf`, or on Windows and Android those of the platform as they are
-    /// now.
+    /// With the name servers of the system: those of `/etc/resolv.conf`, or on Windows, macOS and Android those of the platform as they
+    /// are now.
     ///
     /// # Errors
     ///
@@ -158,7 +163,7 @@ impl AsyncBackend for Hickory {
     type Session = Session;
 
     fn begin(&self) -> Session {
-        let settings = match self.follows {
+        let settings = match self.follows && IS_A_FILE {
             true => Watched::new(RESOLV_CONF, Settings::read, &self.settings),
             false => Watched::fixed(&self.settings),
         };

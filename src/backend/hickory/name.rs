@@ -9,14 +9,22 @@ use crate::error::{Error, ErrorKind};
 /// `NotFound` for what is none: an empty label, one of more than 63 bytes, more than 255 in all, or anything but letters, digits, `-`
 /// and `_`, and a `-` in front (as glibc's `res_hnok` has it).
 pub(super) fn parse(text: &str) -> Result<Name, Error> {
+    if text.starts_with('-') {
+        return Err(Error::new(ErrorKind::NotFound, "it is not a host name in DNS"));
+    }
+    domain(text)
+}
+
+/// What a host name may end in: as that, but for what may not stand in front.
+pub(super) fn domain(text: &str) -> Result<Name, Error> {
     if text == "." {
         return Ok(Name::root());
     }
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let whole = text.strip_suffix('.');
     let labels = whole.unwrap_or(text).split('.').map(str::as_bytes);
-    if text.starts_with('-') || labels.clone().any(|label| label.is_empty() || !label.iter().copied().all(is_letter)) {
-        return Err(Error::new(ErrorKind::NotFound, "it is not a host name in DNS"));
+    if labels.clone().any(|label| label.is_empty() || !label.iter().copied().all(is_letter)) {
+        return Err(Error::new(ErrorKind::NotFound, "it is not a name in DNS"));
     }
     let mut name = Name::from_labels(labels).map_err(|error| Error::new(ErrorKind::NotFound, error))?;
     name.set_fqdn(whole.is_some());

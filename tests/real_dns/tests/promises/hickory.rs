@@ -51,6 +51,27 @@ pub fn agrees(names: &[&str], exceptions: &[&str]) {
     });
 }
 
+/// The same names are asked for, in the same order: a search list is walked alike.
+pub fn asks_alike(server: &Server, names: &[&str]) {
+    let by_system = plain().timeout(None).build();
+    let hickory = Hickory::from_system().expect("resolv.conf can be read");
+    let by_hickory = plain().timeout(None).async_backend(hickory).build();
+    for name in names {
+        let asked = |resolver: &Resolver| {
+            let before = server.questions().len();
+            _ = outcome(resolver, name);
+            // Once each: what glibc has no room for it asks for again from the start.
+            server.questions().split_off(before).into_iter().fold(Vec::new(), |mut asked: Vec<String>, question| {
+                if !asked.contains(&question.name) {
+                    asked.push(question.name);
+                }
+                asked
+            })
+        };
+        assert_eq!(asked(&by_system), asked(&by_hickory), "{name}: system (left), hickory (right)");
+    }
+}
+
 /// Without `resolv.conf` there is no backend; when it goes, or is broken, what it said before holds.
 pub fn nothing_reads_it_and_it_says_so() {
     let server = Server::start();
