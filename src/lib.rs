@@ -77,7 +77,8 @@
 //!   disables just that span does not see the spans around it, as it would not in a spawned task.
 //! - A future dropped inside a subscriber's callback is closed by a thread of the crate's a moment later, where tracing can
 //!   tell that it is inside one: if any scoped subscriber exists. Dropped inside `on_close`, its span may never close. If the
-//!   last scoped subscriber goes at that very moment, tracing panics inside, which is caught, but a panic hook hears of it.
+//!   last scoped subscriber goes at that very moment, as it may after every poll of an async backend's future, tracing panics
+//!   inside, which is caught, but a panic hook hears of it.
 //! - tracing remembers that nobody wants a span: if the process's first lookup is made where no subscriber is, and the only
 //!   one there is is scoped, `resolve` may stay disabled until another subscriber is made.
 //!
@@ -93,8 +94,8 @@
 //! - `hyper` (default): [`Resolver`] is a `tower_service::Service` of hyper-util's `Name`.
 //! - `reqwest`: [`Resolver`] is a `reqwest::dns::Resolve`.
 //! - `async-backend`: `AsyncBackend`, and `Builder::async_backend`. All its lookups run on one thread of the resolver's own, inside
-//!   a Tokio runtime that nobody else has, and everything above holds of them too; what is more, a lookup that nobody waits for any
-//!   longer ends there and then.
+//!   a Tokio runtime that nobody else has, and everything above holds of them too, but that the answers are then the backend's rather
+//!   than the platform's; what is more, a lookup that nobody waits for any longer ends there and then.
 //! - `hickory`: `Hickory`, an async backend that speaks DNS itself, for programs on musl, in plugins that must not call libc's
 //!   resolver, or with thousands of lookups at once. Its docs say where it differs from the system's resolver. Needs Rust 1.88.
 #![deny(unsafe_code)] // but in `ffi`

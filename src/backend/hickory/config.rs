@@ -91,7 +91,6 @@ impl Settings {
     }
 }
 
-#[cfg_attr(not(unix), expect(dead_code))]
 const DNS: u16 = 53;
 
 /// What is sent to no address in particular comes to this machine, but its answer from one in particular. And what is an IPv4 address in
@@ -158,10 +157,11 @@ pub(super) struct Watched<T> {
 struct File<T> {
     path: &'static Path,
     read: fn(&Path) -> Result<T, Error>,
-    stamp: Option<Stamp>,
+    /// Of the state in which it was last read; `None` before that.
+    stamp: Option<Option<Stamp>>,
 }
 
-/// What tells one state of a file from another.
+/// What tells one state of a file that is there from another.
 type Stamp = (Option<SystemTime>, u64, Option<(u64, i64, i64)>);
 
 impl<T> Watched<T> {
@@ -179,9 +179,9 @@ impl<T> Watched<T> {
         if let Some(File { path, read, stamp }) = &mut self.file {
             // Before it is read, so that a change in between is seen the next time.
             let now = self::stamp(path);
-            if *stamp != now || now.is_none() {
+            if *stamp != Some(now) {
                 if let Ok(value) = read(path) {
-                    *stamp = now;
+                    *stamp = Some(now);
                     self.last.store(Arc::new(value));
                 }
             }

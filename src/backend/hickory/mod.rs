@@ -89,7 +89,7 @@ pub struct Hickory {
     /// What was last read, by whichever session.
     settings: Arc<ArcSwap<Settings>>,
     hosts: Arc<ArcSwap<HostsFile>>,
-    /// Whether the settings are the system's, which may change.
+    /// Whether the settings are those of a file, which may change.
     follows: bool,
 }
 
@@ -101,7 +101,7 @@ impl Hickory {
     ///
     /// If that, or the hosts file, cannot be read or understood. No other server is made up for them.
     pub fn from_system() -> Result<Self, Error> {
-        Self::new(Settings::read(Path::new(RESOLV_CONF))?, true)
+        Self::new(Settings::read(Path::new(RESOLV_CONF))?, IS_A_FILE)
     }
 
     /// With these name servers, in this order; without a search list, and with `resolv.conf`'s defaults, whatever that says. The hosts
@@ -163,7 +163,7 @@ impl AsyncBackend for Hickory {
     type Session = Session;
 
     fn begin(&self) -> Session {
-        let settings = match self.follows && IS_A_FILE {
+        let settings = match self.follows {
             true => Watched::new(RESOLV_CONF, Settings::read, &self.settings),
             false => Watched::fixed(&self.settings),
         };

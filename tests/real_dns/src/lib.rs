@@ -7,3 +7,18 @@ mod script;
 
 pub mod namespace;
 pub mod server;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must happen before it calls it a failure. It never waits this long for a success.
+pub const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Waits until `happened`, which something else in the test is about to bring about.
+pub fn await_that(what: &str, mut happened: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !happened() {
+        assert!(began.elapsed() < WATCHDOG, "{what}: not within {WATCHDOG:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}

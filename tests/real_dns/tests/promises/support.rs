@@ -6,16 +6,13 @@ use std::ffi::CStr;
 use std::fs;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use gaiter::{Addrs, Cache, Error, Resolver};
 
 use crate::{endings, hung, machines};
 
-/// How long a trial waits for what must happen before it calls it a failure. It never waits this long for a success.
-pub const WATCHDOG: Duration = Duration::from_secs(60);
+pub use gaiter_real_dns::await_that;
 
 /// A builder without a cache: every lookup that joins no other is a call.
 pub fn plain() -> gaiter::Builder {
@@ -54,15 +51,6 @@ pub fn status(figure: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("procfs is mounted");
     let line = status.lines().find_map(|line| line.strip_prefix(figure)).expect("a line of it");
     line.trim().trim_end_matches("kB").trim().parse().expect("a number")
-}
-
-/// Waits until `happened`, which something else in the trial is about to bring about.
-pub fn await_that(what: &str, mut happened: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !happened() {
-        assert!(began.elapsed() < WATCHDOG, "{what}: not within {WATCHDOG:?}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// Counts equal things.
