@@ -100,7 +100,10 @@
 //!   resolver, or with thousands of lookups at once. Its docs say where it differs from the system's resolver. Needs Rust 1.88.
 #![deny(unsafe_code)] // but in `ffi`
 #![warn(missing_docs, unreachable_pub)]
-#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+#![cfg_attr(
+    not(any(test, fuzzing)),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)
+)]
 
 // In the order of a lookup's path; a module uses those below it.
 mod resolver; // the handle people hold
@@ -128,6 +131,11 @@ mod name;
 mod clock;
 mod foreign; // foreign code is caught here
 mod ffi; // the only unsafe code
+
+// For the fuzz targets alone.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use crate::addrs::{Addrs, Answer, Source};
 #[cfg(feature = "async-backend")]

@@ -3,7 +3,7 @@
 #[cfg(feature = "async-backend")]
 mod asynchronous;
 #[cfg(feature = "hickory")]
-mod hickory;
+pub(crate) mod hickory;
 mod system;
 
 #[cfg(feature = "async-backend")]

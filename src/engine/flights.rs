@@ -282,7 +282,8 @@ impl<W> Flights<W> {
 
     /// A flight for nobody is that until `limit`, or until the limit that it has had before.
     pub(super) fn limit(&mut self, flight: FlightId, limit: Instant) {
-        if let Some(entry) = self.flights.get_mut(&flight).filter(|flight| flight.limit.is_none()) {
+        let unlimited = |flight: &&mut Flight<W>| flight.for_nobody && flight.limit.is_none();
+        if let Some(entry) = self.flights.get_mut(&flight).filter(unlimited) {
             entry.limit = Some(limit);
             self.deadlines.insert((limit, NOBODY, flight));
         }

@@ -10,8 +10,8 @@ mod flights;
 mod known;
 mod outcomes;
 mod waiters;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;
 
 use std::time::{Duration, Instant};
 
@@ -300,7 +300,7 @@ impl<W> Engine<W> {
     }
 
     /// Whether there is no worker, and none on the way.
-    #[cfg_attr(not(feature = "async-backend"), expect(dead_code, reason = "there is no driver"))]
+    #[cfg_attr(not(any(test, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
     pub(crate) fn has_no_worker(&self) -> bool {
         self.crew.is_empty()
     }

@@ -33,9 +33,15 @@ impl Drop for AddrInfoList {
 
 /// The addresses of `host` in libc's order, one for each that a stream socket could connect to. Blocks.
 pub(crate) fn getaddrinfo(host: &CStr) -> Result<Vec<SocketAddr>, GaiError> {
+    getaddrinfo_with(host, 0)
+}
+
+/// The same, with flags as getaddrinfo(3) has them.
+pub(crate) fn getaddrinfo_with(host: &CStr, flags: libc::c_int) -> Result<Vec<SocketAddr>, GaiError> {
     // SAFETY: `addrinfo` is a plain C struct of integers and pointers, for which all zeroes is valid, and what
     // getaddrinfo(3) asks of hints beyond the fields set below.
     let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
+    hints.ai_flags = flags;
     hints.ai_family = libc::AF_UNSPEC;
     hints.ai_socktype = libc::SOCK_STREAM;
 

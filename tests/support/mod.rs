@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
 pub mod backend;
+pub mod callers;
 pub mod gate;
 pub mod log;
 pub mod panics;

@@ -9,18 +9,15 @@ use std::task::{Context, Poll, Waker};
 use futures::executor::block_on;
 use gaiter::{Addrs, Error, Resolver};
 use tracing::instrument::WithSubscriber;
-use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Instrument, Span, dispatcher, info, info_span};
-use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, registry};
 
 use super::backend::{Kind, Scripted};
+use super::callers::{CALLERS, Caller, Witness, fmt_all, subscriber};
 use super::gate::OpenOnDrop;
-use super::log::{DROP_IT, Ledger, Log};
+use super::log::{DROP_IT, Ledger};
 use super::panics;
-use super::strict::Strict;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Global {
@@ -30,61 +27,12 @@ pub enum Global {
     PerLayerEnvFilter,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Caller {
-    /// No scoped subscriber: the caller's is the global one.
-    None,
-    Registry,
-    FmtAllSpanEvents,
-    PerLayerInfo,
-    WholeInfo,
-    Strict,
-}
-
-const CALLERS: [Caller; 6] =
-    [Caller::None, Caller::Registry, Caller::FmtAllSpanEvents, Caller::PerLayerInfo, Caller::WholeInfo, Caller::Strict];
-
-/// One log of a subscriber, and whether `resolve`, which is at DEBUG, is in it.
-#[derive(Clone)]
-struct Witness {
-    log: Log,
-    sees_resolve: bool,
-}
-
-fn witness(sees_resolve: bool) -> Witness {
-    Witness { log: Log::default(), sees_resolve }
-}
-
-fn fmt_all<S>() -> impl Layer<S> + Send + Sync
-where
-    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
-{
-    tracing_subscriber::fmt::layer().with_span_events(FmtSpan::FULL).with_writer(std::io::sink)
-}
-
-fn subscriber(caller: Caller) -> (Dispatch, Vec<Witness>) {
-    let (all, info) = (witness(true), witness(false));
-    let [ledger, info_ledger] = [Ledger(all.log.clone()), Ledger(info.log.clone())];
-    match caller {
-        Caller::None => unreachable!("has no subscriber of its own"),
-        Caller::Registry => (registry().with(ledger).into(), vec![all]),
-        Caller::FmtAllSpanEvents => (registry().with(fmt_all()).with(ledger).into(), vec![all]),
-        Caller::PerLayerInfo => {
-            let info_fmt = fmt_all().with_filter(LevelFilter::INFO);
-            let info_ledger = info_ledger.with_filter(LevelFilter::INFO);
-            (registry().with(info_fmt).with(info_ledger).with(ledger).into(), vec![all, info])
-        }
-        Caller::WholeInfo => (registry().with(LevelFilter::INFO).with(fmt_all()).with(info_ledger).into(), vec![info]),
-        Caller::Strict => (Strict::new(all.log.clone()).into(), vec![all]),
-    }
-}
-
 /// The witness of the global subscriber, which is installed by the first call.
 fn global(global: Global) -> Option<&'static Witness> {
     static WITNESS: OnceLock<Option<Witness>> = OnceLock::new();
     WITNESS
         .get_or_init(|| {
-            let witness = witness(global != Global::PerLayerEnvFilter);
+            let witness = Witness::new(global != Global::PerLayerEnvFilter);
             let ledger = Ledger(witness.log.clone());
             let global: Dispatch = match global {
                 Global::None => return None,

@@ -2,8 +2,8 @@
 
 mod config;
 mod lookup;
-mod name;
-mod order;
+pub(crate) mod name;
+pub(crate) mod order;
 mod socket;
 
 use std::cell::RefCell;

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 ///
 /// `NotFound` for what is none: an empty label, one of more than 63 bytes, more than 255 in all, or anything but letters, digits, `-`
 /// and `_`, and a `-` in front (as glibc's `res_hnok` has it).
-pub(super) fn parse(text: &str) -> Result<Name, Error> {
+pub(crate) fn parse(text: &str) -> Result<Name, Error> {
     if text.starts_with('-') {
         return Err(Error::new(ErrorKind::NotFound, "it is not a host name in DNS"));
     }

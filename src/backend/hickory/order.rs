@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Puts `addrs` into that order. Those that are of one rank keep theirs.
-pub(super) fn sort(addrs: &mut [IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) {
+pub(crate) fn sort(addrs: &mut [IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) {
     if addrs.len() > 1 {
         addrs.sort_by_cached_key(|&addr| Rank::of(addr, source(addr)));
     }
@@ -26,7 +26,7 @@ pub(super) fn source(destination: IpAddr) -> Option<IpAddr> {
 /// Each rule is a property of one address and its source, so that their order is total. Not there: rules 3, 4 and 7, since an
 /// address does not show whether its source is deprecated, a home address, or natively transported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+pub(crate) struct Rank {
     /// Rule 1: avoid unusable destinations.
     unreachable: bool,
     /// Rule 2: prefer matching scope.
@@ -42,7 +42,7 @@ struct Rank {
 }
 
 impl Rank {
-    fn of(destination: IpAddr, source: Option<IpAddr>) -> Self {
+    pub(crate) fn of(destination: IpAddr, source: Option<IpAddr>) -> Self {
         let (destination, source) = (mapped(destination), source.map(mapped));
         let &Policy { precedence, label, .. } = policy(destination);
         let scope = scope(destination);

@@ -1,3 +1,5 @@
-mod model;
+#[cfg_attr(not(fuzzing), expect(unreachable_pub, reason = "only a fuzz target needs it"))]
+pub(crate) mod model;
 mod ops;
+#[cfg(test)]
 mod policy;

@@ -399,3 +399,27 @@ fn a_known_name_whose_call_was_stopped_while_it_hung_is_known_no_longer() {
         }
     }
 }
+
+#[test]
+fn the_timekeeper_is_not_woken_for_when_it_comes_anyway() {
+    let mut engine = engine(1);
+    let now = Instant::now();
+    let (_, rouse) = ask(&mut engine, now, 0);
+    assert_eq!(rouse.timekeeper, Some(RouseTimekeeper::Start));
+    assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    assert_eq!(tick(&mut engine, now).2, Some(now + TIMEOUT));
+    assert_eq!(ask(&mut engine, now, 1).1, Rouse::default());
+    assert_eq!(ask(&mut engine, now - Duration::from_nanos(1), 2).1.timekeeper, Some(RouseTimekeeper::Wake));
+}
+
+#[test]
+fn a_timekeeper_that_is_refused_costs_no_thread() {
+    let mut engine = engine(1);
+    let now = Instant::now();
+    let (_, rouse) = ask(&mut engine, now, 0);
+    assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    let (_, rouse) = ask(&mut engine, now, 1);
+    assert_eq!(rouse.worker, None);
+    assert_eq!(engine.timekeeper_refused(None).stranded, [1]);
+    assert_eq!(engine.stats(now).threads, 1);
+}

@@ -1,9 +1,7 @@
 //! What holds after every step, and in the end.
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::engine::tests::ops::{Op, op};
+use crate::engine::tests::ops::Op;
 
 impl Model {
     /// What holds after every step.
@@ -12,10 +10,36 @@ impl Model {
         let failed: u64 = stats.failed.values().sum();
         let ended = stats.answered + failed + stats.timed_out + stats.cancelled;
         assert_eq!(stats.started, ended + self.waiting.len() as u64, "callers add up");
-        let working = |doing: &&Doing| matches!(doing, Doing::Calling { .. });
-        assert_eq!((stats.queued, stats.running), (self.queued.len(), self.doings().filter(working).count()));
-        let threads = if self.execution == Execution::Async { self.workers.len().min(1) } else { self.workers.len() };
-        assert_eq!(stats.threads, threads);
+        let Stats { queued, running, running_long, threads, idle_threads, .. } = stats;
+        let counted = Stats { queued, running, running_long, threads, idle_threads, ..self.counted.clone() };
+        assert_eq!(stats, counted);
+        let calls = || {
+            self.doings().filter_map(|doing| match doing {
+                Doing::Calling { since, .. } => Some(self.now().saturating_duration_since(*since)),
+                _ => None,
+            })
+        };
+        let long = calls().filter(|age| *age > Duration::from_secs(1)).count();
+        assert_eq!((queued, running, running_long), (self.queued.len(), calls().count(), long));
+        let idle = self.doings().filter(|doing| matches!(doing, Doing::Sleeping { .. })).count();
+        let (workers, idle) = match self.execution {
+            Execution::Blocking => (self.workers.len(), idle),
+            // It is the driver that idles, or does not.
+            Execution::Async => (self.workers.len().min(1), idle / self.workers.len().max(1)),
+        };
+        assert_eq!((threads, idle_threads), (workers, idle));
+        assert_eq!(self.engine.has_no_worker(), self.workers.is_empty());
+        for (id, doing) in self.workers.values() {
+            assert_eq!(self.engine.is_stopped(*id), matches!(doing, Doing::Stopped { .. }), "{doing:?}");
+        }
+        assert_eq!(self.engine.is_closed(), self.closed.is_some());
+        for name in 0..NAMES {
+            let flight = self.flight(name);
+            let since = self.sought.get(&flight).filter(|_| self.is_sought(flight));
+            let is_slow = since.is_some_and(|&since| self.now().saturating_duration_since(since) >= PATIENCE);
+            let text = Name::parse(&char::from(b'a' + name).to_string()).unwrap();
+            assert_eq!(self.engine.is_slow(self.now(), &text, PATIENCE), is_slow, "{name} since {since:?}");
+        }
         assert!(self.threads_of_new() <= MAX_THREADS, "more threads than there are");
 
         let drained = self.workers.is_empty() && self.keeper == Keeper::Absent && self.closed.is_some();
@@ -76,7 +100,7 @@ impl Model {
     pub(super) fn settle(&mut self, hung: &BTreeSet<u8>) {
         for _ in 0..20_000 {
             let moving = |doing: &Doing| match doing {
-                Doing::Calling { name, .. } => !hung.contains(name),
+                Doing::Calling { flight, .. } => !hung.contains(&flight.name),
                 Doing::Sleeping { .. } => false,
                 _ => true,
             };
@@ -99,17 +123,28 @@ impl Model {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+/// What happens to an engine, and for whom no call ever ends until all else has.
+#[derive(Debug)]
+#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
+pub struct Scenario {
+    ops: Vec<Op>,
+    #[cfg_attr(fuzzing, arbitrary(with = crate::engine::tests::ops::names))]
+    hung: BTreeSet<u8>,
+    is_async: bool,
+    /// Whether idle threads stay for a while.
+    stays: bool,
+}
 
-    #[test]
-    fn every_waiter_ends_once_and_nothing_is_stranded(
-        ops in prop::collection::vec(op(), 0..200),
-        hung in prop::collection::btree_set(0..10u8, 0..10),
-        execution in prop_oneof![Just(Execution::Blocking), Just(Execution::Async)],
-        idle in prop_oneof![Just(Duration::from_secs(10)), Just(Duration::ZERO)],
-    ) {
-        let mut model = Model::new(execution, idle);
+impl Scenario {
+    /// Plays it, through to the end of everything.
+    ///
+    /// # Panics
+    ///
+    /// If the engine does anything that the model does not, or leaves someone or something behind.
+    pub fn play(self) {
+        let Self { ops, hung, is_async, stays } = self;
+        let execution = if is_async { Execution::Async } else { Execution::Blocking };
+        let mut model = Model::new(execution, Duration::from_secs(if stays { 10 } else { 0 }));
         for op in ops {
             model.step(op);
         }
@@ -120,12 +155,34 @@ proptest! {
         assert!(model.waiting.is_empty(), "stranded: {:?}", model.waiting.keys());
         let for_someone = |(_, lane): &(u32, Lane)| *lane != Lane::Refresh;
         assert!(!model.queued.values().any(for_someone), "queued for ever: {:?}", model.queued);
-        assert!(execution == Execution::Blocking || model.workers.is_empty(), "a call goes on for ever");
+        assert!(!is_async || model.workers.is_empty(), "a call goes on for ever");
 
         model.settle(&BTreeSet::new());
         assert!(model.workers.is_empty(), "threads stayed: {:?}", model.workers);
         assert_eq!(model.keeper, Keeper::Absent, "the timekeeper stayed");
         model.step(Op::Close);
         assert!(model.engine.is_drained());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::tests::ops::{NAMES, op};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_waiter_ends_once_and_nothing_is_stranded(
+            ops in prop::collection::vec(op(), 0..200),
+            hung in prop::collection::btree_set(0..NAMES, 0..usize::from(NAMES)),
+            is_async in any::<bool>(),
+            stays in any::<bool>(),
+        ) {
+            Scenario { ops, hung, is_async, stays }.play();
+        }
     }
 }

@@ -4,11 +4,15 @@
 mod check;
 mod shell;
 
+#[cfg(fuzzing)]
+pub use self::check::Scenario;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::engine::flights::Lane;
+use crate::engine::tests::ops::NAMES;
 use crate::engine::*;
 
 const MAX_THREADS: usize = 4;
@@ -30,6 +34,13 @@ impl Drop for Token {
     }
 }
 
+/// What those who ask for a name share, until it is flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    name: u8,
+    flushes: u32,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 enum Doing {
     Starting,
@@ -40,12 +51,11 @@ enum Doing {
     /// Woken to leave.
     Dismissed,
     Calling {
-        name: u8,
+        flight: Flight,
         since: Instant,
         new: bool,
     },
     Replying {
-        name: u8,
         new: bool,
     },
     /// Its call is to be dropped.
@@ -63,7 +73,7 @@ enum Keeper {
 }
 
 struct Waits {
-    name: u8,
+    flight: Flight,
     ticket: Ticket,
     deadline: Instant,
     /// It has something to make do with.
@@ -79,18 +89,28 @@ struct Model {
     /// How far back the next times lie that the engine is given.
     lag: Duration,
     waiting: BTreeMap<u32, Waits>,
-    /// Names that wait for a thread: in which order, and in which lane.
-    queued: BTreeMap<u8, (u32, Lane)>,
-    /// Names that are looked up though nobody waits, and until when, where that can be ended.
-    for_nobody: BTreeMap<u8, Option<Instant>>,
+    /// How often each name was flushed.
+    flushes: [u32; NAMES as usize],
+    /// Flights that wait for a thread: in which order, and in which lane.
+    queued: BTreeMap<Flight, (u32, Lane)>,
+    /// Since when each flight has been queued or called for, if it is.
+    sought: BTreeMap<Flight, Instant>,
+    /// Flights that more than one has waited for.
+    shared: BTreeSet<Flight>,
+    /// Flights that go on though nobody waits, and until when, where that can be ended.
+    for_nobody: BTreeMap<Flight, Option<Instant>>,
     /// Workers whose calls are to be dropped, and that the engine has not named yet.
-    stopping: BTreeMap<WorkerId, (u8, Instant, bool)>,
+    stopping: BTreeMap<WorkerId, (Flight, Instant, bool)>,
     known: BTreeSet<u8>,
     workers: BTreeMap<u64, (WorkerId, Doing)>,
     keeper: Keeper,
     alarm: Option<Instant>,
     /// How much was outstanding when it was closed.
     closed: Option<usize>,
+    /// Workers whose calls a shutdown has left behind.
+    abandoned: BTreeSet<u64>,
+    /// What the engine is to have counted.
+    counted: Stats,
     last: u32,
     last_worker: u64,
 }
@@ -113,7 +133,10 @@ impl Model {
             clock: Instant::now() + Duration::from_secs(100),
             lag: Duration::ZERO,
             waiting: BTreeMap::new(),
+            flushes: [0; NAMES as usize],
             queued: BTreeMap::new(),
+            sought: BTreeMap::new(),
+            shared: BTreeSet::new(),
             for_nobody: BTreeMap::new(),
             stopping: BTreeMap::new(),
             known: BTreeSet::new(),
@@ -121,6 +144,8 @@ impl Model {
             keeper: Keeper::Absent,
             alarm: None,
             closed: None,
+            abandoned: BTreeSet::new(),
+            counted: Stats::default(),
             last: 0,
             last_worker: 0,
         }
@@ -148,10 +173,15 @@ impl Model {
         self.workers.values().map(|(_, doing)| doing)
     }
 
-    /// When each call for `name` began.
-    fn calls(&self, name: u8) -> Vec<Instant> {
+    /// What asks for `name` join now.
+    fn flight(&self, name: u8) -> Flight {
+        Flight { name, flushes: self.flushes[usize::from(name)] }
+    }
+
+    /// When each call for a flight began.
+    fn calls(&self, flight: Flight) -> Vec<Instant> {
         let since = |doing: &Doing| match doing {
-            Doing::Calling { name: called, since, .. } if *called == name => Some(*since),
+            Doing::Calling { flight: called, since, .. } if *called == flight => Some(*since),
             _ => None,
         };
         self.doings().filter_map(since).collect()
@@ -167,9 +197,7 @@ impl Model {
 
     /// Who has a call.
     fn busy(&self) -> usize {
-        let busy =
-            |doing: &&Doing| matches!(doing, Doing::Calling { .. } | Doing::Replying { .. } | Doing::Stopped { .. });
-        self.doings().filter(busy).count()
+        self.doings().filter(|doing| is_busy(doing)).count()
     }
 
     /// What has not come to its end, in the report's sense.
@@ -177,18 +205,47 @@ impl Model {
         self.queued.len() + self.busy()
     }
 
-    fn is_waited_for(&self, name: u8) -> bool {
-        self.waiting.values().any(|waits| waits.name == name)
+    fn is_waited_for(&self, flight: Flight) -> bool {
+        self.waiting.values().any(|waits| waits.flight == flight)
+    }
+
+    /// Whether a flight is queued or called for.
+    fn is_sought(&self, flight: Flight) -> bool {
+        self.queued.contains_key(&flight) || !self.calls(flight).is_empty()
+    }
+
+    fn enqueue(&mut self, flight: Flight, lane: Lane, since: Instant) {
+        if !self.is_sought(flight) && !self.is_waited_for(flight) {
+            // The one that there was before is over.
+            self.shared.remove(&flight);
+        }
+        if self.calls(flight).is_empty() {
+            self.sought.insert(flight, since);
+        }
+        self.last += 1;
+        self.queued.insert(flight, (self.last, lane));
+        if lane == Lane::Refresh {
+            self.for_nobody.entry(flight).or_default();
+        } else {
+            self.for_nobody.remove(&flight);
+        }
+    }
+
+    /// Whether another call is wanted for a flight: none is on its way that is not stuck, and there are not two.
+    fn wants_call(&self, flight: Flight) -> bool {
+        let calls = self.calls(flight);
+        let stuck = |since: &Instant| self.now().saturating_duration_since(*since) > TIMEOUT;
+        !self.queued.contains_key(&flight) && calls.iter().all(stuck) && calls.len() < 2
     }
 
     /// Names whose calls are stuck are known no longer.
     fn demote_stuck(&mut self) {
         let now = self.now();
         for (_, doing) in self.workers.values_mut() {
-            if let Doing::Calling { name, since, new: new @ false } = doing {
+            if let Doing::Calling { flight, since, new: new @ false } = doing {
                 if now.saturating_duration_since(*since) > TIMEOUT {
                     *new = true;
-                    self.known.remove(name);
+                    self.known.remove(&flight.name);
                 }
             }
         }
@@ -212,25 +269,25 @@ impl Model {
     }
 
     /// What nobody waits for is not called for, nor called for any longer where that can be helped.
-    fn tidy(&mut self, name: u8) {
-        if !self.is_waited_for(name) && (self.closed.is_some() || !self.for_nobody.contains_key(&name)) {
-            self.queued.remove(&name);
-            self.stop_calls(name);
+    fn tidy(&mut self, flight: Flight) {
+        if !self.is_waited_for(flight) && (self.closed.is_some() || !self.for_nobody.contains_key(&flight)) {
+            self.queued.remove(&flight);
+            self.stop_calls(flight);
         }
-        if !self.queued.contains_key(&name) && self.calls(name).is_empty() {
-            self.for_nobody.remove(&name);
+        if !self.is_sought(flight) {
+            self.for_nobody.remove(&flight);
         }
     }
 
-    fn stop_calls(&mut self, name: u8) {
+    fn stop_calls(&mut self, flight: Flight) {
         if self.execution == Execution::Blocking {
             return;
         }
         for (id, doing) in self.workers.values_mut() {
             match *doing {
-                Doing::Calling { name: called, new, since } if called == name => {
+                Doing::Calling { flight: called, new, since } if called == flight => {
                     *doing = Doing::Stopped { new };
-                    self.stopping.insert(*id, (name, since, new));
+                    self.stopping.insert(*id, (flight, since, new));
                 }
                 _ => {}
             }
@@ -240,37 +297,49 @@ impl Model {
     /// A known name whose call was stopped after it had waited is known no longer.
     fn demote_stopped(&mut self) {
         let now = self.now();
-        for (name, since, new) in self.stopping.values() {
+        for (flight, since, new) in self.stopping.values() {
             if !new && now.saturating_duration_since(*since) >= Duration::from_millis(20) {
-                self.known.remove(name);
+                self.known.remove(&flight.name);
             }
         }
     }
 
-    /// Nobody need wait for `name`, from now on for no longer than a deadline, if that can be helped.
-    fn limit(&mut self, name: u8) {
+    /// Nobody need wait for a flight, from now on for no longer than a deadline, if that can be helped.
+    fn limit(&mut self, flight: Flight) {
         let limit = (self.execution == Execution::Async).then_some(self.now() + TIMEOUT);
-        let entry = self.for_nobody.entry(name).or_default();
+        let entry = self.for_nobody.entry(flight).or_default();
         *entry = entry.or(limit);
     }
 
-    /// Nobody waits for `name` any more, but its answer is wanted.
-    fn make_do(&mut self, name: u8) {
-        if !self.queued.contains_key(&name) {
-            self.limit(name);
+    /// Nobody waits for a flight any more, but its answer is wanted.
+    fn make_do(&mut self, flight: Flight) {
+        if !self.queued.contains_key(&flight) {
+            self.limit(flight);
         } else if self.has_room(Lane::Refresh) {
-            self.last += 1;
-            self.queued.insert(name, (self.last, Lane::Refresh));
-            self.for_nobody.entry(name).or_default();
+            self.enqueue(flight, Lane::Refresh, self.sought[&flight]);
         }
     }
 
     /// What nobody waits for ends when its time is up.
     fn forsake(&mut self, time: Instant) {
-        let due = |(&name, limit): (&u8, &Option<Instant>)| limit.is_some_and(|limit| limit <= time).then_some(name);
-        for name in self.for_nobody.iter().filter_map(due).collect::<Vec<_>>() {
-            self.for_nobody.remove(&name);
-            self.tidy(name);
+        let due = |(&flight, limit): (&Flight, &Option<Instant>)| limit.is_some_and(|at| at <= time).then_some(flight);
+        for flight in self.for_nobody.iter().filter_map(due).collect::<Vec<_>>() {
+            self.for_nobody.remove(&flight);
+            self.tidy(flight);
         }
     }
+
+    /// Flights of which there is anything.
+    fn flights(&self) -> BTreeSet<Flight> {
+        let called = self.doings().filter_map(|doing| match doing {
+            Doing::Calling { flight, .. } => Some(*flight),
+            _ => None,
+        });
+        let waited_for = self.waiting.values().map(|waits| waits.flight);
+        called.chain(waited_for).chain(self.queued.keys().copied()).collect()
+    }
+}
+
+fn is_busy(doing: &Doing) -> bool {
+    matches!(doing, Doing::Calling { .. } | Doing::Replying { .. } | Doing::Stopped { .. })
 }

@@ -74,12 +74,12 @@ impl Model {
         let relief = (id % 3 == 0).then_some(PATIENCE);
         let asked = self.input(|engine, now| engine.ask(now, text, token, relief));
 
-        let calls = self.calls(name);
-        let stuck = calls.iter().all(|&since| self.now().saturating_duration_since(since) > TIMEOUT);
-        let in_progress = self.queued.contains_key(&name) || !calls.is_empty();
+        let flight = self.flight(name);
+        let in_progress = self.is_sought(flight);
         match asked {
             Asked::Refused { waiter, why } => {
                 assert_eq!(waiter.id, id);
+                self.counted.refused += 1;
                 let room = self.has_room(self.lane_of(name));
                 match why {
                     ErrorKind::Closed => assert!(self.closed.is_some()),
@@ -89,8 +89,13 @@ impl Model {
             }
             Asked::Waits { ticket, rouse } => {
                 assert!(self.closed.is_none(), "admitted after close");
-                let for_nobody = self.queued.get(&name).is_some_and(|(_, lane)| *lane == Lane::Refresh);
-                if for_nobody || (!self.queued.contains_key(&name) && stuck && calls.len() < 2) {
+                self.counted.started += 1;
+                if self.is_waited_for(flight) {
+                    self.shared.insert(flight);
+                }
+                let mut joins = in_progress;
+                let for_nobody = self.queued.get(&flight).is_some_and(|(_, lane)| *lane == Lane::Refresh);
+                if for_nobody || self.wants_call(flight) {
                     if in_progress && !for_nobody {
                         self.demote_stuck();
                     }
@@ -98,12 +103,13 @@ impl Model {
                     let room = self.has_room(lane);
                     assert!(room || in_progress, "over the bound");
                     if room {
-                        self.queued.insert(name, (id, lane));
-                        self.for_nobody.remove(&name);
+                        joins = !self.calls(flight).is_empty();
+                        self.enqueue(flight, lane, self.now());
                     }
                 }
+                self.counted.shared += u64::from(joins);
                 let deadline = self.now() + relief.unwrap_or(TIMEOUT);
-                self.waiting.insert(id, Waits { name, ticket, deadline, relief: relief.is_some() });
+                self.waiting.insert(id, Waits { flight, ticket, deadline, relief: relief.is_some() });
                 self.rouse(rouse);
             }
         }
@@ -114,27 +120,30 @@ impl Model {
         let (id, before) = self.workers[&key].clone();
         // It is done with what it did.
         self.workers.insert(key, (id, Doing::Starting));
+        self.abandoned.remove(&key);
         match self.input(|engine, now| input(engine, id, now)) {
             Next::Call { name, rouse } => {
-                let name = name.as_str().to_ascii_lowercase().as_bytes()[0] - b'a';
+                let name = number(&name);
                 let head = |lane: Lane| {
                     let lane = self.queued.iter().filter(|(_, (_, queued))| *queued == lane);
-                    lane.min_by_key(|(_, (order, _))| *order).map(|(&name, _)| name)
+                    lane.min_by_key(|(_, (order, _))| *order).map(|(&flight, _)| flight)
                 };
                 let may_take_new = self.threads_of_new() < MAX_THREADS - KEPT;
                 let others = || head(Lane::New).or_else(|| head(Lane::Refresh)).filter(|_| may_take_new);
                 let next = head(Lane::Known).or_else(others);
-                assert_eq!(Some(name), next, "the known before the new, those before refreshes, and each in order");
-                let (_, lane) = self.queued.remove(&name).expect("queued");
-                assert!(self.calls(name).len() < 2, "a third call for {name}");
+                let flight = next.expect("a call for nothing that may be called for");
+                assert_eq!(name, flight.name, "the known before the new, those before refreshes, and each in order");
+                let (_, lane) = self.queued.remove(&flight).expect("queued");
+                assert!(self.calls(flight).len() < 2, "a third call for {flight:?}");
 
-                let longest = self.waiting.iter().filter(|(_, waits)| waits.name == name).map(|(&id, _)| id);
+                let longest = self.waiting.iter().filter(|(_, waits)| waits.flight == flight).map(|(&id, _)| id);
                 assert!(lane == Lane::Refresh || longest.clone().next().is_some(), "a call for nobody");
                 let waiters: Vec<u32> = self.engine.waiters(id).map(|token| token.id).collect();
                 assert_eq!(waiters, longest.collect::<Vec<_>>(), "the call runs for the one that waits longest");
-                self.workers.insert(key, (id, Doing::Calling { name, since: self.now(), new: lane != Lane::Known }));
-                if lane == Lane::Refresh {
-                    self.limit(name);
+                self.workers.insert(key, (id, Doing::Calling { flight, since: self.now(), new: lane != Lane::Known }));
+                // It is for those who wait by now, if an earlier one's time was up.
+                if self.for_nobody.contains_key(&flight) {
+                    self.limit(flight);
                 }
                 self.rouse(rouse);
             }
@@ -159,30 +168,34 @@ impl Model {
     }
 
     pub(super) fn finish(&mut self, key: u64, result: Result<(), ErrorKind>) {
-        let (id, Doing::Calling { name, since, new }) = self.workers[&key].clone() else { unreachable!() };
-        self.workers.insert(key, (id, Doing::Replying { name, new }));
+        let (id, Doing::Calling { flight, since, new }) = self.workers[&key].clone() else { unreachable!() };
+        assert_eq!(self.engine.lasts(id), (flight == self.flight(flight.name)).then_some(since), "what is kept");
+        self.workers.insert(key, (id, Doing::Replying { new }));
         let finished = self.input(|engine, now| {
             let finished = engine.finish(id, now, result);
             let count = finished.waiters.len();
             engine.count(if result.is_ok() { count } else { 0 }, result.err().map(|kind| (kind, count)));
             finished
         });
-        assert_eq!(finished.since, since);
+        assert_eq!((finished.since, finished.shared), (since, self.shared.contains(&flight)));
         let ended: Vec<Waits> = finished.waiters.iter().map(|token| self.end(token)).collect();
-        assert!(ended.iter().all(|waits| waits.name == name), "an answer for another name");
+        assert!(ended.iter().all(|waits| waits.flight == flight), "an answer for another name");
+        match result {
+            Ok(()) => self.counted.answered += ended.len() as u64,
+            Err(kind) => self.counted.fail(kind, ended.len() as u64),
+        }
 
         let answered = result != Err(ErrorKind::Temporary);
         let stopped = finished.stopped;
-        let another = self.queued.contains_key(&name) || !self.calls(name).is_empty();
-        if answered || !another {
-            assert!(!self.is_waited_for(name), "someone was left out");
+        if answered || !self.is_sought(flight) {
+            assert!(!self.is_waited_for(flight), "someone was left out");
         } else {
             assert!(ended.is_empty(), "another call may do better");
         }
         if answered && self.now().saturating_duration_since(since) <= TIMEOUT {
-            self.known.insert(name);
+            self.known.insert(flight.name);
         }
-        self.tidy(name);
+        self.tidy(flight);
         self.stop(stopped);
         let again = self.input(|engine, now| engine.finish(id, now, Ok(())));
         assert!(again.waiters.is_empty(), "a call that ends twice");
@@ -197,18 +210,23 @@ impl Model {
                     self.forsake(deadline);
                     let waits = self.end(&expired.waiter);
                     assert!(waits.deadline <= self.now(), "before its time");
-                    assert_eq!(waits.relief, expired.relief);
-                    let calls = self.calls(waits.name);
+                    assert_eq!((waits.relief, waits.flight.name), (expired.relief, number(&expired.name)));
+                    let calls = self.calls(waits.flight);
                     assert_eq!(expired.since, calls.iter().copied().max());
-                    if waits.relief && !self.is_waited_for(waits.name) && self.closed.is_none() {
-                        self.make_do(waits.name);
+                    assert_eq!(expired.shared, self.shared.contains(&waits.flight));
+                    *if waits.relief { &mut self.counted.answered } else { &mut self.counted.timed_out } += 1;
+                    if waits.relief && !self.is_waited_for(waits.flight) && self.closed.is_none() {
+                        self.make_do(waits.flight);
                     }
-                    self.tidy(waits.name);
+                    self.tidy(waits.flight);
                 }
                 self.forsake(self.now());
                 self.demote_stopped();
                 self.stop(stopped);
                 assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
+                if self.alarm.is_none_or(|alarm| alarm > self.now()) {
+                    assert!(until.is_none_or(|until| until > self.now()), "the timekeeper would spin");
+                }
                 self.keeper = Keeper::Asleep { until };
                 self.rouse(rouse);
                 for id in idle {
@@ -227,14 +245,16 @@ impl Model {
     }
 
     /// Those who wait in the queue and for no call are told that their lookup will never be.
-    pub(super) fn cancel_queued(&mut self, tokens: &[Token]) {
-        let cancelled: BTreeSet<u8> = self.queued.keys().copied().filter(|&name| self.calls(name).is_empty()).collect();
+    pub(super) fn cancel_queued(&mut self, tokens: &[Token], why: ErrorKind) {
+        let in_vain = |flight: &Flight| self.calls(*flight).is_empty();
+        let cancelled: BTreeSet<Flight> = self.queued.keys().copied().filter(in_vain).collect();
         self.queued.clear();
-        self.for_nobody.retain(|name, _| !cancelled.contains(name));
+        self.for_nobody.retain(|flight, _| !cancelled.contains(flight));
         for token in tokens {
-            assert!(cancelled.contains(&self.end(token).name));
+            assert!(cancelled.contains(&self.end(token).flight));
         }
-        assert!(!self.waiting.values().any(|waits| cancelled.contains(&waits.name)), "someone was left out");
+        self.counted.fail(why, tokens.len() as u64);
+        assert!(!self.waiting.values().any(|waits| cancelled.contains(&waits.flight)), "someone was left out");
     }
 
     pub(super) fn step(&mut self, op: Op) {
@@ -248,26 +268,32 @@ impl Model {
                     let token = leaving.waiter.expect("it was waiting");
                     assert_eq!(token.id, id);
                     let waits = self.end(&token);
-                    self.tidy(waits.name);
+                    self.counted.cancelled += 1;
+                    self.tidy(waits.flight);
                     self.demote_stopped();
                     self.stop(leaving.stopped);
                     assert!(self.input(|engine, now| engine.leave(ticket, now)).waiter.is_none(), "left twice");
                 }
             }
             Op::Refresh { name } => {
-                let text = Name::parse(&char::from(b'a' + name).to_string()).unwrap();
-                let rouse = self.input(|engine, now| engine.refresh(now, text));
+                let flight = self.flight(name);
+                let rouse = self.input(|engine, now| engine.refresh(now, text(name)));
                 let full = !self.has_room(Lane::Refresh);
                 assert_eq!(rouse.is_none(), full || self.closed.is_some(), "refused for no reason");
                 let Some(rouse) = rouse else { return };
-                let calls = self.calls(name);
-                let stuck = calls.iter().all(|&since| self.now().saturating_duration_since(since) > TIMEOUT);
-                if !self.queued.contains_key(&name) && stuck && calls.len() < 2 {
-                    self.last += 1;
-                    self.queued.insert(name, (self.last, Lane::Refresh));
-                    self.for_nobody.entry(name).or_default();
+                if self.wants_call(flight) {
+                    self.counted.refreshed += 1;
+                    self.enqueue(flight, Lane::Refresh, self.now());
                 }
                 self.rouse(rouse);
+            }
+            Op::Flush { name } => {
+                match name {
+                    Some(name) => self.flushes[usize::from(name)] += 1,
+                    None => self.flushes.iter_mut().for_each(|flushes| *flushes += 1),
+                }
+                let name = name.map(text);
+                self.input(|engine, _| engine.flush(name.as_ref()));
             }
             Op::Worker { which } => {
                 let able = |doing: &Doing| {
@@ -326,6 +352,7 @@ impl Model {
             Op::Retire { which } if self.execution == Execution::Blocking => {
                 if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Replying { .. })) {
                     let (id, _) = self.workers.remove(&key).expect("picked");
+                    self.abandoned.remove(&key);
                     let rouse = self.input(|engine, now| engine.retire(id, now));
                     self.rouse(rouse);
                 }
@@ -335,19 +362,17 @@ impl Model {
                 self.lag = Duration::from_millis(u64::from(millis % 7));
             }
             Op::Close => {
-                let outstanding = self.outstanding();
-                let mut refreshes = 0;
+                let mut outstanding = self.outstanding();
                 if self.closed.is_none() {
-                    // None of the queued ones is outstanding.
-                    let names: Vec<u8> =
-                        self.for_nobody.keys().copied().filter(|&name| !self.is_waited_for(name)).collect();
-                    for name in names {
-                        refreshes += usize::from(self.queued.remove(&name).is_some());
-                        self.stop_calls(name);
-                        self.for_nobody.remove(&name);
+                    let deserted = |flight: &Flight| !self.is_waited_for(*flight);
+                    for flight in self.for_nobody.keys().copied().filter(deserted).collect::<Vec<_>>() {
+                        // What is queued for nobody is not outstanding.
+                        outstanding -= usize::from(self.queued.remove(&flight).is_some());
+                        self.stop_calls(flight);
+                        self.for_nobody.remove(&flight);
                     }
                 }
-                self.closed.get_or_insert(outstanding - refreshes);
+                self.closed.get_or_insert(outstanding);
                 let closing = self.input(|engine, _| engine.close());
                 self.stop(closing.stopped);
                 closing.idle.into_iter().for_each(|id| _ = self.dismiss(id));
@@ -359,17 +384,22 @@ impl Model {
                     engine.count(0, Some((ErrorKind::Closed, tokens.len())));
                     tokens
                 });
-                self.cancel_queued(&tokens);
+                self.cancel_queued(&tokens, ErrorKind::Closed);
             }
             Op::GiveUp if self.closed.is_some() => {
                 let GivenUp { waiters, abandoned, stopped } = self.input(Engine::give_up);
-                let outstanding = self.busy();
+                let busy = |(&key, (_, doing)): (&u64, &(_, Doing))| is_busy(doing).then_some(key);
+                let busy: BTreeSet<u64> = self.workers.iter().filter_map(busy).collect();
                 self.input(|engine, _| engine.count(0, Some((ErrorKind::Closed, waiters.len()))));
                 waiters.iter().for_each(|token| _ = self.end(token));
                 assert!(self.waiting.is_empty(), "someone still waits");
                 self.queued.clear();
-                assert_eq!(abandoned.len(), outstanding, "what is left behind is named");
-                (0..10).for_each(|name| self.tidy(name));
+                assert_eq!(abandoned.len(), busy.len(), "what is left behind is named");
+                assert!(abandoned.is_sorted_by(|(_, a), (_, b)| a >= b), "the longest first");
+                self.counted.fail(ErrorKind::Closed, waiters.len() as u64);
+                self.counted.abandoned += busy.difference(&self.abandoned).count() as u64;
+                self.abandoned = busy;
+                self.flights().into_iter().for_each(|flight| self.tidy(flight));
                 self.stop(stopped);
             }
             Op::Alarm { .. } | Op::AbortQueued | Op::GiveUp | Op::Retire { .. } => {}
@@ -381,8 +411,16 @@ impl Model {
         let count = refused.stranded.len();
         self.input(|engine, _| engine.count(0, Some((ErrorKind::ThreadRefused, count))));
         if !refused.stranded.is_empty() || self.workers.is_empty() || self.keeper == Keeper::Absent {
-            self.cancel_queued(&refused.stranded);
+            self.cancel_queued(&refused.stranded, ErrorKind::ThreadRefused);
         }
         self.rouse(refused.rouse);
     }
+}
+
+fn text(name: u8) -> Name {
+    Name::parse(&char::from(b'a' + name).to_string()).unwrap()
+}
+
+fn number(name: &Name) -> u8 {
+    name.as_str().to_ascii_lowercase().as_bytes()[0] - b'a'
 }
