@@ -129,6 +129,7 @@ mod error;
 mod addrs;
 mod name;
 mod clock;
+mod sync; // std's locks, threads and time, or a model's
 mod foreign; // foreign code is caught here
 mod ffi; // the only unsafe code
 

@@ -4,12 +4,13 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::addrs::Addrs;
 use crate::engine::Ticket;
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
+use crate::sync;
 use crate::threads::{Ask, Epochs, Threads, leak};
 use crate::trace::{self, Outcome, Scope};
 use crate::waiter::{Reply, Waiter};
@@ -61,7 +62,7 @@ impl State {
     fn start(epochs: Arc<Epochs>, name: Name) -> Self {
         let threads = Arc::clone(epochs.current());
         let (mut scope, custody) = trace::begin(&name, epochs.setup().traced);
-        let waiter = Arc::new(Waiter::new(Instant::now(), custody));
+        let waiter = Arc::new(Waiter::new(sync::now(), custody));
         match threads.ask(&name, Arc::clone(&waiter)) {
             Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, threads, name, waiter, ticket: Some(ticket), scope }),
             Ask::Given(given) => {

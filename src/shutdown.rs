@@ -3,9 +3,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::sync;
+use crate::sync::thread::{self, Thread};
 use crate::threads::{CloserId, ClosingOutcome, Threads};
 
 /// The future of a shutdown, from [`Resolver::shutdown`](crate::Resolver::shutdown): it completes when every lookup that was
@@ -41,7 +42,7 @@ impl<'a> Shutdown<'a> {
 
     /// Gives up after `grace`, counted from now. Default: never.
     pub fn within(mut self, grace: Duration) -> Self {
-        self.deadline = Instant::now().checked_add(grace);
+        self.deadline = sync::now().checked_add(grace);
         self
     }
 
@@ -87,7 +88,7 @@ impl<'a> Shutdown<'a> {
             }
             // Should there be no thread to wake it, the deadline is kept all the same.
             match self.deadline {
-                Some(deadline) => thread::park_timeout(deadline.saturating_duration_since(Instant::now())),
+                Some(deadline) => thread::park_timeout(deadline.saturating_duration_since(sync::now())),
                 None => thread::park(),
             }
         }
@@ -106,7 +107,7 @@ impl Future for Shutdown<'_> {
         if let Poll::Ready(outcome) = this.threads.poll_end(&mut this.closer, this.deadline, cx) {
             return Poll::Ready(outcome.into());
         }
-        let late = this.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let late = this.deadline.is_some_and(|deadline| deadline <= sync::now());
         let signalled = this.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
         if signalled {
             this.until = None;

@@ -1,12 +1,13 @@
 //! Where one caller waits: the one-shot between it and whoever ends its flight.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::addrs::{Addrs, Source};
 use crate::cache::Old;
 use crate::error::Error;
+use crate::sync::{Mutex, MutexGuard};
 use crate::trace::Scope;
 
 /// What a caller gets for its name.

@@ -10,6 +10,7 @@ use crate::clock::Coarse;
 use crate::engine::{Asked, Rouse, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
+use crate::sync;
 use crate::waiter::Waiter;
 
 /// What becomes of a caller that asks.
@@ -34,7 +35,7 @@ impl Threads {
 
     #[cold]
     fn cached_but_not_fresh(self: &Arc<Self>, name: &str) -> Option<Result<Addrs, Error>> {
-        let now = Instant::now();
+        let now = sync::now();
         let look = self.store.look(name, now);
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
         let given = match given(look, now) {
@@ -50,7 +51,7 @@ impl Threads {
 
     /// Has a name looked up that nobody waits for.
     fn refresh(self: &Arc<Self>, name: Name) {
-        let now = Instant::now();
+        let now = sync::now();
         let mut state = self.lock();
         let rouse = self.refresh_in(&mut state, now, &name);
         self.rouse(state, rouse);
@@ -128,7 +129,7 @@ impl Threads {
 
     /// The waiter's caller has lost interest.
     pub(crate) fn leave(&self, ticket: Ticket) {
-        let now = Instant::now();
+        let now = sync::now();
         let left = self.lock().engine.leave(ticket, now);
         self.stop(left.stopped);
         drop(left.waiter);

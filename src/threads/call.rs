@@ -8,6 +8,7 @@ use crate::engine::{Finished, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
+use crate::sync;
 use crate::waiter::{Reply, Waiter};
 
 /// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` sees to it.
@@ -45,7 +46,7 @@ impl<'a> Call<'a> {
             let kind = error.kind();
             caught(|| error.cached()).unwrap_or_else(|_| Error::from(kind).about(&self.name).cached())
         });
-        let at = Instant::now();
+        let at = sync::now();
         let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
         let mut guard = self.threads.lock();
         let state = &mut *guard;

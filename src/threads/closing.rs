@@ -10,6 +10,7 @@ use crate::engine::{Rouse, Tally};
 use crate::error::ErrorKind;
 use crate::foreign::caught;
 use crate::name::Name;
+use crate::sync;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CloserId(u64);
@@ -90,7 +91,7 @@ impl Threads {
 
     /// Leaves everything that is outstanding to itself; nobody waits for it any longer.
     pub(crate) fn give_up(&self) -> Outcome {
-        let now = Instant::now();
+        let now = sync::now();
         let mut state = self.lock();
         let given_up = state.engine.give_up(now);
         let (tally, threads) = (state.engine.tally(), state.roster.len());
@@ -113,7 +114,7 @@ impl Threads {
         cx: &Context<'_>,
     ) -> Poll<Outcome> {
         let waker = cx.waker().clone();
-        let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let late = deadline.is_some_and(|deadline| deadline <= sync::now());
         let mut state = self.lock();
         // While another joins, or one that has started a thread has yet to put its handle there, they come back to all.
         if state.is_drained() && state.roster.have_all_left() && !late {

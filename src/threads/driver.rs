@@ -5,9 +5,8 @@ use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::rc::Rc;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::runtime::Builder;
@@ -23,6 +22,7 @@ use crate::engine::{Next, Refused, Rouse, RouseWorker, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
+use crate::sync::{self, MutexGuard};
 use crate::trace::Scope;
 use crate::waiter::Waiter;
 
@@ -104,7 +104,7 @@ fn refuse(threads: &Arc<Threads>, error: io::Error) {
     let mut state = threads.lock();
     state.driver = None;
     // The one worker that was on the way.
-    let Refused { stranded, rouse } = state.engine.worker_refused(Instant::now());
+    let Refused { stranded, rouse } = state.engine.worker_refused(sync::now());
     threads.rouse(state, rouse);
     let wakers = threads.fail(stranded, &Error::new(ErrorKind::System, error));
     wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
@@ -170,7 +170,7 @@ impl Driver {
     /// What a worker is to call for next, and in whose custody. For none it idles, and will be a task again when it is roused, or it
     /// is no more.
     fn next(self: &Rc<Self>, id: WorkerId, slept: bool) -> Option<(Name, Option<Loan>)> {
-        let now = Instant::now();
+        let now = sync::now();
         let mut state = self.threads.lock();
         match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
             Next::Call { name, rouse } => {

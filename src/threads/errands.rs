@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread::Thread;
 
 use super::Threads;
 use super::roster::Key;
 use crate::foreign::caught;
+use crate::sync::thread::Thread;
 use crate::trace::Scope;
 
 /// So many threads run errands at most. A waker that blocks costs the others one of these; when it has cost all of them,

@@ -7,16 +7,17 @@ mod closing;
 mod driver;
 mod epoch;
 mod errands;
+#[cfg(all(test, gaiter_loom))]
+mod models;
 mod roster;
 mod timekeeper;
 mod worker;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
-use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use self::asking::Ask;
 pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome};
@@ -34,6 +35,8 @@ use crate::error::{Error, ErrorKind};
 use crate::ffi;
 use crate::foreign::{Panic, caught};
 use crate::stats::Stats;
+use crate::sync::thread::{self, JoinHandle, Thread};
+use crate::sync::{self, AtomicBool, Mutex, MutexGuard};
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
 
@@ -124,7 +127,7 @@ impl Threads {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let now = Instant::now();
+        let now = sync::now();
         self.lock().engine.stats(now)
     }
 
@@ -188,7 +191,7 @@ impl Threads {
                     #[cfg(feature = "async-backend")]
                     Origin::Async(_) => self.order(self.lock(), Order::Start(worker)),
                 };
-                started.map_err(|error| (self.lock().engine.worker_refused(Instant::now()), error))
+                started.map_err(|error| (self.lock().engine.worker_refused(sync::now()), error))
             }
             Some(RouseWorker::Wake(worker)) => {
                 self.wake(worker);
@@ -201,7 +204,7 @@ impl Threads {
     /// Has waiters fail who never had a call; gives their wakers.
     #[must_use]
     fn fail(&self, waiters: Vec<Arc<Waiter>>, error: &Error) -> Vec<Waker> {
-        let now = Instant::now();
+        let now = sync::now();
         let reply = |waiter: &Arc<Waiter>| {
             let queued = now.saturating_duration_since(waiter.asked);
             let fallback = if error.is_closed() { None } else { waiter.fallback(now) };

@@ -1,8 +1,7 @@
-use std::thread::{self, JoinHandle, Thread};
-
 use hashbrown::HashMap;
 
 use crate::engine::WorkerId;
+use crate::sync::thread::{self, JoinHandle, Thread};
 
 /// One of the crate's threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

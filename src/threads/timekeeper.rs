@@ -1,6 +1,5 @@
 use std::sync::Arc;
 use std::task::Waker;
-use std::thread;
 use std::time::Instant;
 
 use super::Threads;
@@ -8,6 +7,7 @@ use super::errands::Errand;
 use super::roster::Key;
 use crate::engine::{Expired, Tick};
 use crate::error::Error;
+use crate::sync::{self, thread};
 use crate::waiter::{Reply, Waiter};
 
 /// The timekeeper's thread: does what is due, and sleeps until the next thing is.
@@ -15,7 +15,7 @@ pub(super) fn run(threads: &Arc<Threads>, key: Key) {
     threads.lock().timekeeper = Some(thread::current());
     loop {
         while threads.run_stranded_errand() {}
-        let now = Instant::now();
+        let now = sync::now();
         let mut state = threads.lock();
         let due = state.take_due_closers(now);
         if !due.is_empty() {
@@ -64,7 +64,7 @@ fn tell(expired: Expired<Arc<Waiter>>, now: Instant) -> Option<Waker> {
 /// Sleeps until roused or until `until`, or less.
 fn sleep(until: Option<Instant>) {
     match until {
-        Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
+        Some(until) => thread::park_timeout(until.saturating_duration_since(sync::now())),
         None => thread::park(),
     }
 }

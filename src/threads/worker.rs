@@ -1,6 +1,4 @@
-use std::sync::{Arc, MutexGuard};
-use std::thread;
-use std::time::Instant;
+use std::sync::Arc;
 
 use super::call::Call;
 use super::roster::Key;
@@ -9,6 +7,7 @@ use crate::backend::Backend;
 use crate::engine::{Next, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
+use crate::sync::{self, MutexGuard, thread};
 use crate::trace::Scope;
 
 /// A worker's thread: makes one call after another until it has idled long enough.
@@ -16,7 +15,7 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
     let Some(backend) = threads.setup.origin.blocking() else { return };
     let mut slept = false;
     loop {
-        let now = Instant::now();
+        let now = sync::now();
         let mut state = threads.lock();
         match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
             Next::Call { name, rouse } => {
@@ -28,7 +27,7 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
                 if make(Call::new(threads, id, name), backend, custody) == Some(ErrorKind::System) {
                     // After one such as EMFILE, libc's resolver state may stay broken in this thread.
                     let mut state = threads.lock();
-                    let rouse = state.engine.retire(id, Instant::now());
+                    let rouse = state.engine.retire(id, sync::now());
                     return leave(threads, id, state, rouse);
                 }
             }

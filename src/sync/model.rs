@@ -1,0 +1,132 @@
+//! What loom makes of them. Its threads are coroutines of one thread of the system's, so that what is thread-local to std is a model's.
+
+use std::cell::{Cell, RefCell};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub(crate) use loom::sync::atomic::AtomicBool;
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+thread_local! {
+    /// How far the time is.
+    static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// Threads that cannot be had: of this name, so many starts from now.
+    static REFUSED: RefCell<Vec<(&'static str, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The time passes when a thread sleeps until then: other threads may have been that slow.
+pub(crate) fn now() -> Instant {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    *BEGAN.get_or_init(Instant::now) + PASSED.get()
+}
+
+/// Runs `model` in every order in which its threads may come, as far as they are interrupted no more than twice (or as often as
+/// `LOOM_MAX_PREEMPTIONS` says). The system refuses the threads `refused`: the first of that name, or the second.
+#[cfg(test)]
+pub(crate) fn explore(refused: &'static [(&'static str, usize)], model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.max_threads = loom::MAX_THREADS;
+    builder.max_branches = 10_000;
+    let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&runs);
+    builder.check(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        PASSED.set(Duration::ZERO);
+        REFUSED.set(refused.to_vec());
+        model();
+    });
+    println!("{} runs", runs.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+pub(crate) mod thread {
+    use std::io;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use loom::sync::{Condvar, Mutex};
+    use loom::thread::{self, ThreadId};
+
+    use super::{PASSED, REFUSED};
+
+    /// loom's own `unpark` also wakes whoever waits for a lock.
+    struct Parker {
+        unparked: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    loom::thread_local! {
+        static PARKER: Arc<Parker> = Arc::new(Parker { unparked: Mutex::new(false), changed: Condvar::new() });
+    }
+
+    #[derive(Clone)]
+    pub(crate) struct Thread {
+        id: ThreadId,
+        parker: Arc<Parker>,
+    }
+
+    impl Thread {
+        pub(crate) fn id(&self) -> ThreadId {
+            self.id
+        }
+
+        pub(crate) fn unpark(&self) {
+            *self.parker.unparked.lock().unwrap() = true;
+            self.parker.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn current() -> Thread {
+        Thread { id: thread::current().id(), parker: PARKER.with(Arc::clone) }
+    }
+
+    pub(crate) fn park() {
+        let parker = PARKER.with(Arc::clone);
+        let mut unparked = parker.unparked.lock().unwrap();
+        while !std::mem::take(&mut *unparked) {
+            unparked = parker.changed.wait(unparked).unwrap();
+        }
+    }
+
+    pub(crate) fn park_timeout(timeout: Duration) {
+        let unparked = PARKER.with(|parker| std::mem::take(&mut *parker.unparked.lock().unwrap()));
+        if !unparked {
+            PASSED.set(PASSED.get() + timeout);
+        }
+    }
+
+    #[derive(Default)]
+    pub(crate) struct Builder {
+        name: String,
+    }
+
+    impl Builder {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
+        pub(crate) fn name(self, name: String) -> Self {
+            Self { name }
+        }
+
+        pub(crate) fn stack_size(self, _: usize) -> Self {
+            self
+        }
+
+        pub(crate) fn spawn(self, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+            let is_refused = REFUSED.with_borrow_mut(|refused| {
+                let named = refused.iter_mut().filter(|(name, _)| *name == self.name);
+                named.fold(false, |is_refused, (_, starts)| {
+                    *starts = starts.wrapping_sub(1);
+                    is_refused || *starts == 0
+                })
+            });
+            if is_refused {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            thread::Builder::new().name(self.name).spawn(run)
+        }
+    }
+
+    pub(crate) use loom::thread::JoinHandle;
+}

@@ -1,0 +1,217 @@
+//! The shell in every order in which its threads may come (see [`explore`]): what each model is called holds in all of them.
+//!
+//! `RUSTFLAGS="--cfg gaiter_loom" cargo test --release --no-default-features --lib models`
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use loom::future::block_on;
+use loom::thread;
+
+use crate::sync::explore;
+use crate::{Addrs, Answer, Backend, Builder, Cache, Error, ErrorKind, Resolver};
+
+const ADDR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+/// Answers at once, and counts.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicUsize>);
+
+impl Counting {
+    /// With neither a cache nor a deadline, and a thread that stays.
+    fn builder(&self) -> Builder {
+        let builder = Resolver::builder().backend(self.clone()).cache(Cache::disabled()).timeout(None);
+        builder.max_threads(1).kept_for_known(0).thread_idle(Duration::MAX)
+    }
+
+    fn calls(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Backend for Counting {
+    fn lookup(&self, _: &str) -> Result<Answer, Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok([ADDR].into())
+    }
+
+    fn emits_events(&self) -> bool {
+        false
+    }
+}
+
+fn kind(answer: Result<Addrs, Error>) -> Result<(), ErrorKind> {
+    answer.map(drop).map_err(|error| error.kind())
+}
+
+/// Ends it: nothing of it is left, and the callers add up.
+fn end(resolver: Resolver) {
+    let report = resolver.shutdown().wait();
+    assert!(report.is_clean(), "{report}");
+    let stats = resolver.stats();
+    let ended = stats.answered + stats.failed.values().sum::<u64>() + stats.timed_out + stats.cancelled;
+    assert_eq!((stats.started, stats.queued, stats.running, stats.threads), (ended, 0, 0, 0));
+}
+
+/// Hand-off. Would catch a reply that comes between a poll's look and its waker, and finds none to wake.
+#[test]
+fn whoever_asks_is_woken_with_an_answer() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().build();
+        assert_eq!(kind(block_on(resolver.resolve("a"))), Ok(()));
+        assert_eq!(backend.calls(), 1);
+        end(resolver);
+    });
+}
+
+/// Idle exit against wake-up. Would catch a thread that is dismissed when it is roused for a name, and leaves with that in the queue;
+/// and a timekeeper that leaves when there is something to come for again.
+#[test]
+fn whoever_asks_while_the_last_thread_leaves_is_answered() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().thread_idle(Duration::ZERO).build();
+        for name in ["a", "b"] {
+            assert_eq!(kind(block_on(resolver.resolve(name))), Ok(()));
+        }
+        assert_eq!(backend.calls(), 2);
+        drop(resolver);
+    });
+}
+
+/// Spawn failure with nobody there. Would catch a caller that is left in the queue, or told twice.
+#[test]
+fn whoever_asks_is_told_that_no_thread_could_be_had() {
+    for refused in [&[("gaiter", 1)], &[("gaiter-time", 1)]] {
+        explore(refused, || {
+            let backend = Counting::default();
+            let resolver = backend.builder().build();
+            let other = {
+                let resolver = resolver.clone();
+                thread::spawn(move || kind(block_on(resolver.resolve("a"))))
+            };
+            let answers = [kind(block_on(resolver.resolve("a"))), other.join().unwrap()];
+            let refused = answers.iter().filter(|answer| **answer == Err(ErrorKind::ThreadRefused)).count();
+            let answered = answers.iter().filter(|answer| answer.is_ok()).count();
+            assert_eq!((refused + answered, refused > 0), (2, true), "{answers:?}");
+            end(resolver);
+        });
+    }
+}
+
+/// Spawn failure beside others. Would catch a name that waits for the thread that was refused, though one is there for it.
+#[test]
+fn a_thread_that_was_refused_is_made_up_for_by_one_that_is_there() {
+    explore(&[("gaiter", 2)], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().max_threads(2).build();
+        let [a, b] = ["a", "b"].map(|name| resolver.resolve(name));
+        assert_eq!(kind(block_on(a)), Ok(()));
+        assert_eq!(kind(block_on(b)), Ok(()));
+        end(resolver);
+    });
+}
+
+/// Close against ask. Would catch a lookup that is admitted when everyone has been sent away, and waits for ever.
+#[test]
+fn whoever_asks_while_it_closes_is_answered_or_refused() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().build();
+        let asker = {
+            let resolver = resolver.clone();
+            thread::spawn(move || kind(block_on(resolver.resolve("a"))))
+        };
+        resolver.close();
+        assert_eq!(kind(block_on(resolver.resolve("b"))), Err(ErrorKind::Closed));
+        let answer = asker.join().unwrap();
+        assert!(matches!(answer, Ok(()) | Err(ErrorKind::Closed)), "{answer:?}");
+        assert_eq!(backend.calls(), usize::from(answer.is_ok()));
+        end(resolver);
+    });
+}
+
+/// The last waiter's leaving against the worker's taking. Would catch a place in the queue that outlives its callers, a call for nobody
+/// that was never begun, and a waiter that is let go of twice.
+#[test]
+fn a_call_is_made_for_someone_or_not_at_all() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().build();
+        let lookup = resolver.resolve("a");
+        let other = resolver.resolve("a");
+        let leaver = thread::spawn(move || drop(other));
+        drop(lookup);
+        leaver.join().unwrap();
+        let stats = resolver.stats();
+        assert_eq!((stats.started, stats.queued), (2, 0));
+        end(resolver);
+    });
+}
+
+/// Shutdown against finish. Would catch an end that nobody hears of, a lookup that is counted twice or not at all, and a thread that is
+/// neither waited for nor joined.
+#[test]
+fn a_shutdown_hears_of_the_last_finish() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().build();
+        let lookup = resolver.resolve("a");
+        let report = resolver.shutdown().wait();
+        assert!(report.is_clean() && report.cancelled == 0 && report.finished <= 1, "{report}");
+        assert_eq!(kind(block_on(lookup)), Ok(()));
+        assert_eq!(resolver.stats().threads, 0);
+    });
+}
+
+/// Giving up against finish. Would catch a caller that has two answers or none, and a call that is neither finished nor left behind.
+#[test]
+fn whoever_is_given_up_on_has_an_answer() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().build();
+        let lookup = resolver.resolve("a");
+        let report = resolver.shutdown().within(Duration::ZERO).wait();
+        assert!(report.finished + report.cancelled + report.abandoned.len() <= 1, "{report}");
+        let answer = kind(block_on(lookup));
+        assert!(matches!(answer, Ok(()) | Err(ErrorKind::Closed)), "{answer:?}");
+        assert!(answer.is_ok() || report.cancelled + report.abandoned.len() == 1, "{report}");
+        end(resolver);
+    });
+}
+
+/// Fill against ask. Would catch an answer that is not in the cache yet when its flight is gone, and a name that is looked up twice.
+#[test]
+fn two_who_ask_for_a_name_make_one_call() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().cache(Cache::new()).build();
+        let other = {
+            let resolver = resolver.clone();
+            thread::spawn(move || kind(block_on(resolver.resolve("a"))))
+        };
+        assert_eq!(kind(block_on(resolver.resolve("A"))), Ok(()));
+        assert_eq!(other.join().unwrap(), Ok(()));
+        assert_eq!(backend.calls(), 1);
+        end(resolver);
+    });
+}
+
+/// Flush against fill. Would catch an answer that was looked up before the flush and is kept after it.
+#[test]
+fn whoever_asks_after_a_flush_does_not_get_what_was_there_before() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().cache(Cache::new()).build();
+        let before = resolver.resolve("a");
+        resolver.flush();
+        let calls = backend.calls();
+        assert_eq!(kind(block_on(resolver.resolve("a"))), Ok(()));
+        assert!(backend.calls() > calls, "it was answered by a call that had begun before");
+        assert_eq!(kind(block_on(before)), Ok(()));
+        end(resolver);
+    });
+}
