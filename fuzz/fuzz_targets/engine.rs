@@ -1,0 +1,7 @@
+//! Any sequence of inputs to the engine, in virtual time, checked against the model after each.
+#![no_main]
+
+use gaiter::fuzzing::Scenario;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|scenario: Scenario| scenario.play());

@@ -1,0 +1,441 @@
+//! What callers may do to a resolver, with the threads, subscribers and backends of the promise tests: every caller has one answer,
+//! that of its own name; its spans are closed and nobody else's touched; nothing is over its bound; and in the end nothing is left.
+#![no_main]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Once};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+use std::{mem, thread};
+
+use arbitrary::Arbitrary;
+use futures::executor::block_on;
+use gaiter::{Addrs, Cache, Error, ErrorKind, Resolver};
+use libfuzzer_sys::fuzz_target;
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Instrument, dispatcher, info, info_span};
+
+use support::backend::{ADDR, Kind, Scripted};
+use support::callers::{CALLERS, Caller, Witness, subscriber};
+use support::gate::OpenOnDrop;
+use support::log::DROP_IT;
+use support::panics::{self, DELIBERATE};
+
+#[derive(Arbitrary, Debug)]
+struct Scenario {
+    is_async: bool,
+    emits_events: bool,
+    #[arbitrary(with = |bytes: &mut arbitrary::Unstructured<'_>| bytes.int_in_range(1..=3))]
+    calls: usize,
+    #[arbitrary(with = |bytes: &mut arbitrary::Unstructured<'_>| bytes.int_in_range(0..=3))]
+    queue: usize,
+    keeps: Keeps,
+    ops: Vec<Op>,
+}
+
+/// How a cache treats what it has.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Keeps {
+    Nothing,
+    Answers,
+    /// What is given at once is looked up again in the background.
+    Stale,
+    /// What is there is given if a lookup takes any time at all.
+    Old,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Op {
+    Ask {
+        name: Asked,
+        caller: u8,
+        way: Way,
+    },
+    Poll {
+        who: u8,
+        waker: Woken,
+    },
+    Drop {
+        who: u8,
+        place: Place,
+    },
+    Await {
+        who: u8,
+    },
+    OpenGate,
+    Flush(Option<Asked>),
+    Clone,
+    DropClone,
+    LookAtStats,
+    Close,
+    AbortQueued,
+    ShutDownAtOnce,
+    /// And is not waited for any longer.
+    BeginShutdown,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Asked {
+    what: What,
+    which: u8,
+    upper: bool,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
+enum What {
+    Ok,
+    Error,
+    Panic,
+    Hang,
+    Literal,
+    Invalid,
+}
+
+/// How people have their span and their subscriber around a lookup.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Way {
+    /// The future carries both.
+    Around,
+    /// They are there when it is made, and others when it is polled.
+    WhereItIsMade,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Woken {
+    Noop,
+    Panicking,
+    /// Looks at the resolver, whose locks it must not meet.
+    Curious,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Here,
+    WithItsSubscriber,
+    OnAnotherThread,
+    InsideItsSubscriber,
+}
+
+impl Asked {
+    fn text(self) -> String {
+        let number = self.which % 3;
+        let text = match self.what {
+            What::Ok => format!("ok-{number}"),
+            What::Error => format!("error-{number}"),
+            What::Panic => format!("panic-{number}"),
+            What::Hang => format!("hang-{number}"),
+            What::Literal => return format!("192.0.2.{number}"),
+            What::Invalid => return "in\0valid".into(),
+        };
+        // The script goes by what comes first, which is therefore left alone.
+        if self.upper { text.replace('-', "-X") } else { text.replace('-', "-x") }
+    }
+}
+
+impl Keeps {
+    fn cache(self) -> Cache {
+        let expired = Cache::new().ttl(Duration::ZERO);
+        match self {
+            Self::Nothing => Cache::disabled(),
+            Self::Answers => Cache::new(),
+            Self::Stale => expired,
+            Self::Old => expired.stale_while_revalidate(Duration::ZERO).patience(Duration::ZERO),
+        }
+    }
+}
+
+struct Hostile(Woken, Resolver);
+
+impl Wake for Hostile {
+    fn wake(self: Arc<Self>) {
+        match self.0 {
+            Woken::Noop => {}
+            Woken::Panicking => std::panic::panic_any(DELIBERATE),
+            Woken::Curious => _ = self.1.stats(),
+        }
+    }
+}
+
+type Answer = Result<Addrs, Error>;
+
+struct Lookup {
+    future: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    asked: Asked,
+    caller: usize,
+    /// The resolver had been closed when it was asked for.
+    late: bool,
+}
+
+/// A subscriber and what it writes; the first caller has none.
+struct Party {
+    dispatch: Dispatch,
+    witnesses: Vec<Witness>,
+}
+
+struct World {
+    backend: Scripted,
+    queue: usize,
+    parties: Vec<Party>,
+    resolvers: Vec<Resolver>,
+    lookups: Vec<Lookup>,
+    /// Every name that was asked for.
+    names: BTreeSet<String>,
+    is_open: bool,
+    is_closed: bool,
+    /// Something was told to end before its time.
+    is_cut_short: bool,
+}
+
+impl World {
+    fn new(scenario: &Scenario) -> Self {
+        let kind = if scenario.is_async { Kind::Async } else { Kind::Blocking };
+        let emits_events = scenario.emits_events || scenario.is_async;
+        let backend = Scripted { emits_events, ..Scripted::new(kind) };
+        let builder = backend.builder(scenario.calls).max_queued(scenario.queue).cache(scenario.keeps.cache());
+        let resolver = builder.kept_for_known(scenario.calls / 3).timeout(None).build();
+        let none = Party { dispatch: Dispatch::new(NoSubscriber::default()), witnesses: Vec::new() };
+        let party = |&caller: &Caller| {
+            let (dispatch, witnesses) = subscriber(caller);
+            Party { dispatch, witnesses }
+        };
+        let others = CALLERS.iter().filter(|&&caller| caller != Caller::None).map(party);
+        Self {
+            backend,
+            queue: scenario.queue,
+            parties: [none].into_iter().chain(others).collect(),
+            resolvers: vec![resolver],
+            lookups: Vec::new(),
+            names: BTreeSet::new(),
+            is_open: false,
+            is_closed: false,
+            is_cut_short: false,
+        }
+    }
+
+    fn resolver(&self) -> &Resolver {
+        &self.resolvers[0]
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Ask { name, caller, way } => self.ask(name, usize::from(caller) % self.parties.len(), way),
+            Op::Poll { who, waker } => self.poll(who, waker),
+            Op::Drop { who, place } => {
+                if let Some(lookup) = self.pick(who) {
+                    self.drop_one(lookup, place);
+                }
+            }
+            Op::Await { who } => {
+                let hangs = |lookup: &Lookup| lookup.asked.what == What::Hang;
+                if let Some(lookup) = self.pick(who) {
+                    // Behind those that hang, others wait as long as they do.
+                    let stuck =
+                        !self.is_open && (hangs(&lookup) || self.names.iter().any(|name| name.starts_with("hang")));
+                    if stuck { self.lookups.push(lookup) } else { self.end(lookup) }
+                }
+            }
+            Op::OpenGate => {
+                self.backend.gate.open();
+                self.is_open = true;
+            }
+            Op::Flush(name) => match name {
+                Some(name) => self.resolver().flush_name(name.text()),
+                None => self.resolver().flush(),
+            },
+            Op::Clone => self.resolvers.push(self.resolver().clone()),
+            Op::DropClone if self.resolvers.len() > 1 => drop(self.resolvers.pop()),
+            Op::DropClone => {}
+            Op::LookAtStats => self.check_bounds(),
+            Op::Close => {
+                self.resolver().close();
+                self.is_closed = true;
+            }
+            Op::AbortQueued => {
+                drop(self.resolver().shutdown().abort_queued());
+                (self.is_closed, self.is_cut_short) = (true, true);
+            }
+            Op::ShutDownAtOnce => self.shut_down_at_once(),
+            Op::BeginShutdown => {
+                let mut shutdown = self.resolver().shutdown();
+                self.is_closed = true;
+                _ = Pin::new(&mut shutdown).poll(&mut Context::from_waker(Waker::noop()));
+            }
+        }
+    }
+
+    fn ask(&mut self, asked: Asked, caller: usize, way: Way) {
+        let (resolver, name) = (self.resolver().clone(), asked.text());
+        self.names.insert(name.to_ascii_lowercase());
+        let dispatch = self.parties[caller].dispatch.clone();
+        let span = dispatcher::with_default(&dispatch, || info_span!("request"));
+        let future: Pin<Box<dyn Future<Output = Answer> + Send>> = match way {
+            Way::Around => {
+                let future = async move { resolver.resolve(name).await };
+                Box::pin(future.instrument(span).with_subscriber(dispatch))
+            }
+            Way::WhereItIsMade => dispatcher::with_default(&dispatch, || {
+                let future = span.in_scope(|| resolver.resolve(name));
+                drop(span);
+                Box::pin(future)
+            }),
+        };
+        let late = self.is_closed;
+        self.lookups.push(Lookup { future, asked, caller, late });
+        if let Way::Around = way {
+            // It asks when it is polled.
+            self.poll(u8::MAX, Woken::Noop);
+        }
+    }
+
+    fn pick(&mut self, who: u8) -> Option<Lookup> {
+        let last = self.lookups.len().checked_sub(1)?;
+        Some(self.lookups.remove(if who == u8::MAX { last } else { usize::from(who) % (last + 1) }))
+    }
+
+    fn poll(&mut self, who: u8, waker: Woken) {
+        let Some(mut lookup) = self.pick(who) else { return };
+        let waker = Waker::from(Arc::new(Hostile(waker, self.resolver().clone())));
+        match lookup.future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(answer) => self.check(lookup, answer),
+            Poll::Pending => self.lookups.push(lookup),
+        }
+    }
+
+    /// Waits for an answer.
+    fn end(&mut self, mut lookup: Lookup) {
+        let answer = block_on(&mut lookup.future);
+        self.check(lookup, answer);
+    }
+
+    fn check(&self, lookup: Lookup, answer: Answer) {
+        let Lookup { asked, late, .. } = &lookup;
+        let kind = answer.as_ref().map(|_| ()).map_err(Error::kind);
+        let expected = match asked.what {
+            What::Ok | What::Hang | What::Literal => Ok(()),
+            What::Error => Err(ErrorKind::NotFound),
+            What::Panic => Err(ErrorKind::Panicked),
+            What::Invalid => Err(ErrorKind::InvalidName),
+        };
+        match kind {
+            Err(ErrorKind::Closed) => assert!(*late || self.is_cut_short, "{asked:?}: closed before its time"),
+            Err(ErrorKind::Overloaded) => assert!(!late && self.names.len() > self.queue, "{asked:?}: room enough"),
+            _ => {
+                assert!(!late || asked.what == What::Invalid, "{asked:?}: admitted after close");
+                assert_eq!(kind, expected, "{asked:?}");
+            }
+        }
+        for addr in answer.into_iter().flatten() {
+            let literal = asked.text().parse().ok().filter(|_| asked.what == What::Literal);
+            assert_eq!(addr.ip(), literal.unwrap_or(ADDR));
+        }
+        self.drop_one(lookup, Place::Here);
+    }
+
+    fn drop_one(&self, lookup: Lookup, place: Place) {
+        let Lookup { future, caller, .. } = lookup;
+        let party = &self.parties[caller];
+        match place {
+            Place::Here => drop(future),
+            Place::WithItsSubscriber => dispatcher::with_default(&party.dispatch, || drop(future)),
+            // Joined in truth, which a scope's threads are not: what one still has is a leak to LeakSanitizer.
+            Place::OnAnotherThread => thread::spawn(|| drop(future)).join().expect("no panic"),
+            Place::InsideItsSubscriber => match party.witnesses.first() {
+                Some(witness) => {
+                    witness.log.load(future);
+                    dispatcher::with_default(&party.dispatch, || info!("{DROP_IT}"));
+                }
+                None => drop(future),
+            },
+        }
+        let is_gone = self.lookups.iter().all(|lookup| lookup.caller != caller);
+        if is_gone && (self.backend.kind.stops() || !self.backend.emits_events) {
+            // Though a call may hang.
+            party.witnesses.iter().for_each(|witness| witness.log.await_closed());
+        }
+    }
+
+    fn check_bounds(&self) {
+        let (stats, config) = (self.resolver().stats(), self.resolver().config().clone());
+        let calls = if self.backend.kind.stops() { config.max_in_flight } else { config.max_threads };
+        assert!(stats.running <= calls && stats.queued <= self.queue + calls, "{stats:?}");
+        assert!(stats.threads <= if self.backend.kind.stops() { 1 } else { calls }, "{stats:?}");
+        let ended = stats.answered + stats.failed.values().sum::<u64>() + stats.timed_out + stats.cancelled;
+        assert!(stats.started >= ended && stats.started <= ended + self.lookups.len() as u64, "{stats:?}");
+    }
+
+    fn shut_down_at_once(&mut self) {
+        let report = self.resolver().shutdown().within(Duration::ZERO).wait();
+        (self.is_closed, self.is_cut_short) = (true, true);
+        for abandoned in &report.abandoned {
+            assert!(self.names.contains(&abandoned.name.to_ascii_lowercase()), "{report}");
+        }
+        // All but those that a worker is just telling have their answers.
+        (0..self.lookups.len()).for_each(|_| self.poll(0, Woken::Noop));
+    }
+
+    fn finish(mut self) {
+        self.step(Op::OpenGate);
+        while let Some(lookup) = self.lookups.pop() {
+            match self.lookups.len() % 3 {
+                0 => self.drop_one(lookup, Place::Here),
+                _ => self.end(lookup),
+            }
+        }
+        self.check_bounds();
+        let resolver = self.resolver().clone();
+        self.resolvers.clear();
+        let report = resolver.shutdown().wait();
+        assert!(report.is_clean(), "{report}");
+        let stats = resolver.stats();
+        let ended = stats.answered + stats.failed.values().sum::<u64>() + stats.timed_out + stats.cancelled;
+        assert_eq!((stats.started, stats.queued, stats.running, stats.threads), (ended, 0, 0, 0), "{stats:?}");
+        assert!(self.backend.calls() as u64 <= stats.started + stats.refreshed, "a call for nobody");
+
+        for witness in self.parties.iter().flat_map(|party| &party.witnesses) {
+            witness.log.await_closed();
+            witness.log.look(|seen| {
+                assert_eq!(seen.failures, [""; 0]);
+                for (message, scope) in &seen.events {
+                    let own: &[&str] = if witness.sees_resolve { &["request", "resolve"] } else { &["request"] };
+                    // Where its caller had left before it began.
+                    let left = scope.is_empty() && self.backend.kind.stops();
+                    assert!(message != "backend event" || scope == own || left, "{scope:?}");
+                }
+            });
+        }
+        assert_eq!(panics::unexpected(), 0, "something panicked");
+    }
+}
+
+fuzz_target!(|scenario: Scenario| {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // libFuzzer's own hook, which ends the process for a panic that is caught, gives way to one that counts.
+        let _ = std::panic::take_hook();
+        panics::unexpected();
+        // A scoped dispatcher that stays: without one tracing cannot tell that it is inside a subscriber.
+        mem::forget(dispatcher::set_default(&Dispatch::new(NoSubscriber::default())));
+    });
+    let mut scenario = scenario;
+    let ops = mem::take(&mut scenario.ops);
+    let world = World::new(&scenario);
+    let gate = world.backend.gate.clone();
+    // So that a failed assertion hangs nobody.
+    let _open = OpenOnDrop(&gate);
+    let mut world = world;
+    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for op in ops.into_iter().take(64) {
+            world.step(op);
+        }
+        world.finish();
+    }));
+    if played.is_err() {
+        std::process::abort();
+    }
+});
