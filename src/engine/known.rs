@@ -42,9 +42,22 @@ impl Known {
 mod tests {
     use super::*;
 
+    fn name(number: usize) -> Name {
+        Name::parse(&format!("n{number}")).unwrap()
+    }
+
+    #[test]
+    fn names_that_answer_again_push_nobody_out() {
+        let mut known = Known::default();
+        (0..2 * GENERATION).for_each(|number| known.insert(&name(number)));
+        (GENERATION..2 * GENERATION).for_each(|number| known.insert(&name(number)));
+        assert!((0..2 * GENERATION).all(|number| known.contains(&name(number))));
+        known.insert(&name(2 * GENERATION));
+        assert!(!known.contains(&name(0)) && known.young.len() == 1, "there is no room for a third generation");
+    }
+
     #[test]
     fn the_recent_are_remembered_and_the_bound_holds() {
-        let name = |number: usize| Name::parse(&format!("n{number}")).unwrap();
         let mut known = Known::default();
         for number in 0..10_000 {
             known.insert(&name(number));

@@ -51,6 +51,30 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn one_takes_little_room() {
+        let mut waiters = Waiters::NONE;
+        waiters.push(1, ());
+        assert_eq!(waiters.places.capacity(), 1);
+        waiters.push(2, ());
+        waiters.push(3, ());
+        assert!(waiters.places.capacity() > 3, "it grows as any other list does");
+    }
+
+    /// Else everyone who leaves would cost everyone who stays.
+    #[test]
+    fn places_are_given_up_when_more_than_half_are_empty() {
+        let mut waiters = Waiters::NONE;
+        (1..=100).for_each(|number| waiters.push(number, ()));
+        let places: Vec<usize> = (1..=51)
+            .map(|number| {
+                waiters.remove(number);
+                waiters.places.len()
+            })
+            .collect();
+        assert_eq!((places[..50].iter().all(|&places| places == 100), places[50]), (true, 49));
+    }
+
     proptest! {
         #[test]
         fn they_are_a_map_in_order(ops in prop::collection::vec(prop::option::of(0..40u64), 0..200)) {

@@ -1,0 +1,164 @@
+//! What the `resolve` span says of a lookup.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::executor::block_on;
+use futures::future::join;
+use gaiter::{Cache, ErrorKind, Resolver};
+use support::backend::{Kind, Scripted};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Metadata, Subscriber, dispatcher};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+/// The fields of one span, as text.
+type Fields = BTreeMap<&'static str, String>;
+
+/// Keeps the fields of every span called `resolve`, in the order in which they were opened.
+#[derive(Clone, Default)]
+struct Keep(Arc<Mutex<Vec<(Id, &'static Metadata<'static>, Fields)>>>);
+
+struct Write<'a>(&'a mut Fields);
+
+impl Visit for Write<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let former = self.0.insert(field.name(), format!("{value:?}"));
+        assert_eq!(former, None, "{} was said twice", field.name());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Keep {
+    fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        let mut fields = Fields::new();
+        attrs.record(&mut Write(&mut fields));
+        self.0.lock().unwrap().push((id.clone(), attrs.metadata(), fields));
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut spans = self.0.lock().unwrap();
+        let span = spans.iter_mut().rfind(|(span, ..)| span == id).expect("it was opened");
+        values.record(&mut Write(&mut span.2));
+    }
+}
+
+impl Keep {
+    /// Runs `f` on a subscriber that keeps; gives the fields.
+    fn spans(f: impl FnOnce()) -> Vec<Fields> {
+        let keep = Self::default();
+        dispatcher::with_default(&tracing_subscriber::registry().with(keep.clone()).into(), f);
+        let spans = std::mem::take(&mut *keep.0.lock().unwrap());
+        let fields = |(_, metadata, fields): (_, &Metadata<'_>, _)| {
+            assert_eq!((metadata.name(), metadata.target()), ("resolve", "gaiter"));
+            fields
+        };
+        spans.into_iter().map(fields).collect()
+    }
+}
+
+/// Those fields that do not go by the time.
+fn lasting(fields: &Fields) -> Vec<(&'static str, &str)> {
+    let times = ["gaiter.queued_us", "gaiter.call_us"];
+    fields.iter().filter(|(name, _)| !times.contains(name)).map(|(&name, text)| (name, text.as_str())).collect()
+}
+
+#[test]
+fn an_answer_says_where_it_came_from_and_how_much_there_is() {
+    let resolver = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) }.builder(1).build();
+    let spans = Keep::spans(|| drop(block_on(resolver.resolve("OK.example")).expect("an answer")));
+    let [fields] = &spans[..] else { panic!("{spans:?}") };
+    let expected = [
+        ("dns.question.name", "OK.example"),
+        ("gaiter.addresses", "1"),
+        ("gaiter.shared", "false"),
+        ("gaiter.source", "lookup"),
+        ("otel.kind", "internal"),
+    ];
+    assert_eq!(lasting(fields), expected);
+}
+
+#[test]
+fn a_failure_says_which() {
+    let resolver = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) }.builder(1).build();
+    let spans = Keep::spans(|| {
+        for (name, kind) in [("error", ErrorKind::NotFound), ("panic", ErrorKind::Panicked)] {
+            assert_eq!(block_on(resolver.resolve(name)).expect_err(name).kind(), kind);
+        }
+    });
+    let types: Vec<_> = spans.iter().map(|fields| fields["error.type"].as_str()).collect();
+    assert_eq!(types, ["not_found", "panicked"]);
+    for fields in &spans {
+        assert_eq!((fields["otel.status_code"].as_str(), fields["gaiter.source"].as_str()), ("ERROR", "lookup"));
+        assert!(!fields.contains_key("gaiter.addresses"));
+    }
+}
+
+#[test]
+fn those_who_share_a_call_say_so() {
+    let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) };
+    let resolver = backend.builder(1).build();
+    let spans = Keep::spans(|| {
+        let lookups = join(resolver.resolve("hang"), resolver.resolve("hang"));
+        backend.gate.open();
+        let (a, b) = block_on(lookups);
+        assert!(a.is_ok() && b.is_ok());
+    });
+    assert_eq!(spans.iter().map(|fields| fields["gaiter.shared"].as_str()).collect::<Vec<_>>(), ["true"; 2]);
+}
+
+/// The gate is shut for as long as the test wants, so that there is a least time to be told.
+#[test]
+fn times_are_those_of_the_queue_and_of_the_call() {
+    const LEAST: Duration = Duration::from_millis(2);
+    let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) };
+    let resolver = backend.builder(1).kept_for_known(0).build();
+    let micros = |fields: &Fields, name: &str| Duration::from_micros(fields[name].parse().expect("a number"));
+    let spans = Keep::spans(|| {
+        let first = resolver.resolve("hang");
+        backend.gate.await_arrivals(1);
+        let second = resolver.resolve("ok");
+        std::thread::sleep(LEAST);
+        backend.gate.open();
+        let (first, second) = block_on(join(first, second));
+        assert!(first.is_ok() && second.is_ok());
+    });
+    let [first, second] = &spans[..] else { panic!("{spans:?}") };
+    assert!(micros(first, "gaiter.call_us") >= LEAST && micros(second, "gaiter.queued_us") >= LEAST, "{spans:?}");
+}
+
+#[test]
+fn an_answer_at_once_makes_no_span() {
+    let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) };
+    let resolver: Resolver = backend.builder(1).cache(Cache::new()).build();
+    let spans = Keep::spans(|| {
+        for name in ["ok", "OK", "127.0.0.1"] {
+            block_on(resolver.resolve(name)).expect("an answer");
+        }
+    });
+    assert_eq!(spans.len(), 1, "{spans:?}");
+}
+
+/// What is found in the cache only under the lock: a caller has begun by then, and its span says where its answer came from.
+#[test]
+fn one_who_finds_an_old_answer_in_time_says_so() {
+    let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) };
+    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).patience(Duration::ZERO);
+    let resolver = backend.builder(1).cache(cache).build();
+    block_on(resolver.resolve("ok")).expect("an answer");
+    // Nobody has time for another lookup.
+    let occupier = resolver.resolve("hang");
+    backend.gate.await_arrivals(1);
+    let spans = Keep::spans(|| drop(block_on(resolver.resolve("ok")).expect("the old one")));
+    backend.gate.open();
+    block_on(occupier).expect("an answer");
+    let [fields] = &spans[..] else { panic!("{spans:?}") };
+    assert_eq!((fields["gaiter.source"].as_str(), fields["gaiter.addresses"].as_str()), ("stale", "1"));
+}
