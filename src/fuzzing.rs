@@ -1,12 +1,17 @@
 //! What the fuzz targets reach of what is inside, in types that they have. There under `--cfg fuzzing` alone, and no part of
-//! the API.
+//! the API. (Whoever fuzzes a program that uses this crate has it too, with whatever features that has.)
+#![allow(missing_docs)]
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+#[cfg(unix)]
+use std::net::SocketAddr;
 
+#[cfg(feature = "hickory")]
 use crate::backend::hickory;
+#[cfg(unix)]
 use crate::ffi;
-use crate::name::{self, Name};
+use crate::name::{self, Name, NameRef};
 
 pub use crate::engine::tests::model::Scenario;
 
@@ -24,11 +29,10 @@ impl Parsed {
 
     /// Whether both are one name, for the engine as for the cache.
     pub fn is_same_as(&self, other: &str) -> bool {
-        let hasher = RandomState::new();
-        let other = Name::parse(other).expect("a name");
-        let same = self.0 == other;
-        assert_eq!(same, name::NameRef::new(other.as_str()).is(&self.0));
-        assert!(!same || hasher.hash_one(&self.0) == hasher.hash_one(name::NameRef::new(other.as_str())));
+        let (hasher, borrowed) = (RandomState::new(), NameRef::new(other));
+        let same = borrowed.is(&self.0);
+        assert_eq!(same, Name::parse(other).is_ok_and(|other| other == self.0));
+        assert!(!same || hasher.hash_one(&self.0) == hasher.hash_one(borrowed));
         same
     }
 }
@@ -39,22 +43,26 @@ pub fn literal(text: &str) -> Option<IpAddr> {
 }
 
 /// What `getaddrinfo` takes `text` for, if it takes it for an address. Sends nothing.
+#[cfg(unix)]
 pub fn numeric_host(text: &str) -> Option<Vec<SocketAddr>> {
     ffi::getaddrinfo_with(&ffi::c_string(text)?, libc::AI_NUMERICHOST).ok()
 }
 
 /// The labels that hickory asks about for `text`, and whether it is a whole name.
+#[cfg(feature = "hickory")]
 pub fn dns_name(text: &str) -> Option<(Vec<Vec<u8>>, bool)> {
     let name = hickory::name::parse(text).ok()?;
     Some((name.iter().map(<[u8]>::to_vec).collect(), name.is_fqdn()))
 }
 
 /// RFC 6724's place for `destination` among others, if `source` is its source.
+#[cfg(feature = "hickory")]
 pub fn rank(destination: IpAddr, source: Option<IpAddr>) -> impl Ord + Copy + std::fmt::Debug {
     hickory::order::Rank::of(destination, source)
 }
 
 /// Puts addresses into RFC 6724's order, by their sources.
+#[cfg(feature = "hickory")]
 pub fn sort(addrs: &mut [IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) {
     hickory::order::sort(addrs, source);
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -19,7 +20,12 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use libfuzzer_sys::fuzz_target;
 
-const NAME: &str = "ask.test.";
+/// The name that is asked for: another one each time, so that what comes late for one is not taken for another's.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+fn name() -> String {
+    format!("ask-{}.test.", NUMBER.load(Ordering::SeqCst))
+}
 
 /// What is said to the two questions.
 #[derive(Arbitrary, Debug, Default)]
@@ -92,8 +98,8 @@ enum Data {
 impl Owner {
     fn name(self) -> Name {
         let text = match self {
-            Self::Itself => NAME.into(),
-            Self::InUpperCase => NAME.to_uppercase(),
+            Self::Itself => name(),
+            Self::InUpperCase => name().to_uppercase(),
             Self::Alias(number) => format!("alias-{}.test.", number % 4),
             Self::Other => "other.test.".into(),
             Self::Root => ".".into(),
@@ -148,7 +154,8 @@ impl Said {
         message.insert_additionals(records(&self.additionals));
         let mut bytes = message.to_vec().unwrap_or_default();
         for &(at, byte) in &self.patches {
-            if let Some(old) = bytes.get_mut(usize::from(at)) {
+            let length = bytes.len().max(1);
+            if let Some(old) = bytes.get_mut(usize::from(at) % length) {
                 *old = byte;
             }
         }
@@ -168,9 +175,14 @@ static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 static CONNECTIONS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
 static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    // The same port by TCP may be somebody's.
+    let bind = || {
+        let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
+        let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
+        Some((udp, tcp))
+    };
+    let (udp, tcp) = (0..100).find_map(|_| bind()).expect("a port");
     let address = udp.local_addr().expect("bound");
-    let tcp = TcpListener::bind(address).expect("the same port");
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok((length, from)) = udp.recv_from(&mut buffer) {
@@ -206,6 +218,9 @@ fn replies(query: &[u8], is_tcp: bool) -> Vec<Vec<u8>> {
     let Ok(asked) = Message::from_vec(query) else { return Vec::new() };
     let mut server = SERVER.lock().expect("nobody panics in there");
     let Some(Server { script, said }) = &mut *server else { return Vec::new() };
+    if asked.queries[0].name.to_lowercase().to_ascii() != name() {
+        return Vec::new();
+    }
     let exchange = if asked.queries[0].query_type == RecordType::A { &script.v4 } else { &script.v6 };
     let bytes = if is_tcp { &exchange.tcp } else { &exchange.udp }.bytes(&asked);
     said.push((asked.clone(), bytes.clone()));
@@ -248,10 +263,11 @@ impl Answer {
 }
 
 fuzz_target!(|script: Script| {
+    NUMBER.fetch_add(1, Ordering::SeqCst);
     *SERVER.lock().expect("nobody panics in there") = Some(Server { script, said: Vec::new() });
     let hickory = Hickory::with_servers([*ADDRESS]).expect("a server");
-    let resolver = Resolver::builder().async_backend(hickory).build();
-    let answer = block_on(resolver.resolve(NAME));
+    let resolver = Resolver::builder().async_backend(hickory).timeout(None).build();
+    let answer = block_on(resolver.resolve(name()));
     let report = resolver.shutdown().wait();
     assert!(report.is_clean(), "{report}");
     // Else what they still have is a leak to LeakSanitizer.

@@ -15,7 +15,7 @@ use std::{mem, thread};
 
 use arbitrary::Arbitrary;
 use futures::executor::block_on;
-use gaiter::{Addrs, Cache, Error, ErrorKind, Resolver};
+use gaiter::{Addrs, Cache, Error, ErrorKind, Resolver, Stats};
 use libfuzzer_sys::fuzz_target;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
@@ -36,7 +36,20 @@ struct Scenario {
     #[arbitrary(with = |bytes: &mut arbitrary::Unstructured<'_>| bytes.int_in_range(0..=3))]
     queue: usize,
     keeps: Keeps,
+    ending: Option<(u8, Ending)>,
     ops: Vec<Op>,
+}
+
+/// How it is closed before all is over, after so many operations; they go on.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
+enum Ending {
+    Close,
+    AbortQueued,
+    ShutDownAtOnce,
+    /// And is not waited for any longer.
+    BeginShutdown,
+    /// When all operations have been, and lookups go on.
+    DropEveryHandle,
 }
 
 /// How a cache treats what it has.
@@ -52,32 +65,15 @@ enum Keeps {
 
 #[derive(Arbitrary, Debug)]
 enum Op {
-    Ask {
-        name: Asked,
-        caller: u8,
-        way: Way,
-    },
-    Poll {
-        who: u8,
-        waker: Woken,
-    },
-    Drop {
-        who: u8,
-        place: Place,
-    },
-    Await {
-        who: u8,
-    },
+    Ask { name: Asked, caller: u8, way: Way },
+    Poll { who: u8, waker: Woken },
+    Drop { who: u8, place: Place },
+    Await { who: u8 },
     OpenGate,
     Flush(Option<Asked>),
     Clone,
     DropClone,
     LookAtStats,
-    Close,
-    AbortQueued,
-    ShutDownAtOnce,
-    /// And is not waited for any longer.
-    BeginShutdown,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -184,8 +180,10 @@ struct World {
     parties: Vec<Party>,
     resolvers: Vec<Resolver>,
     lookups: Vec<Lookup>,
-    /// Every name that was asked for.
+    /// Names that were asked for and may be looked up.
     names: BTreeSet<String>,
+    /// How often.
+    asks: usize,
     is_open: bool,
     is_closed: bool,
     /// Something was told to end before its time.
@@ -212,6 +210,7 @@ impl World {
             resolvers: vec![resolver],
             lookups: Vec::new(),
             names: BTreeSet::new(),
+            asks: 0,
             is_open: false,
             is_closed: false,
             is_cut_short: false,
@@ -232,12 +231,14 @@ impl World {
                 }
             }
             Op::Await { who } => {
+                // Behind those that hang others wait as long as they do, and that is as long as nobody stops them.
                 let hangs = |lookup: &Lookup| lookup.asked.what == What::Hang;
-                if let Some(lookup) = self.pick(who) {
-                    // Behind those that hang, others wait as long as they do.
-                    let stuck =
-                        !self.is_open && (hangs(&lookup) || self.names.iter().any(|name| name.starts_with("hang")));
-                    if stuck { self.lookups.push(lookup) } else { self.end(lookup) }
+                let stuck = match self.backend.kind.stops() {
+                    true => self.lookups.iter().any(hangs),
+                    false => self.names.iter().any(|name| name.starts_with("hang")),
+                };
+                if self.is_open || !stuck {
+                    self.pick(who).into_iter().for_each(|lookup| self.end(lookup));
                 }
             }
             Op::OpenGate => {
@@ -252,26 +253,32 @@ impl World {
             Op::DropClone if self.resolvers.len() > 1 => drop(self.resolvers.pop()),
             Op::DropClone => {}
             Op::LookAtStats => self.check_bounds(),
-            Op::Close => {
-                self.resolver().close();
-                self.is_closed = true;
-            }
-            Op::AbortQueued => {
+        }
+    }
+
+    fn close(&mut self, how: Ending) {
+        match how {
+            Ending::Close => self.resolver().close(),
+            Ending::AbortQueued => {
                 drop(self.resolver().shutdown().abort_queued());
-                (self.is_closed, self.is_cut_short) = (true, true);
+                self.is_cut_short = true;
             }
-            Op::ShutDownAtOnce => self.shut_down_at_once(),
-            Op::BeginShutdown => {
+            Ending::ShutDownAtOnce => self.shut_down_at_once(),
+            Ending::BeginShutdown => {
                 let mut shutdown = self.resolver().shutdown();
-                self.is_closed = true;
                 _ = Pin::new(&mut shutdown).poll(&mut Context::from_waker(Waker::noop()));
             }
+            Ending::DropEveryHandle => return,
         }
+        self.is_closed = true;
     }
 
     fn ask(&mut self, asked: Asked, caller: usize, way: Way) {
         let (resolver, name) = (self.resolver().clone(), asked.text());
-        self.names.insert(name.to_ascii_lowercase());
+        if !matches!(asked.what, What::Literal | What::Invalid) {
+            self.names.insert(name.to_ascii_lowercase());
+            self.asks += 1;
+        }
         let dispatch = self.parties[caller].dispatch.clone();
         let span = dispatcher::with_default(&dispatch, || info_span!("request"));
         let future: Pin<Box<dyn Future<Output = Answer> + Send>> = match way {
@@ -324,7 +331,8 @@ impl World {
         };
         match kind {
             Err(ErrorKind::Closed) => assert!(*late || self.is_cut_short, "{asked:?}: closed before its time"),
-            Err(ErrorKind::Overloaded) => assert!(!late && self.names.len() > self.queue, "{asked:?}: room enough"),
+            // A name that is flushed is looked up once more.
+            Err(ErrorKind::Overloaded) => assert!(!late && self.asks > self.queue, "{asked:?}: room enough"),
             _ => {
                 assert!(!late || asked.what == What::Invalid, "{asked:?}: admitted after close");
                 assert_eq!(kind, expected, "{asked:?}");
@@ -353,9 +361,12 @@ impl World {
                 None => drop(future),
             },
         }
-        let is_gone = self.lookups.iter().all(|lookup| lookup.caller != caller);
-        if is_gone && (self.backend.kind.stops() || !self.backend.emits_events) {
-            // Though a call may hang.
+        // Though a call may hang; but what a future keeps of its first caller's, it keeps as long as anybody waits.
+        let is_gone = match self.backend.kind.stops() {
+            true => self.lookups.is_empty(),
+            false => !self.backend.emits_events && self.lookups.iter().all(|lookup| lookup.caller != caller),
+        };
+        if is_gone {
             party.witnesses.iter().for_each(|witness| witness.log.await_closed());
         }
     }
@@ -363,15 +374,16 @@ impl World {
     fn check_bounds(&self) {
         let (stats, config) = (self.resolver().stats(), self.resolver().config().clone());
         let calls = if self.backend.kind.stops() { config.max_in_flight } else { config.max_threads };
-        assert!(stats.running <= calls && stats.queued <= self.queue + calls, "{stats:?}");
+        // New names, known ones and refreshes have a queue each, with room for those that a free thread will take.
+        assert!(stats.running <= calls && stats.queued <= 3 * (self.queue + calls), "{stats:?}");
         assert!(stats.threads <= if self.backend.kind.stops() { 1 } else { calls }, "{stats:?}");
-        let ended = stats.answered + stats.failed.values().sum::<u64>() + stats.timed_out + stats.cancelled;
+        let ended = ended(&stats);
         assert!(stats.started >= ended && stats.started <= ended + self.lookups.len() as u64, "{stats:?}");
     }
 
     fn shut_down_at_once(&mut self) {
         let report = self.resolver().shutdown().within(Duration::ZERO).wait();
-        (self.is_closed, self.is_cut_short) = (true, true);
+        self.is_cut_short = true;
         for abandoned in &report.abandoned {
             assert!(self.names.contains(&abandoned.name.to_ascii_lowercase()), "{report}");
         }
@@ -379,7 +391,10 @@ impl World {
         (0..self.lookups.len()).for_each(|_| self.poll(0, Woken::Noop));
     }
 
-    fn finish(mut self) {
+    fn finish(mut self, ending: Option<Ending>) {
+        if ending == Some(Ending::DropEveryHandle) {
+            self.resolvers.clear();
+        }
         self.step(Op::OpenGate);
         while let Some(lookup) = self.lookups.pop() {
             match self.lookups.len() % 3 {
@@ -387,15 +402,18 @@ impl World {
                 _ => self.end(lookup),
             }
         }
-        self.check_bounds();
-        let resolver = self.resolver().clone();
-        self.resolvers.clear();
-        let report = resolver.shutdown().wait();
-        assert!(report.is_clean(), "{report}");
-        let stats = resolver.stats();
-        let ended = stats.answered + stats.failed.values().sum::<u64>() + stats.timed_out + stats.cancelled;
-        assert_eq!((stats.started, stats.queued, stats.running, stats.threads), (ended, 0, 0, 0), "{stats:?}");
-        assert!(self.backend.calls() as u64 <= stats.started + stats.refreshed, "a call for nobody");
+        if let Some(resolver) = self.resolvers.pop() {
+            self.resolvers.clear();
+            let report = resolver.shutdown().wait();
+            assert!(report.is_clean(), "{report}");
+            let stats = resolver.stats();
+            assert_eq!(
+                (stats.started, stats.queued, stats.running, stats.threads),
+                (ended(&stats), 0, 0, 0),
+                "{stats:?}"
+            );
+            assert!(self.backend.calls() as u64 <= stats.started + stats.refreshed, "a call for nobody");
+        }
 
         for witness in self.parties.iter().flat_map(|party| &party.witnesses) {
             witness.log.await_closed();
@@ -413,6 +431,11 @@ impl World {
     }
 }
 
+/// How many callers have an end.
+fn ended(stats: &Stats) -> u64 {
+    stats.answered + stats.failed.values().sum::<u64>() + stats.timed_out + stats.cancelled
+}
+
 fuzz_target!(|scenario: Scenario| {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -422,18 +445,19 @@ fuzz_target!(|scenario: Scenario| {
         // A scoped dispatcher that stays: without one tracing cannot tell that it is inside a subscriber.
         mem::forget(dispatcher::set_default(&Dispatch::new(NoSubscriber::default())));
     });
-    let mut scenario = scenario;
-    let ops = mem::take(&mut scenario.ops);
-    let world = World::new(&scenario);
+    let mut world = World::new(&scenario);
     let gate = world.backend.gate.clone();
     // So that a failed assertion hangs nobody.
     let _open = OpenOnDrop(&gate);
-    let mut world = world;
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        for op in ops.into_iter().take(64) {
+        let (after, ending) = scenario.ending.unzip();
+        for (number, op) in (0..64).zip(scenario.ops) {
+            if Some(number) == after {
+                ending.into_iter().for_each(|how| world.close(how));
+            }
             world.step(op);
         }
-        world.finish();
+        world.finish(ending);
     }));
     if played.is_err() {
         std::process::abort();

@@ -213,7 +213,7 @@ impl<W> Engine<W> {
             || self.flights.calls(flight).count() >= 2;
         if !coming {
             self.stats.refreshed += 1;
-            self.flights.enqueue(flight, now, Lane::Refresh);
+            self.enqueue_for_nobody(flight, now, now);
         }
         Some(self.rouse(now))
     }
@@ -294,13 +294,13 @@ impl<W> Engine<W> {
     }
 
     /// Whether the call that `worker` has is to be dropped.
-    #[cfg_attr(not(any(test, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
+    #[cfg_attr(not(any(test, fuzzing, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
     pub(crate) fn is_stopped(&self, worker: WorkerId) -> bool {
         self.calls.is_stopped(worker)
     }
 
     /// Whether there is no worker, and none on the way.
-    #[cfg_attr(not(any(test, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
+    #[cfg_attr(not(any(test, fuzzing, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
     pub(crate) fn has_no_worker(&self) -> bool {
         self.crew.is_empty()
     }
@@ -433,7 +433,15 @@ impl<W> Engine<W> {
             self.limit_for_nobody(flight, now);
         } else if self.has_room(Lane::Refresh) {
             self.flights.dequeue(flight);
-            self.flights.enqueue(flight, since, Lane::Refresh);
+            self.enqueue_for_nobody(flight, since, now);
+        }
+    }
+
+    fn enqueue_for_nobody(&mut self, flight: FlightId, since: Instant, now: Instant) {
+        self.flights.enqueue(flight, since, Lane::Refresh);
+        // A call that it has already may hang, and have what this one waits for.
+        if self.flights.calls(flight).next().is_some() {
+            self.limit_for_nobody(flight, now);
         }
     }
 

@@ -36,7 +36,9 @@ pub(crate) fn explore(refused: &'static [(&'static str, usize)], model: impl Fn(
         REFUSED.set(refused.to_vec());
         model();
     });
-    println!("{} runs", runs.load(std::sync::atomic::Ordering::Relaxed));
+    let runs = runs.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{runs} orders");
+    assert!(runs > 1, "nothing was left to chance");
 }
 
 pub(crate) mod thread {
@@ -89,6 +91,8 @@ pub(crate) mod thread {
     }
 
     pub(crate) fn park_timeout(timeout: Duration) {
+        // Others have their turn without having to interrupt.
+        thread::yield_now();
         let unparked = PARKER.with(|parker| std::mem::take(&mut *parker.unparked.lock().unwrap()));
         if !unparked {
             PASSED.set(PASSED.get() + timeout);

@@ -1,4 +1,5 @@
-//! The shell in every order in which its threads may come (see [`explore`]): what each model is called holds in all of them.
+//! The shell, over a backend that blocks, in every order in which its threads may come, within the bound of [`explore`]: what each
+//! model is called holds in all of them.
 //!
 //! `RUSTFLAGS="--cfg gaiter_loom" cargo test --release --no-default-features --lib models`
 
@@ -67,8 +68,8 @@ fn whoever_asks_is_woken_with_an_answer() {
     });
 }
 
-/// Idle exit against wake-up. Would catch a thread that is dismissed when it is roused for a name, and leaves with that in the queue;
-/// and a timekeeper that leaves when there is something to come for again.
+/// Idle exit against wake-up. Would catch a thread that is sent away and is still roused for the next name, and a timekeeper that is
+/// believed to be there when it has left.
 #[test]
 fn whoever_asks_while_the_last_thread_leaves_is_answered() {
     explore(&[], || {
@@ -115,7 +116,8 @@ fn a_thread_that_was_refused_is_made_up_for_by_one_that_is_there() {
     });
 }
 
-/// Close against ask. Would catch a lookup that is admitted when everyone has been sent away, and waits for ever.
+/// Close against ask, and a shutdown against a start. Would catch a lookup that is admitted when everyone has been sent away, and
+/// waits for ever; and a thread that has left before its handle was there, which nobody comes back to.
 #[test]
 fn whoever_asks_while_it_closes_is_answered_or_refused() {
     explore(&[], || {
@@ -125,7 +127,8 @@ fn whoever_asks_while_it_closes_is_answered_or_refused() {
             let resolver = resolver.clone();
             thread::spawn(move || kind(block_on(resolver.resolve("a"))))
         };
-        resolver.close();
+        let report = resolver.shutdown().wait();
+        assert!(report.is_clean(), "{report}");
         assert_eq!(kind(block_on(resolver.resolve("b"))), Err(ErrorKind::Closed));
         let answer = asker.join().unwrap();
         assert!(matches!(answer, Ok(()) | Err(ErrorKind::Closed)), "{answer:?}");
@@ -134,10 +137,10 @@ fn whoever_asks_while_it_closes_is_answered_or_refused() {
     });
 }
 
-/// The last waiter's leaving against the worker's taking. Would catch a place in the queue that outlives its callers, a call for nobody
-/// that was never begun, and a waiter that is let go of twice.
+/// The last waiter's leaving against the worker's taking. Would catch a place in the queue that outlives its callers, and a caller
+/// that counts twice.
 #[test]
-fn a_call_is_made_for_someone_or_not_at_all() {
+fn those_who_leave_leave_nothing_in_the_queue() {
     explore(&[], || {
         let backend = Counting::default();
         let resolver = backend.builder().build();
@@ -152,8 +155,8 @@ fn a_call_is_made_for_someone_or_not_at_all() {
     });
 }
 
-/// Shutdown against finish. Would catch an end that nobody hears of, a lookup that is counted twice or not at all, and a thread that is
-/// neither waited for nor joined.
+/// Shutdown against finish. Would catch an end that nobody hears of, a lookup that is counted twice, and a thread that is neither waited
+/// for nor joined.
 #[test]
 fn a_shutdown_hears_of_the_last_finish() {
     explore(&[], || {
@@ -196,6 +199,21 @@ fn two_who_ask_for_a_name_make_one_call() {
         assert_eq!(kind(block_on(resolver.resolve("A"))), Ok(()));
         assert_eq!(other.join().unwrap(), Ok(()));
         assert_eq!(backend.calls(), 1);
+        end(resolver);
+    });
+}
+
+/// Deadline against finish. Would catch a caller that has both or neither, and a waker that is lost on the way to the thread that runs
+/// it.
+#[test]
+fn whoever_waits_has_an_answer_or_a_timeout() {
+    explore(&[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().timeout(Duration::from_secs(1)).build();
+        let answer = kind(block_on(resolver.resolve("a")));
+        assert!(matches!(answer, Ok(()) | Err(ErrorKind::Timeout)), "{answer:?}");
+        let stats = resolver.stats();
+        assert_eq!((stats.answered, stats.timed_out), if answer.is_ok() { (1, 0) } else { (0, 1) });
         end(resolver);
     });
 }

@@ -9,22 +9,18 @@ use crate::error::ErrorKind;
 pub(super) const NAMES: u8 = 10;
 
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
 pub(super) enum Op {
     Ask {
-        #[cfg_attr(fuzzing, arbitrary(with = fuzzed::name))]
         name: u8,
     },
     Leave {
         who: u8,
     },
     Refresh {
-        #[cfg_attr(fuzzing, arbitrary(with = fuzzed::name))]
         name: u8,
     },
     /// Of one name, or of all.
     Flush {
-        #[cfg_attr(fuzzing, arbitrary(with = fuzzed::name_or_none))]
         name: Option<u8>,
     },
     /// A roused worker arrives, or one that sleeps wakes by itself.
@@ -40,7 +36,6 @@ pub(super) enum Op {
     },
     Finish {
         which: u8,
-        #[cfg_attr(fuzzing, arbitrary(with = fuzzed::result))]
         result: Result<(), ErrorKind>,
     },
     /// A worker that finished has told its waiters and comes for more.
@@ -86,31 +81,31 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// As often as above, but for what comes once.
 #[cfg(fuzzing)]
-pub(in crate::engine) use fuzzed::names;
-
-#[cfg(fuzzing)]
-mod fuzzed {
-    use std::collections::BTreeSet;
-
-    use arbitrary::{Result, Unstructured};
-
-    use super::*;
-
-    pub(crate) fn names(bytes: &mut Unstructured<'_>) -> Result<BTreeSet<u8>> {
-        let bits: u16 = bytes.arbitrary()?;
-        Ok((0..NAMES).filter(|name| bits >> name & 1 == 1).collect())
-    }
-
-    pub(super) fn name(bytes: &mut Unstructured<'_>) -> Result<u8> {
-        bytes.int_in_range(0..=NAMES - 1)
-    }
-
-    pub(super) fn name_or_none(bytes: &mut Unstructured<'_>) -> Result<Option<u8>> {
-        Ok(bytes.int_in_range(0..=NAMES)?.checked_sub(1))
-    }
-
-    pub(super) fn result(bytes: &mut Unstructured<'_>) -> Result<std::result::Result<(), ErrorKind>> {
-        bytes.choose(&RESULTS).copied()
+impl<'a> arbitrary::Arbitrary<'a> for Op {
+    fn arbitrary(bytes: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
+        let weight: u8 = bytes.arbitrary()?;
+        let which = bytes.arbitrary()?;
+        let name = which % NAMES;
+        Ok(match weight {
+            0..58 => Self::Ask { name },
+            58..73 => Self::Leave { who: which },
+            73..83 => Self::Refresh { name },
+            83..88 => Self::Flush { name: (which % 4 != 0).then_some(name) },
+            88..146 => Self::Worker { which },
+            146..151 => Self::RefuseWorker,
+            151..181 => Self::Timekeeper,
+            181..186 => Self::RefuseTimekeeper,
+            186..191 => Self::Alarm { millis: (which % 4 != 0).then_some(u16::from(which) * 100) },
+            191..209 => Self::Finish { which, result: *bytes.choose(&RESULTS)? },
+            209..230 => Self::Take { which },
+            230..233 => Self::Retire { which },
+            233..243 => Self::Pass { millis: which.into() },
+            243..253 => Self::Pass { millis: 4_000 + 27 * u16::from(which) },
+            253 => Self::Close,
+            254 => Self::AbortQueued,
+            255 => Self::GiveUp,
+        })
     }
 }

@@ -423,3 +423,30 @@ fn a_timekeeper_that_is_refused_costs_no_thread() {
     assert_eq!(engine.timekeeper_refused(None).stranded, [1]);
     assert_eq!(engine.stats(now).threads, 1);
 }
+
+/// A call that hangs and a name that nobody waits for any more, which is queued for what that call has.
+#[test]
+fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
+    for refreshed in [true, false] {
+        let mut engine = engine(1);
+        engine.limits.execution = Execution::Async;
+        let start = Instant::now();
+        let (ticket, rouse) = ask(&mut engine, start, 0);
+        let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
+        assert_eq!(hang_all(&mut engine, rouse, start), 1);
+        // A second call, which there is no task for.
+        let late = start + TIMEOUT + Duration::from_millis(1);
+        let left = if refreshed {
+            assert!(engine.refresh(late, name(0)).is_some());
+            engine.leave(ticket, late).stopped
+        } else {
+            let relief = Duration::from_millis(1800);
+            let Asked::Waits { .. } = engine.ask(late, name(0), 1, Some(relief)) else { panic!("refused") };
+            let Tick::Sleep { stopped, .. } = engine.tick(late + relief) else { panic!("left") };
+            stopped
+        };
+        assert_eq!(left, [], "its answer is wanted");
+        let Tick::Sleep { stopped, .. } = engine.tick(late + 2 * TIMEOUT) else { panic!("left") };
+        assert_eq!(stopped, [id]);
+    }
+}

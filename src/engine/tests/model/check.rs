@@ -1,5 +1,6 @@
 //! What holds after every step, and in the end.
 
+use super::shell::text;
 use super::*;
 use crate::engine::tests::ops::Op;
 
@@ -22,7 +23,7 @@ impl Model {
         let long = calls().filter(|age| *age > Duration::from_secs(1)).count();
         assert_eq!((queued, running, running_long), (self.queued.len(), calls().count(), long));
         let idle = self.doings().filter(|doing| matches!(doing, Doing::Sleeping { .. })).count();
-        let (workers, idle) = match self.execution {
+        let (workers, idle) = match self.limits.execution {
             Execution::Blocking => (self.workers.len(), idle),
             // It is the driver that idles, or does not.
             Execution::Async => (self.workers.len().min(1), idle / self.workers.len().max(1)),
@@ -37,10 +38,9 @@ impl Model {
             let flight = self.flight(name);
             let since = self.sought.get(&flight).filter(|_| self.is_sought(flight));
             let is_slow = since.is_some_and(|&since| self.now().saturating_duration_since(since) >= PATIENCE);
-            let text = Name::parse(&char::from(b'a' + name).to_string()).unwrap();
-            assert_eq!(self.engine.is_slow(self.now(), &text, PATIENCE), is_slow, "{name} since {since:?}");
+            assert_eq!(self.engine.is_slow(self.now(), &text(name), PATIENCE), is_slow, "{name} since {since:?}");
         }
-        assert!(self.threads_of_new() <= MAX_THREADS, "more threads than there are");
+        assert!(self.threads_of_new() <= self.limits.max_calls, "more threads than there are");
 
         let drained = self.workers.is_empty() && self.keeper == Keeper::Absent && self.closed.is_some();
         assert_eq!(self.engine.is_drained(), drained && self.waiting.is_empty());
@@ -72,7 +72,7 @@ impl Model {
             assert!(comes_by(alarm), "nobody comes for the alarm: {:?}", self.keeper);
         }
         let slept = self.doings().filter_map(|doing| match doing {
-            Doing::Sleeping { since } => since.checked_add(self.thread_idle),
+            Doing::Sleeping { since } => since.checked_add(self.limits.thread_idle),
             _ => None,
         });
         if let Some(last) = slept.max() {
@@ -80,7 +80,7 @@ impl Model {
         }
         // Someone comes for whoever is queued, and soon, if a thread can be had for it.
         let known_queued = self.count(Lane::Known) > 0;
-        let new_may_run = self.threads_of_new() < MAX_THREADS - KEPT;
+        let new_may_run = self.threads_of_new() < self.limits.max_calls - self.limits.kept_for_known;
         let can_run = known_queued || (!self.queued.is_empty() && new_may_run);
         let coming = |doing: &Doing| {
             matches!(doing, Doing::Starting | Doing::Waking | Doing::Replying { .. } | Doing::Stopped { .. })
@@ -88,7 +88,7 @@ impl Model {
         assert!(
             !can_run
                 || self.doings().any(coming)
-                || self.workers.len() == MAX_THREADS
+                || self.workers.len() == self.limits.max_calls
                 || comes_by(self.clock + Duration::from_millis(100)),
             "nobody comes for the queue: {:?}, timekeeper {:?}",
             self.workers,
@@ -123,16 +123,12 @@ impl Model {
     }
 }
 
-/// What happens to an engine, and for whom no call ever ends until all else has.
+/// What happens to an engine, and for which names no call ever ends until all else has.
 #[derive(Debug)]
-#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
 pub struct Scenario {
-    ops: Vec<Op>,
-    #[cfg_attr(fuzzing, arbitrary(with = crate::engine::tests::ops::names))]
+    limits: Limits,
     hung: BTreeSet<u8>,
-    is_async: bool,
-    /// Whether idle threads stay for a while.
-    stays: bool,
+    ops: Vec<Op>,
 }
 
 impl Scenario {
@@ -142,9 +138,9 @@ impl Scenario {
     ///
     /// If the engine does anything that the model does not, or leaves someone or something behind.
     pub fn play(self) {
-        let Self { ops, hung, is_async, stays } = self;
-        let execution = if is_async { Execution::Async } else { Execution::Blocking };
-        let mut model = Model::new(execution, Duration::from_secs(if stays { 10 } else { 0 }));
+        let Self { limits, hung, ops } = self;
+        let is_async = limits.execution == Execution::Async;
+        let mut model = Model::new(limits);
         for op in ops {
             model.step(op);
         }
@@ -165,24 +161,52 @@ impl Scenario {
     }
 }
 
+/// Small ones, so that they are met: of `calls` at most so many are kept, and less than all.
+fn limits(is_async: bool, calls: usize, kept: usize, queued: usize, stays: bool) -> Limits {
+    let calls = calls.clamp(1, MAX_THREADS);
+    Limits {
+        execution: if is_async { Execution::Async } else { Execution::Blocking },
+        max_calls: calls,
+        kept_for_known: kept % calls,
+        max_queued: queued.min(MAX_QUEUED),
+        thread_idle: Duration::from_secs(if stays { 10 } else { 0 }),
+        timeout: Some(TIMEOUT),
+    }
+}
+
+#[cfg(fuzzing)]
+impl<'a> arbitrary::Arbitrary<'a> for Scenario {
+    fn arbitrary(bytes: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
+        let [flags, calls, kept, queued]: [u8; 4] = bytes.arbitrary()?;
+        let hung: u16 = bytes.arbitrary()?;
+        let [calls, kept, queued] = [calls % 5, kept % 3, queued % 5].map(usize::from);
+        Ok(Self {
+            limits: limits(flags & 1 == 1, calls, kept, queued, flags & 2 == 2),
+            hung: (0..NAMES).filter(|name| hung >> name & 1 == 1).collect(),
+            ops: bytes.arbitrary_iter()?.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::tests::ops::{NAMES, op};
+    use crate::engine::tests::ops::op;
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn every_waiter_ends_once_and_nothing_is_stranded(
-            ops in prop::collection::vec(op(), 0..200),
-            hung in prop::collection::btree_set(0..NAMES, 0..usize::from(NAMES)),
             is_async in any::<bool>(),
+            (calls, kept, queued) in (1..=MAX_THREADS, 0..2usize, 0..=MAX_QUEUED),
             stays in any::<bool>(),
+            hung in prop::collection::btree_set(0..NAMES, 0..usize::from(NAMES)),
+            ops in prop::collection::vec(op(), 0..200),
         ) {
-            Scenario { ops, hung, is_async, stays }.play();
+            Scenario { limits: limits(is_async, calls, kept, queued, stays), hung, ops }.play();
         }
     }
 }

@@ -16,7 +16,6 @@ use crate::engine::tests::ops::NAMES;
 use crate::engine::*;
 
 const MAX_THREADS: usize = 4;
-const KEPT: usize = 1;
 const MAX_QUEUED: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_millis(1800);
@@ -82,8 +81,7 @@ struct Waits {
 
 struct Model {
     engine: Engine<Token>,
-    execution: Execution,
-    thread_idle: Duration,
+    limits: Limits,
     engine_runs: Rc<Cell<bool>>,
     clock: Instant,
     /// How far back the next times lie that the engine is given.
@@ -116,19 +114,10 @@ struct Model {
 }
 
 impl Model {
-    fn new(execution: Execution, thread_idle: Duration) -> Self {
-        let limits = Limits {
-            execution,
-            max_calls: MAX_THREADS,
-            kept_for_known: KEPT,
-            max_queued: MAX_QUEUED,
-            thread_idle,
-            timeout: Some(TIMEOUT),
-        };
+    fn new(limits: Limits) -> Self {
         Self {
-            engine: Engine::new(limits),
-            execution,
-            thread_idle,
+            engine: Engine::new(limits.clone()),
+            limits,
             engine_runs: Rc::default(),
             clock: Instant::now() + Duration::from_secs(100),
             lag: Duration::ZERO,
@@ -226,6 +215,9 @@ impl Model {
         self.queued.insert(flight, (self.last, lane));
         if lane == Lane::Refresh {
             self.for_nobody.entry(flight).or_default();
+            if !self.calls(flight).is_empty() {
+                self.limit(flight);
+            }
         } else {
             self.for_nobody.remove(&flight);
         }
@@ -264,8 +256,12 @@ impl Model {
         let waiting = self.count(lane);
         let (all, new) = (self.busy(), self.threads_of_new());
         let known = lane == Lane::Known;
-        let theirs = if known { MAX_THREADS - (all - new) } else { (MAX_THREADS - KEPT).saturating_sub(new) };
-        waiting < MAX_QUEUED + theirs.min(MAX_THREADS - all)
+        let theirs = if known {
+            self.limits.max_calls - (all - new)
+        } else {
+            (self.limits.max_calls - self.limits.kept_for_known).saturating_sub(new)
+        };
+        waiting < self.limits.max_queued + theirs.min(self.limits.max_calls - all)
     }
 
     /// What nobody waits for is not called for, nor called for any longer where that can be helped.
@@ -280,7 +276,7 @@ impl Model {
     }
 
     fn stop_calls(&mut self, flight: Flight) {
-        if self.execution == Execution::Blocking {
+        if self.limits.execution == Execution::Blocking {
             return;
         }
         for (id, doing) in self.workers.values_mut() {
@@ -306,7 +302,7 @@ impl Model {
 
     /// Nobody need wait for a flight, from now on for no longer than a deadline, if that can be helped.
     fn limit(&mut self, flight: Flight) {
-        let limit = (self.execution == Execution::Async).then_some(self.now() + TIMEOUT);
+        let limit = (self.limits.execution == Execution::Async).then_some(self.now() + TIMEOUT);
         let entry = self.for_nobody.entry(flight).or_default();
         *entry = entry.or(limit);
     }

@@ -13,7 +13,7 @@ impl Model {
                 assert!(self.doings().all(|doing| !matches!(doing, Doing::Sleeping { .. })), "beside an idle one");
                 self.last_worker += 1;
                 self.workers.insert(self.last_worker, (id, Doing::Starting));
-                assert!(self.workers.len() <= MAX_THREADS);
+                assert!(self.workers.len() <= self.limits.max_calls);
             }
             Some(RouseWorker::Wake(id)) => {
                 assert_eq!(self.pick(0, on_the_way), None, "two on the way");
@@ -128,7 +128,7 @@ impl Model {
                     let lane = self.queued.iter().filter(|(_, (_, queued))| *queued == lane);
                     lane.min_by_key(|(_, (order, _))| *order).map(|(&flight, _)| flight)
                 };
-                let may_take_new = self.threads_of_new() < MAX_THREADS - KEPT;
+                let may_take_new = self.threads_of_new() < self.limits.max_calls - self.limits.kept_for_known;
                 let others = || head(Lane::New).or_else(|| head(Lane::Refresh)).filter(|_| may_take_new);
                 let next = head(Lane::Known).or_else(others);
                 let flight = next.expect("a call for nothing that may be called for");
@@ -152,7 +152,7 @@ impl Model {
                 let since = if let Doing::Sleeping { since } = before { since } else { self.now() };
                 self.workers.insert(key, (id, Doing::Sleeping { since }));
                 assert!(
-                    self.execution == Execution::Blocking || self.workers.len() == 1,
+                    self.limits.execution == Execution::Blocking || self.workers.len() == 1,
                     "an idle task beside another"
                 );
                 assert_eq!(rouse.worker, None);
@@ -160,7 +160,7 @@ impl Model {
             }
             Next::Leave { rouse } => {
                 self.workers.remove(&key);
-                let spare = self.execution == Execution::Async && !self.workers.is_empty();
+                let spare = self.limits.execution == Execution::Async && !self.workers.is_empty();
                 assert!(spare || self.closed.is_some() || before == Doing::Dismissed, "the last one left");
                 self.rouse(rouse);
             }
@@ -232,7 +232,7 @@ impl Model {
                 for id in idle {
                     let since = self.dismiss(id);
                     assert!(
-                        self.now().saturating_duration_since(since) >= self.thread_idle,
+                        self.now().saturating_duration_since(since) >= self.limits.thread_idle,
                         "sent away before its time"
                     );
                 }
@@ -349,7 +349,7 @@ impl Model {
                     self.turn(key, Engine::take);
                 }
             }
-            Op::Retire { which } if self.execution == Execution::Blocking => {
+            Op::Retire { which } if self.limits.execution == Execution::Blocking => {
                 if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Replying { .. })) {
                     let (id, _) = self.workers.remove(&key).expect("picked");
                     self.abandoned.remove(&key);
@@ -417,7 +417,7 @@ impl Model {
     }
 }
 
-fn text(name: u8) -> Name {
+pub(super) fn text(name: u8) -> Name {
     Name::parse(&char::from(b'a' + name).to_string()).unwrap()
 }
 
