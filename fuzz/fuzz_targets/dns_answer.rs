@@ -239,7 +239,7 @@ struct Answer {
 impl Answer {
     fn read(asked: &Message, bytes: &[u8]) -> Option<Self> {
         let message = Message::from_vec(bytes).ok()?;
-        if message.metadata.id != asked.metadata.id || message.queries != asked.queries {
+        if message.metadata.id != asked.metadata.id || message.queries.first() != asked.queries.first() {
             return None;
         }
         let Query { query_type: kind, .. } = asked.queries[0];

@@ -20,12 +20,16 @@ pub(crate) fn now() -> Instant {
     *BEGAN.get_or_init(Instant::now) + PASSED.get()
 }
 
-/// Runs `model` in every order in which its threads may come, as far as they are interrupted no more than twice (or as often as
-/// `LOOM_MAX_PREEMPTIONS` says). The system refuses the threads `refused`: the first of that name, or the second.
+/// Runs `model` in every order in which its threads may come, as far as they are interrupted no more than `interruptions` times (or as
+/// often as `LOOM_MAX_PREEMPTIONS` says). The system refuses the threads `refused`: the first of that name, or the second.
 #[cfg(test)]
-pub(crate) fn explore(refused: &'static [(&'static str, usize)], model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn explore(
+    interruptions: usize,
+    refused: &'static [(&'static str, usize)],
+    model: impl Fn() + Send + Sync + 'static,
+) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.preemption_bound = builder.preemption_bound.or(Some(interruptions));
     builder.max_threads = loom::MAX_THREADS;
     builder.max_branches = 10_000;
     let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));

@@ -59,7 +59,7 @@ fn end(resolver: Resolver) {
 /// Hand-off. Would catch a reply that comes between a poll's look and its waker, and finds none to wake.
 #[test]
 fn whoever_asks_is_woken_with_an_answer() {
-    explore(&[], || {
+    explore(2, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().build();
         assert_eq!(kind(block_on(resolver.resolve("a"))), Ok(()));
@@ -72,7 +72,7 @@ fn whoever_asks_is_woken_with_an_answer() {
 /// believed to be there when it has left.
 #[test]
 fn whoever_asks_while_the_last_thread_leaves_is_answered() {
-    explore(&[], || {
+    explore(2, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().thread_idle(Duration::ZERO).build();
         for name in ["a", "b"] {
@@ -87,7 +87,7 @@ fn whoever_asks_while_the_last_thread_leaves_is_answered() {
 #[test]
 fn whoever_asks_is_told_that_no_thread_could_be_had() {
     for refused in [&[("gaiter", 1)], &[("gaiter-time", 1)]] {
-        explore(refused, || {
+        explore(2, refused, || {
             let backend = Counting::default();
             let resolver = backend.builder().build();
             let other = {
@@ -106,7 +106,7 @@ fn whoever_asks_is_told_that_no_thread_could_be_had() {
 /// Spawn failure beside others. Would catch a name that waits for the thread that was refused, though one is there for it.
 #[test]
 fn a_thread_that_was_refused_is_made_up_for_by_one_that_is_there() {
-    explore(&[("gaiter", 2)], || {
+    explore(2, &[("gaiter", 2)], || {
         let backend = Counting::default();
         let resolver = backend.builder().max_threads(2).build();
         let [a, b] = ["a", "b"].map(|name| resolver.resolve(name));
@@ -120,7 +120,7 @@ fn a_thread_that_was_refused_is_made_up_for_by_one_that_is_there() {
 /// waits for ever; and a thread that has left before its handle was there, which nobody comes back to.
 #[test]
 fn whoever_asks_while_it_closes_is_answered_or_refused() {
-    explore(&[], || {
+    explore(3, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().build();
         let asker = {
@@ -141,7 +141,7 @@ fn whoever_asks_while_it_closes_is_answered_or_refused() {
 /// that counts twice.
 #[test]
 fn those_who_leave_leave_nothing_in_the_queue() {
-    explore(&[], || {
+    explore(2, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().build();
         let lookup = resolver.resolve("a");
@@ -159,7 +159,7 @@ fn those_who_leave_leave_nothing_in_the_queue() {
 /// for nor joined.
 #[test]
 fn a_shutdown_hears_of_the_last_finish() {
-    explore(&[], || {
+    explore(2, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().build();
         let lookup = resolver.resolve("a");
@@ -173,7 +173,7 @@ fn a_shutdown_hears_of_the_last_finish() {
 /// Giving up against finish. Would catch a caller that has two answers or none, and a call that is neither finished nor left behind.
 #[test]
 fn whoever_is_given_up_on_has_an_answer() {
-    explore(&[], || {
+    explore(2, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().build();
         let lookup = resolver.resolve("a");
@@ -189,7 +189,7 @@ fn whoever_is_given_up_on_has_an_answer() {
 /// Fill against ask. Would catch an answer that is not in the cache yet when its flight is gone, and a name that is looked up twice.
 #[test]
 fn two_who_ask_for_a_name_make_one_call() {
-    explore(&[], || {
+    explore(2, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().cache(Cache::new()).build();
         let other = {
@@ -207,7 +207,7 @@ fn two_who_ask_for_a_name_make_one_call() {
 /// it.
 #[test]
 fn whoever_waits_has_an_answer_or_a_timeout() {
-    explore(&[], || {
+    explore(2, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().timeout(Duration::from_secs(1)).build();
         let answer = kind(block_on(resolver.resolve("a")));
@@ -221,7 +221,8 @@ fn whoever_waits_has_an_answer_or_a_timeout() {
 /// Flush against fill. Would catch an answer that was looked up before the flush and is kept after it.
 #[test]
 fn whoever_asks_after_a_flush_does_not_get_what_was_there_before() {
-    explore(&[], || {
+    // The call begins before the flush, ends after it, and leaves the second ask for later.
+    explore(3, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().cache(Cache::new()).build();
         let before = resolver.resolve("a");

@@ -176,12 +176,20 @@ impl Server {
     async fn ask(&self, query: &Query, options: DnsRequestOptions) -> Result<DnsResponse, NetError> {
         let response = match self.udp.lookup(query.clone(), options).first_answer().await {
             // It was cut short.
-            Err(NetError::Truncated) => self.tcp.lookup(query.clone(), options).first_answer().await?,
-            response => response?,
+            Err(NetError::Truncated) => self.tcp.lookup(query.clone(), options).first_answer().await,
+            response => response,
         };
+        // By TCP hickory looks at the number of an answer alone.
+        let question = match &response {
+            Ok(response) => response.queries.first(),
+            Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Some(&*none.query),
+            Err(_) => Some(query),
+        };
+        if question != Some(query) {
+            return Err(NetError::Message("an answer to another question"));
+        }
+        let response = response?;
         match response.response_code {
-            // By TCP hickory looks at its number alone.
-            _ if response.queries != [query.clone()] => Err(NetError::Message("an answer to another question")),
             ResponseCode::NoError | ResponseCode::NXDomain => Ok(response),
             code => Err(DnsError::ResponseCode(code).into()),
         }

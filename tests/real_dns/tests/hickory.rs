@@ -2,9 +2,11 @@
 //! may be; and no runtime that a lookup was asked on matters to the next one.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 use futures::executor::block_on;
@@ -98,6 +100,44 @@ impl AsyncBackend for Spy {
         let (lookup, seen) = (self.0.lookup(session, name), Arc::clone(&self.1));
         async move { lookup.await.inspect(|answer| seen.lock().unwrap().push(answer.ttl())) }
     }
+}
+
+/// "No such name", by TCP and to no question at all, after an answer by UDP that is cut short.
+#[test]
+fn a_denial_stays_within_its_question() {
+    const CUT_SHORT: [u8; 10] = [0x83, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
+    const NO_SUCH_NAME: [u8; 10] = [0x81, 0x83, 0, 0, 0, 0, 0, 0, 0, 0];
+    let bind = || {
+        let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
+        // Which somebody else may have by TCP.
+        let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
+        Some((udp, tcp))
+    };
+    let (udp, tcp) = (0..100).find_map(|_| bind()).expect("a port");
+    let address = udp.local_addr().expect("bound");
+    thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = udp.recv_from(&mut query) {
+            let reply = [&query[..2], &CUT_SHORT, &query[12..length]].concat();
+            udp.send_to(&reply, from).expect("the asker's address");
+        }
+    });
+    thread::spawn(move || {
+        for mut stream in tcp.incoming().flatten() {
+            thread::spawn(move || {
+                let mut length = [0; 2];
+                while stream.read_exact(&mut length).is_ok() {
+                    let mut query = vec![0; u16::from_be_bytes(length).into()];
+                    stream.read_exact(&mut query).expect("the rest");
+                    stream.write_all(&[&[0, 12], &query[..2], &NO_SUCH_NAME].concat()).expect("the asker is there");
+                }
+            });
+        }
+    });
+    let hickory = Hickory::with_servers([address]).expect("a hosts file");
+    let resolver = Resolver::builder().async_backend(hickory).build();
+    let error = block_on(resolver.resolve("ok.test")).expect_err("nobody has said so");
+    assert_eq!(error.kind(), ErrorKind::Permanent, "{error}");
 }
 
 #[test]
