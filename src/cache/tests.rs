@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::entry::CLAIM;
 use super::*;
 use crate::addrs::{Answer, Source};
+use crate::clock::Coarse;
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
 use std::time::Instant;
@@ -325,4 +326,97 @@ fn a_disabled_cache_keeps_nothing() {
     let (store, _, now) = filled(0, 10);
     assert_eq!(store.len(), 0);
     assert!(matches!(store.look("n0", now), Look::Nothing));
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MOMENT: Duration = Duration::from_nanos(1);
+
+/// A store with so many names in which everything lasts for exactly ten seconds: fresh, then stale, then old.
+fn by_tens(names: usize) -> (Store, Index, Instant) {
+    let ten = 10 * SECOND;
+    let cache = Cache::new().names(names).ttl_bounds(ten, ten).stale_while_revalidate(ten).stale_if_error(2 * ten);
+    (Store::new(cache.negative_ttl(ten).cooldown(ten)), Index::default(), Instant::now())
+}
+
+fn answer() -> Answer {
+    Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]).with_ttl(SECOND)
+}
+
+#[test]
+fn every_time_ends_when_it_has_passed_and_not_before() {
+    let (store, mut index, now) = by_tens(10);
+    store.fill(&mut index, &name(0), &Ok(answer()), now, now);
+    store.fill(&mut index, &name(1), &Err(ErrorKind::NotFound.into()), now, now);
+    let at =
+        |seconds| (store.look("name-0", now + seconds * SECOND - MOMENT), store.look("name-0", now + seconds * SECOND));
+    assert!(matches!(at(10), (Look::Fresh(_), Look::Stale { .. })));
+    assert!(matches!(at(20), (Look::Stale { .. }, Look::Old(_))));
+    let (Look::Old(old), Look::Nothing) = at(30) else { panic!("it is old for ten seconds") };
+    assert!(old.is_usable(now + 30 * SECOND - MOMENT) && !old.is_usable(now + 30 * SECOND));
+    assert!(matches!(store.look("name-1", now + 10 * SECOND - MOMENT), Look::Failed(_)));
+    assert!(matches!(store.look("name-1", now + 10 * SECOND), Look::Nothing));
+}
+
+/// What is fresh is found without the time being read.
+#[test]
+fn a_hit_is_a_hit_at_once() {
+    let (store, mut index, now) = by_tens(10);
+    store.fill(&mut index, &name(0), &Ok(answer()), now, now);
+    assert_eq!(store.fresh("NAME-0", Coarse::now(), |addrs| addrs.len()), Some(1));
+    assert!(store.fresh("name-0", Coarse::now().after(10 * SECOND), drop).is_none());
+    assert!(store.fresh("name-1", Coarse::now(), drop).is_none());
+}
+
+#[test]
+fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
+    let (store, mut index, now) = by_tens(10);
+    store.fill(&mut index, &name(0), &Ok(answer()), now, now);
+    let refreshes = |at| matches!(store.look("name-0", at), Look::Stale { refresh: true, .. });
+    let first = now + 10 * SECOND;
+    assert!(refreshes(first) && !refreshes(first) && !refreshes(first + CLAIM / 2));
+    store.release(&name(0));
+    assert!(refreshes(first), "it was released");
+
+    let lasting = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(10 * CLAIM);
+    let (store, mut index) = (Store::new(lasting), Index::default());
+    store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
+    let refreshes = |at| matches!(store.look("name-0", at), Look::Stale { refresh: true, .. });
+    assert!(refreshes(now) && !refreshes(now + CLAIM) && refreshes(now + CLAIM + MOMENT));
+}
+
+#[test]
+fn a_failure_that_is_believed_for_no_time_takes_no_room() {
+    let never = Cache::new().negative_ttl(Duration::ZERO).cooldown(Duration::ZERO);
+    let (store, mut index, now) = (Store::new(never), Index::default(), Instant::now());
+    for kind in [ErrorKind::NotFound, ErrorKind::NoData, ErrorKind::Temporary, ErrorKind::Permanent, ErrorKind::System]
+    {
+        store.fill(&mut index, &name(0), &Err(kind.into()), now, now);
+        assert_eq!(store.len(), 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_failure_may_be_believed_for_days() {
+    let (store, mut index, now) =
+        (Store::new(Cache::new().negative_ttl(100 * 86_400 * SECOND)), Index::default(), Instant::now());
+    store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), now, now);
+    assert!(matches!(store.look("name-0", now + 99 * 86_400 * SECOND), Look::Failed(_)));
+}
+
+/// However often it has been asked for.
+#[test]
+fn what_is_gone_makes_room_first() {
+    for result in [Ok(answer()), Err(ErrorKind::NotFound.into())] {
+        let lasts = if result.is_ok() { 30 * SECOND } else { 10 * SECOND };
+        for (at, is_evicted) in [(lasts - MOMENT, false), (lasts, true)] {
+            let (store, mut index, now) = by_tens(2);
+            store.fill(&mut index, &name(0), &result, now, now);
+            let then = now + at;
+            store.fill(&mut index, &name(1), &Ok(answer()), then, then);
+            _ = store.look("name-0", now);
+            store.fill(&mut index, &name(2), &Ok(answer()), then, then);
+            let is_other_there = matches!(store.look("name-1", then), Look::Fresh(_));
+            assert_eq!(is_other_there, is_evicted, "{result:?} after {at:?}");
+        }
+    }
 }
