@@ -249,3 +249,73 @@ fn is_inside_subscriber() -> bool {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Counts the spans that close, and does what it is told inside an event.
+    #[derive(Default)]
+    struct Told {
+        closed: AtomicUsize,
+        told: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    }
+
+    impl Subscriber for Told {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            let told = self.told.lock().unwrap().take();
+            told.into_iter().for_each(|told| told());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+
+        fn try_close(&self, _: Id) -> bool {
+            self.closed.fetch_add(1, Ordering::SeqCst);
+            true
+        }
+    }
+
+    /// Has `inside` done with a scope, inside the scope's subscriber; gives how many spans have closed.
+    fn closed_by(span: impl FnOnce() -> Span, inside: impl FnOnce(Scope) + Send + 'static) -> usize {
+        let told = Arc::new(Told::default());
+        dispatcher::with_default(&Arc::clone(&told).into(), || {
+            let scope = Scope::new(Span::none(), span());
+            *told.told.lock().unwrap() = Some(Box::new(move || inside(scope)));
+            tracing::info!("now");
+        });
+        told.closed.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn a_scope_that_cannot_be_closed_is_given_back_or_leaked() {
+        let span = || tracing::info_span!("span");
+        assert_eq!(closed_by(span, drop), 0);
+        let (given, back) = std::sync::mpsc::channel();
+        let give = move |scope: Scope| given.send(scope.close(None)).expect("it is waited for");
+        assert_eq!(closed_by(span, give), 0);
+        // It is dropped, and so closed, out here.
+        let scope = back.recv().expect("it was sent").expect_err("it cannot be closed in there");
+        drop(scope);
+        assert_eq!(closed_by(Span::none, |scope| assert!(scope.close(None).is_ok())), 0);
+    }
+}
