@@ -21,7 +21,13 @@ type Fields = BTreeMap<&'static str, String>;
 
 /// Keeps the fields of every span called `resolve`, in the order in which they were opened.
 #[derive(Clone, Default)]
-struct Keep(Arc<Mutex<Vec<(Id, &'static Metadata<'static>, Fields)>>>);
+struct Keep(Arc<Mutex<Vec<Kept>>>);
+
+struct Kept {
+    id: Id,
+    metadata: &'static Metadata<'static>,
+    fields: Fields,
+}
 
 struct Write<'a>(&'a mut Fields);
 
@@ -40,13 +46,13 @@ impl<S: Subscriber> Layer<S> for Keep {
     fn on_new_span(&self, attrs: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
         let mut fields = Fields::new();
         attrs.record(&mut Write(&mut fields));
-        self.0.lock().unwrap().push((id.clone(), attrs.metadata(), fields));
+        self.0.lock().unwrap().push(Kept { id: id.clone(), metadata: attrs.metadata(), fields });
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
         let mut spans = self.0.lock().unwrap();
-        let span = spans.iter_mut().rfind(|(span, ..)| span == id).expect("it was opened");
-        values.record(&mut Write(&mut span.2));
+        let span = spans.iter_mut().rfind(|span| span.id == *id).expect("it was opened");
+        values.record(&mut Write(&mut span.fields));
     }
 }
 
@@ -56,7 +62,7 @@ impl Keep {
         let keep = Self::default();
         dispatcher::with_default(&tracing_subscriber::registry().with(keep.clone()).into(), f);
         let spans = std::mem::take(&mut *keep.0.lock().unwrap());
-        let fields = |(_, metadata, fields): (_, &Metadata<'_>, _)| {
+        let fields = |Kept { metadata, fields, .. }| {
             assert_eq!((metadata.name(), metadata.target()), ("resolve", "gaiter"));
             fields
         };

@@ -270,6 +270,15 @@ fn what_is_asked_for_outlives_what_is_not() {
 }
 
 #[test]
+fn of_those_that_nobody_asks_for_the_oldest_goes_first() {
+    let (store, mut index, now) = filled(3, 3);
+    let name = Name::parse("n3").unwrap();
+    store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
+    let kept = |number: &usize| matches!(store.look(&format!("n{number}"), now), Look::Fresh(_));
+    assert_eq!((0..4).filter(kept).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
 fn an_eviction_ends_although_every_name_is_in_use() {
     let (store, mut index, now) = filled(10, 10);
     for number in 10..1000 {

@@ -18,6 +18,7 @@ mod system {
     pub(crate) use std::thread;
     use std::time::Instant;
 
+    #[inline]
     pub(crate) fn now() -> Instant {
         Instant::now()
     }
