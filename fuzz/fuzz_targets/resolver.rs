@@ -184,6 +184,8 @@ struct World {
     names: BTreeSet<String>,
     /// How often.
     asks: usize,
+    /// Whether a call may be for nobody, or for someone without a subscriber.
+    has_silent_calls: bool,
     is_open: bool,
     is_closed: bool,
     /// Something was told to end before its time.
@@ -211,6 +213,7 @@ impl World {
             lookups: Vec::new(),
             names: BTreeSet::new(),
             asks: 0,
+            has_silent_calls: matches!(scenario.keeps, Keeps::Stale | Keeps::Old),
             is_open: false,
             is_closed: false,
             is_cut_short: false,
@@ -278,6 +281,7 @@ impl World {
         if !matches!(asked.what, What::Literal | What::Invalid) {
             self.names.insert(name.to_ascii_lowercase());
             self.asks += 1;
+            self.has_silent_calls |= self.parties[caller].witnesses.is_empty();
         }
         let dispatch = self.parties[caller].dispatch.clone();
         let span = dispatcher::with_default(&dispatch, || info_span!("request"));
@@ -415,6 +419,13 @@ impl World {
             assert!(self.backend.calls() as u64 <= stats.started + stats.refreshed, "a call for nobody");
         }
 
+        let events = self.parties.iter().filter_map(|party| party.witnesses.first()).map(|witness| {
+            let is_backends = |event: &&(String, Vec<&str>)| event.0 == "backend event";
+            witness.log.look(|seen| seen.events.iter().filter(is_backends).count())
+        });
+        if self.backend.emits_events && !self.has_silent_calls {
+            assert_eq!(events.sum::<usize>(), self.backend.calls(), "an event that nobody has heard of");
+        }
         for witness in self.parties.iter().flat_map(|party| &party.witnesses) {
             witness.log.await_closed();
             witness.log.look(|seen| {
