@@ -419,13 +419,6 @@ impl World {
             assert!(self.backend.calls() as u64 <= stats.started + stats.refreshed, "a call for nobody");
         }
 
-        let events = self.parties.iter().filter_map(|party| party.witnesses.first()).map(|witness| {
-            let is_backends = |event: &&(String, Vec<&str>)| event.0 == "backend event";
-            witness.log.look(|seen| seen.events.iter().filter(is_backends).count())
-        });
-        if self.backend.emits_events && !self.has_silent_calls {
-            assert_eq!(events.sum::<usize>(), self.backend.calls(), "an event that nobody has heard of");
-        }
         for witness in self.parties.iter().flat_map(|party| &party.witnesses) {
             witness.log.await_closed();
             witness.log.look(|seen| {
@@ -437,6 +430,14 @@ impl World {
                     assert!(message != "backend event" || scope == own || left, "{scope:?}");
                 }
             });
+        }
+        // Every call has ended, since each holds its caller's spans open.
+        let events = self.parties.iter().filter_map(|party| party.witnesses.first()).map(|witness| {
+            let is_backends = |event: &&(String, Vec<&str>)| event.0 == "backend event";
+            witness.log.look(|seen| seen.events.iter().filter(is_backends).count())
+        });
+        if self.backend.emits_events && !self.has_silent_calls {
+            assert_eq!(events.sum::<usize>(), self.backend.calls(), "an event that nobody has heard of");
         }
         assert_eq!(panics::unexpected(), 0, "something panicked");
     }
