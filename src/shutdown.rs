@@ -2,11 +2,11 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::sync;
-use crate::sync::thread::{self, Thread};
+use crate::sync::thread;
 use crate::threads::{CloserId, ClosingOutcome, Threads};
 
 /// The future of a shutdown, from [`Resolver::shutdown`](crate::Resolver::shutdown): it completes when every lookup that was
@@ -75,13 +75,7 @@ impl<'a> Shutdown<'a> {
     /// Blocks it for as long as the future would take to complete: without [`within`](Self::within) or
     /// [`until`](Self::until), until the last lookup has ended. Not for use in async code.
     pub fn wait(mut self) -> Report {
-        struct Unpark(Thread);
-        impl Wake for Unpark {
-            fn wake(self: Arc<Self>) {
-                self.0.unpark();
-            }
-        }
-        let waker = Arc::new(Unpark(thread::current())).into();
+        let waker = sync::unparker();
         loop {
             if let Poll::Ready(report) = Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {
                 return report;
@@ -205,5 +199,20 @@ impl fmt::Display for Report {
             1 => f.write_str("; 1 more thread had not left"),
             more => write!(f, "; {more} more threads had not left"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_clean_if_neither_call_nor_thread_is_left() {
+        let report = |abandoned: &[Abandoned], threads| {
+            Report { finished: 1, cancelled: 0, abandoned: abandoned.to_vec(), threads }.is_clean()
+        };
+        let call = Abandoned { name: "a".into(), running: Duration::ZERO };
+        assert!(report(&[], 0));
+        assert!(!report(&[], 1) && !report(std::slice::from_ref(&call), 0) && !report(&[call], 1));
     }
 }

@@ -11,6 +11,20 @@ pub(crate) use self::model::{AtomicBool, Mutex, MutexGuard, now, thread};
 #[cfg(not(gaiter_loom))]
 pub(crate) use self::system::{AtomicBool, Mutex, MutexGuard, now, thread};
 
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+/// Unparks the thread that this is called on.
+pub(crate) fn unparker() -> Waker {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    Arc::new(Unpark(thread::current())).into()
+}
+
 #[cfg(not(gaiter_loom))]
 mod system {
     pub(crate) use std::sync::atomic::AtomicBool;
