@@ -113,6 +113,28 @@ fn at_a_timeout() {
     assert!(resolver.shutdown().wait().is_clean());
 }
 
+/// Every call has ended, and all that is left to wait for is a waker that blocks.
+#[test]
+fn at_a_timeout_and_a_shutdown_keeps_its_deadline() {
+    let backend = Scripted::default();
+    let resolver = support::plain().backend(backend.clone()).timeout(Duration::from_millis(10)).build();
+    let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
+    let _unblock = OpenOnDrop(&blocked);
+    let (mut lookup, inside) = (resolver.resolve("hang"), blocked.clone());
+    begin(&mut lookup, &waker(move || inside.pass()));
+    blocked.await_arrivals(1);
+    backend.gate.open();
+    resolver.close();
+    while resolver.stats().threads > 0 {
+        std::thread::yield_now();
+    }
+    // Nothing but the timekeeper wakes it.
+    let report = block_on(resolver.shutdown().within(Duration::from_millis(5)));
+    assert!(report.abandoned.is_empty() && report.threads > 0, "{report}");
+    blocked.open();
+    assert!(resolver.shutdown().wait().is_clean());
+}
+
 #[test]
 fn at_the_end_of_a_shutdown() {
     panics::unexpected();

@@ -130,7 +130,7 @@ fn a_thread_that_was_refused_is_made_up_for_by_one_that_is_there() {
 }
 
 /// Close against ask, and a shutdown against a start. Would catch a lookup that is admitted when everyone has been sent away, and
-/// waits for ever; an end that is told before a thread is there that was to be started; and a thread that has left before its handle was there, which nobody comes back to.
+/// waits for ever; and an end that is told before a thread is there that was to be started.
 #[test]
 fn whoever_asks_while_it_closes_is_answered_or_refused() {
     explore(2, &[], || {
