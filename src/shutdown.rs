@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync;
 use crate::sync::thread;
-use crate::threads::{CloserId, ClosingOutcome, Threads};
+use crate::threads::{CloserId, ClosingOutcome, Threads, Wakeup};
 
 /// The future of a shutdown, from [`Resolver::shutdown`](crate::Resolver::shutdown): it completes when every lookup that was
 /// outstanding has finished and every thread of the resolver has left.
@@ -70,6 +70,22 @@ impl<'a> Shutdown<'a> {
         self
     }
 
+    fn poll_with(&mut self, wakeup: Wakeup, cx: &mut Context<'_>) -> Poll<Report> {
+        // In a forked child: nothing that was outstanding is here.
+        if self.threads.are_foreign() {
+            return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new(), threads: 0 });
+        }
+        if let Poll::Ready(outcome) = self.threads.poll_end(&mut self.closer, self.deadline, wakeup) {
+            return Poll::Ready(outcome.into());
+        }
+        let late = self.deadline.is_some_and(|deadline| deadline <= sync::now());
+        let signalled = self.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
+        if signalled {
+            self.until = None;
+        }
+        if late || signalled { Poll::Ready(self.threads.give_up().into()) } else { Poll::Pending }
+    }
+
     /// Waits on the calling thread, for programs without a runtime.
     ///
     /// Blocks it for as long as the future would take to complete: without [`within`](Self::within) or
@@ -77,7 +93,8 @@ impl<'a> Shutdown<'a> {
     pub fn wait(mut self) -> Report {
         let waker = sync::unparker();
         loop {
-            if let Poll::Ready(report) = Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {
+            let wakeup = Wakeup::Unpark(thread::current());
+            if let Poll::Ready(report) = self.poll_with(wakeup, &mut Context::from_waker(&waker)) {
                 return report;
             }
             // Should there be no thread to wake it, the deadline is kept all the same.
@@ -93,20 +110,7 @@ impl Future for Shutdown<'_> {
     type Output = Report;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
-        // In a forked child: nothing that was outstanding is here.
-        if self.threads.are_foreign() {
-            return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new(), threads: 0 });
-        }
-        let this = &mut *self;
-        if let Poll::Ready(outcome) = this.threads.poll_end(&mut this.closer, this.deadline, cx) {
-            return Poll::Ready(outcome.into());
-        }
-        let late = this.deadline.is_some_and(|deadline| deadline <= sync::now());
-        let signalled = this.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
-        if signalled {
-            this.until = None;
-        }
-        if late || signalled { Poll::Ready(this.threads.give_up().into()) } else { Poll::Pending }
+        self.poll_with(Wakeup::Foreign(cx.waker().clone()), cx)
     }
 }
 

@@ -19,6 +19,13 @@ pub(crate) struct Reply {
     pub(crate) shared: bool,
 }
 
+impl Reply {
+    /// One that has not waited.
+    pub(crate) fn of(result: Result<Addrs, Error>) -> Self {
+        Self { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false }
+    }
+}
+
 pub(crate) struct Waiter {
     /// When its caller asked.
     pub(crate) asked: Instant,
@@ -153,8 +160,7 @@ mod tests {
             assert!(waiter.poll(&Context::from_waker(&waker)).is_pending());
         }
         let result = Err(ErrorKind::NotFound.into());
-        let reply = Reply { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false };
-        waiter.fill(reply).expect("a waker").wake();
+        waiter.fill(Reply::of(result)).expect("a waker").wake();
         assert_eq!([&first, &last].map(|count| count.0.load(Ordering::Relaxed)), [0, 1]);
         assert_eq!([&first, &last].map(Arc::strong_count), [1, 1]);
         assert!(waiter.poll(&Context::from_waker(Waker::noop())).is_ready());

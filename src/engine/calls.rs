@@ -100,6 +100,23 @@ impl Calls {
         self.lanes[lane as usize].calls.len()
     }
 
+    /// How many calls of a lane run.
+    pub(super) fn running_in(&self, lane: Lane) -> usize {
+        self.lanes[lane as usize].running.len()
+    }
+
+    /// How many calls run.
+    pub(super) fn running(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.running.len()).sum()
+    }
+
+    /// How many calls have run for longer than `long`.
+    pub(super) fn running_long(&self, now: Instant, long: Duration) -> usize {
+        let Some(then) = now.checked_sub(long) else { return 0 };
+        // The oldest stand first.
+        self.lanes.iter().map(|lane| lane.running.iter().take_while(|&&(since, _)| since < then).count()).sum()
+    }
+
     /// From when a thread may be started for the head of a lane that has been waiting since `queued`.
     pub(super) fn start_from(&self, lane: Lane, queued: Instant) -> Instant {
         let lane = &self.lanes[lane as usize];
@@ -107,11 +124,6 @@ impl Calls {
         let stalled = lane.last_result.map_or(queued, |last| last.max(queued));
         let since = eager.min(stalled);
         queued.max(since.checked_add(PATIENCE).unwrap_or(since))
-    }
-
-    /// How many threads all calls have.
-    pub(super) fn len(&self) -> usize {
-        self.calls.len()
     }
 
     /// When the call for a known name began that has run longest.
@@ -135,6 +147,13 @@ impl Calls {
         self.calls.get(&worker).map(|call| call.flight)
     }
 
+    /// The call of `worker` is for the same name, which goes on as `flight`.
+    pub(super) fn move_to(&mut self, worker: WorkerId, flight: FlightId) {
+        if let Some(call) = self.calls.get_mut(&worker) {
+            call.flight = flight;
+        }
+    }
+
     pub(super) fn flights(&self) -> Vec<FlightId> {
         self.calls.values().map(|call| call.flight).collect()
     }
@@ -154,11 +173,5 @@ impl Calls {
             new += usize::from(!std::mem::replace(&mut call.abandoned, true));
         }
         new
-    }
-
-    /// How many calls run, and how many of them longer than `long`.
-    pub(super) fn count_running(&self, now: Instant, long: Duration) -> (usize, usize) {
-        let running = || self.calls.values().filter(|call| call.over.is_none());
-        (running().count(), running().filter(|call| now.saturating_duration_since(call.since) > long).count())
     }
 }

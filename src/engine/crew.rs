@@ -1,4 +1,7 @@
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+
+use super::Execution;
 
 /// After the system refused a thread, the next is tried this much later.
 const RETRY: Duration = Duration::from_millis(100);
@@ -33,14 +36,17 @@ pub(crate) enum RouseWorker {
 /// wake-up in all, and no more threads come than the burst still needs when they arrive.
 #[derive(Debug)]
 pub(super) struct Crew {
+    execution: Execution,
     max_workers: usize,
     thread_idle: Duration,
-    /// Workers started and not left, whatever they do.
+    /// Workers started and not gone, whatever they do.
     alive: usize,
+    /// Of these, the ones that have left, and whose threads have not ended: the destructors of thread-locals take their time.
+    leaving: BTreeSet<WorkerId>,
     /// Sleeping workers, the one that has slept shortest last: it is woken first, so that those not needed can leave.
-    idle: Vec<(WorkerId, Instant)>,
+    idle: VecDeque<(WorkerId, Instant)>,
     /// Those who have slept enough and are to leave, unless there is something to do when they come.
-    dismissed: Vec<WorkerId>,
+    dismissed: BTreeSet<WorkerId>,
     rising: Option<WorkerId>,
     /// No start before this, after a refusal.
     not_before: Option<Instant>,
@@ -59,13 +65,15 @@ enum Timekeeper {
 }
 
 impl Crew {
-    pub(super) fn new(max_workers: usize, thread_idle: Duration) -> Self {
+    pub(super) fn new(execution: Execution, max_workers: usize, thread_idle: Duration) -> Self {
         Self {
+            execution,
             max_workers,
             thread_idle,
             alive: 0,
-            idle: Vec::new(),
-            dismissed: Vec::new(),
+            leaving: BTreeSet::new(),
+            idle: VecDeque::new(),
+            dismissed: BTreeSet::new(),
             rising: None,
             not_before: None,
             timekeeper: Timekeeper::Absent,
@@ -75,6 +83,11 @@ impl Crew {
 
     pub(super) fn is_empty(&self) -> bool {
         self.alive == 0
+    }
+
+    /// Whether there is no worker that could take a call.
+    pub(super) fn has_nobody(&self) -> bool {
+        self.alive == self.leaving.len()
     }
 
     /// Whether there is one worker, and no more.
@@ -93,8 +106,8 @@ impl Crew {
 
     /// Puts a worker to sleep; says whether the timekeeper has to hear of it.
     pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) -> Option<RouseTimekeeper> {
-        self.idle.push((worker, now));
-        self.rouse_timekeeper(self.next_dismissal(), false)
+        self.idle.push_back((worker, now));
+        self.rouse_timekeeper(self.next_dismissal(), true)
     }
 
     pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
@@ -104,14 +117,14 @@ impl Crew {
     /// When the first idle worker has slept enough. The timekeeper sees to it: a worker that woke by itself would have to set
     /// the system's timer each time that it sleeps, which costs more than all else that it does.
     pub(super) fn next_dismissal(&self) -> Option<Instant> {
-        self.idle.first().and_then(|(_, since)| since.checked_add(self.thread_idle))
+        self.idle.front().and_then(|(_, since)| since.checked_add(self.thread_idle))
     }
 
     /// Has the idle workers that have slept enough leave; gives them, to be woken.
     pub(super) fn dismiss_tired(&mut self, now: Instant) -> Vec<WorkerId> {
         let mut tired = Vec::new();
         while self.next_dismissal().is_some_and(|at| at <= now) {
-            tired.push(self.idle.remove(0).0);
+            tired.extend(self.idle.pop_front().map(|(worker, _)| worker));
         }
         self.dismissed.extend(&tired);
         tired
@@ -126,16 +139,30 @@ impl Crew {
 
     /// A worker that was dismissed is here; says whether it was.
     pub(super) fn is_dismissed(&mut self, worker: WorkerId) -> bool {
-        let place = self.dismissed.iter().position(|&id| id == worker);
-        place.map(|place| self.dismissed.swap_remove(place)).is_some()
+        self.dismissed.remove(&worker)
     }
 
-    /// A worker that is not idle leaves.
-    pub(super) fn leave(&mut self) {
+    /// A worker that is not idle leaves. Its place is free when its thread has ended, or at once if it is a task.
+    pub(super) fn leave(&mut self, worker: WorkerId) {
+        match self.execution {
+            Execution::Blocking => _ = self.leaving.insert(worker),
+            Execution::Async => self.lose_one(None),
+        }
+    }
+
+    /// A worker is no more; says whether it had left.
+    pub(super) fn gone(&mut self, worker: WorkerId) -> bool {
+        let had_left = self.leaving.remove(&worker);
+        if !had_left {
+            self.idle.retain(|&(idle, _)| idle != worker);
+            self.dismissed.remove(&worker);
+            self.arrive(worker);
+        }
         self.lose_one(None);
+        had_left
     }
 
-    /// All threads and the idle ones.
+    /// All threads, those about to end included, and the idle ones.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.alive, self.idle.len())
     }
@@ -143,7 +170,7 @@ impl Crew {
     /// A worker is no more, or never was. With others alive no thread is to be started before `not_before`.
     fn lose_one(&mut self, not_before: Option<Instant>) {
         self.alive = self.alive.saturating_sub(1);
-        self.not_before = if self.is_empty() { None } else { self.not_before.max(not_before) };
+        self.not_before = if self.has_nobody() { None } else { self.not_before.max(not_before) };
     }
 
     /// Picks a worker for the head of a lane, for which a thread may be started from `from` on.
@@ -151,7 +178,7 @@ impl Crew {
         if self.rising.is_some() {
             return None;
         }
-        if let Some((worker, _)) = self.idle.pop() {
+        if let Some((worker, _)) = self.idle.pop_back() {
             self.rising = Some(worker);
             return Some(RouseWorker::Wake(worker));
         }
@@ -196,16 +223,16 @@ impl Crew {
     }
 
     /// The timekeeper, if it has to hear of something: that it is needed, that it has to wake earlier, or that it may leave.
-    pub(super) fn rouse_timekeeper(&mut self, next: Option<Instant>, alarm: bool) -> Option<RouseTimekeeper> {
-        let (rouse, needed) = match self.timekeeper {
+    pub(super) fn rouse_timekeeper(&mut self, next: Option<Instant>, needed: bool) -> Option<RouseTimekeeper> {
+        let (rouse, has_to_hear) = match self.timekeeper {
             Timekeeper::Awake => return None,
-            Timekeeper::Absent => (RouseTimekeeper::Start, !self.is_empty() || alarm),
+            Timekeeper::Absent => (RouseTimekeeper::Start, needed),
             Timekeeper::Asleep { until } => {
                 let earlier = next.is_some_and(|next| until.is_none_or(|until| next < until));
-                (RouseTimekeeper::Wake, earlier || self.is_empty())
+                (RouseTimekeeper::Wake, earlier || !needed)
             }
         };
-        if !needed {
+        if !has_to_hear {
             return None;
         }
         self.timekeeper = Timekeeper::Awake;

@@ -35,18 +35,52 @@ pub(super) enum Lane {
 struct Flight<W> {
     name: Name,
     waiters: Waiters<Waiting<W>>,
+    /// Someone has waited for it, or for a call that goes on in it.
+    asked: bool,
+    /// More than one has.
     shared: bool,
     queued: Option<Queued>,
     /// Since when an answer has been sought without a break.
     sought: Option<Instant>,
-    /// It was asked for before a flush: its answer is for those who wait for it, and for nobody else.
+    /// This very name was flushed: its answer is for those who wait for it, and for nobody else.
     flushed: bool,
-    /// It was asked for in the background, or those who asked make do with something else: nobody need wait for it.
-    for_nobody: bool,
-    /// Until when it goes on so, if it has been said.
+    /// It has its result, and its waiters have yet to be told.
+    landed: bool,
+    /// Whether a waiter has been told since the limit of a landed flight was set.
+    has_moved: bool,
+    /// For a background flight, until when it goes on, if that has been set. For one that has landed, when the timekeeper
+    /// tells its waiters if nobody has by then.
     limit: Option<Instant>,
     /// The calls that run for it: a second one only where the first is stuck.
-    calls: [Option<(WorkerId, Instant)>; 2],
+    calls: [Option<Calling>; 2],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Calling {
+    worker: WorkerId,
+    since: Instant,
+    /// Calls are in the order of their numbers. The time may run backwards from one to the next.
+    number: u64,
+    /// A later call for the name has answered: this one's answer is older.
+    superseded: bool,
+}
+
+impl<W> Flight<W> {
+    fn new(name: Name) -> Self {
+        Self {
+            name,
+            waiters: Waiters::NONE,
+            asked: false,
+            shared: false,
+            queued: None,
+            sought: None,
+            flushed: false,
+            landed: false,
+            has_moved: false,
+            limit: None,
+            calls: [None, None],
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,6 +110,12 @@ pub(super) struct Flights<W> {
     flights: HashMap<FlightId, Flight<W>>,
     by_name: HashMap<Name, FlightId>,
     lanes: [BTreeMap<u64, FlightId>; 3],
+    /// Flights that go on although nobody waits for them.
+    background: BTreeSet<FlightId>,
+    /// Flights up to this number were asked for before everything was flushed.
+    flushed: u64,
+    /// How many have landed.
+    landed: usize,
     /// Only of those who wait, and the limits of flights, which have [`NOBODY`] for a waiter: as many as there are of both, however
     /// long the timeout.
     deadlines: BTreeSet<(Instant, u64, FlightId)>,
@@ -88,8 +128,10 @@ const NOBODY: u64 = 0;
 /// Whose time is up.
 pub(super) enum Due {
     Waiter(Ticket),
-    /// That of a flight for nobody.
-    Nobody(FlightId),
+    /// That of a background flight.
+    Background(FlightId),
+    /// That of a flight that has landed, and whose waiters have not been told.
+    Landed(FlightId),
 }
 
 /// A waiter that has left, or has to.
@@ -105,6 +147,9 @@ impl<W> Flights<W> {
             flights: HashMap::new(),
             by_name: HashMap::new(),
             lanes: Default::default(),
+            background: BTreeSet::new(),
+            flushed: 0,
+            landed: 0,
             deadlines: BTreeSet::new(),
             last: 0,
         }
@@ -130,7 +175,7 @@ impl<W> Flights<W> {
         let mut joined = false;
         if let Some(flight) = self.flights.get_mut(&id) {
             joined = flight.queued.is_some() || flight.calls.iter().any(Option::is_some);
-            flight.shared |= !flight.waiters.is_empty();
+            flight.shared |= std::mem::replace(&mut flight.asked, true);
             flight.waiters.push(number, Waiting { waiter, deadline });
         }
         self.deadlines.extend(deadline.map(|deadline| (deadline.at, number, id)));
@@ -144,36 +189,29 @@ impl<W> Flights<W> {
         }
         let id = FlightId(self.next_number());
         self.by_name.insert(name.clone(), id);
-        let flight = Flight {
-            name,
-            waiters: Waiters::NONE,
-            shared: false,
-            queued: None,
-            sought: None,
-            flushed: false,
-            for_nobody: false,
-            limit: None,
-            calls: [None, None],
-        };
-        self.flights.insert(id, flight);
+        self.flights.insert(id, Flight::new(name));
         id
     }
 
-    /// Those who ask for `name`, or for any name where it is none, begin anew from here on.
-    pub(super) fn flush(&mut self, name: Option<&Name>) {
-        let flushed = match name {
-            Some(name) => self.by_name.remove(name).into_iter().collect(),
-            None => std::mem::take(&mut self.by_name).into_values().collect::<Vec<_>>(),
-        };
-        for id in flushed {
-            if let Some(flight) = self.flights.get_mut(&id) {
-                flight.flushed = true;
-            }
-        }
+    /// Those who ask for any name begin anew from here on. Gives the names of the flights there are, to be dropped elsewhere.
+    pub(super) fn flush(&mut self) -> HashMap<Name, FlightId> {
+        self.flushed = self.last;
+        std::mem::take(&mut self.by_name)
+    }
+
+    /// Those who ask for `name` begin anew from here on. Gives its flight.
+    pub(super) fn flush_name(&mut self, name: &Name) -> Option<FlightId> {
+        let flight = self.by_name.remove(name)?;
+        self.flights.get_mut(&flight)?.flushed = true;
+        Some(flight)
+    }
+
+    pub(super) fn name(&self, flight: FlightId) -> Option<&Name> {
+        self.flights.get(&flight).map(|flight| &flight.name)
     }
 
     pub(super) fn is_flushed(&self, flight: FlightId) -> bool {
-        self.flights.get(&flight).is_some_and(|flight| flight.flushed)
+        flight.0 <= self.flushed || self.flights.get(&flight).is_some_and(|flight| flight.flushed)
     }
 
     /// Takes one waiter out.
@@ -188,16 +226,71 @@ impl<W> Flights<W> {
         Some(left)
     }
 
-    /// Takes all waiters out, the one that has waited longest first.
-    pub(super) fn take_waiters(&mut self, flight: FlightId) -> Vec<W> {
-        let Some(entry) = self.flights.get_mut(&flight) else { return Vec::new() };
-        let waiters = entry.waiters.take().map(|(number, Waiting { waiter, deadline })| {
-            if let Some(deadline) = deadline {
-                self.deadlines.remove(&(deadline.at, number, flight));
+    /// Takes out the waiter that has waited longest.
+    pub(super) fn pop_waiter(&mut self, flight: FlightId) -> Option<W> {
+        let entry = self.flights.get_mut(&flight)?;
+        let (number, Waiting { waiter, deadline }) = entry.waiters.pop()?;
+        entry.has_moved = true;
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline.at, number, flight));
+        }
+        Some(waiter)
+    }
+
+    /// A flight has its result, and waiters to be told of it. If there is more of it than that, gives the flight in which that
+    /// goes on under the name.
+    pub(super) fn land(&mut self, flight: FlightId) -> Option<FlightId> {
+        let is_flushed = self.is_flushed(flight);
+        let is_background = self.background.remove(&flight);
+        let rest = FlightId(self.next_number());
+        let entry = self.flights.get_mut(&flight)?;
+        (entry.landed, entry.has_moved) = (true, false);
+        self.landed += 1;
+        let (name, queued, calls, limit) =
+            (entry.name.clone(), entry.queued.take(), std::mem::take(&mut entry.calls), entry.limit.take());
+        if let Some(limit) = limit {
+            self.deadlines.remove(&(limit, NOBODY, flight));
+        }
+        if queued.is_none() && calls.iter().all(Option::is_none) {
+            if !is_flushed {
+                self.by_name.remove(&name);
             }
-            waiter
-        });
-        waiters.collect()
+            return None;
+        }
+        if !is_flushed {
+            self.by_name.insert(name.clone(), rest);
+        }
+        if let Some(Queued { lane, place, .. }) = queued {
+            self.lanes[lane as usize].insert(place, rest);
+        }
+        let sought = entry.sought;
+        let entry = Flight { asked: true, queued, sought, flushed: is_flushed, calls, ..Flight::new(name) };
+        self.flights.insert(rest, entry);
+        if is_background && !is_flushed {
+            self.background.insert(rest);
+        }
+        if let Some(limit) = limit {
+            self.limit(rest, limit);
+        }
+        Some(rest)
+    }
+
+    /// How many flights have landed and have waiters to be told.
+    pub(super) fn landed(&self) -> usize {
+        self.landed
+    }
+
+    pub(super) fn has_landed(&self, flight: FlightId) -> bool {
+        self.flights.get(&flight).is_some_and(|flight| flight.landed)
+    }
+
+    /// Whether a waiter has been told since this was last asked.
+    pub(super) fn has_moved(&mut self, flight: FlightId) -> bool {
+        self.flights.get_mut(&flight).is_some_and(|flight| std::mem::take(&mut flight.has_moved))
+    }
+
+    pub(super) fn has_several(&self, flight: FlightId) -> bool {
+        self.flights.get(&flight).is_some_and(|flight| flight.waiters.are_several())
     }
 
     pub(super) fn waiters(&self, flight: FlightId) -> impl Iterator<Item = &W> {
@@ -220,21 +313,22 @@ impl<W> Flights<W> {
     /// A deadline that is not after `now`.
     pub(super) fn due(&self, now: Instant) -> Option<Due> {
         let &(_, waiter, flight) = self.deadlines.first().filter(|&&(deadline, ..)| deadline <= now)?;
-        Some(if waiter == NOBODY { Due::Nobody(flight) } else { Due::Waiter(Ticket { flight, waiter }) })
+        Some(match waiter {
+            NOBODY if self.has_landed(flight) => Due::Landed(flight),
+            NOBODY => Due::Background(flight),
+            _ => Due::Waiter(Ticket { flight, waiter }),
+        })
     }
 
     pub(super) fn enqueue(&mut self, flight: FlightId, since: Instant, lane: Lane) {
         let place = self.next_number();
-        if lane != Lane::Refresh {
-            self.forsake(flight);
-        }
+        self.set_background(flight, lane == Lane::Refresh);
         if let Some(entry) = self.flights.get_mut(&flight) {
             // A second call is for those who wait for the first.
             if entry.calls.iter().all(Option::is_none) {
                 entry.sought = Some(since);
             }
             entry.queued = Some(Queued { lane, place, since });
-            entry.for_nobody |= lane == Lane::Refresh;
             self.lanes[lane as usize].insert(place, flight);
         }
     }
@@ -265,37 +359,36 @@ impl<W> Flights<W> {
         flight.sought.filter(|_| sought)
     }
 
-    pub(super) fn all_for_nobody(&self) -> Vec<FlightId> {
-        self.flights.iter().filter_map(|(&id, flight)| flight.for_nobody.then_some(id)).collect()
+    /// Whether a flight goes on although nobody waits for it.
+    pub(super) fn is_background(&self, flight: FlightId) -> bool {
+        self.background.contains(&flight)
     }
 
-    pub(super) fn is_for_nobody(&self, flight: FlightId) -> bool {
-        self.flights.get(&flight).is_some_and(|flight| flight.for_nobody)
-    }
-
-    /// Nobody need wait for a flight that is running.
-    pub(super) fn keep(&mut self, flight: FlightId) {
-        if let Some(flight) = self.flights.get_mut(&flight) {
-            flight.for_nobody = true;
+    /// Has a flight go on, or not, when nobody waits for it.
+    pub(super) fn set_background(&mut self, flight: FlightId, background: bool) {
+        if background {
+            self.background.insert(flight);
+        } else if self.background.remove(&flight) {
+            self.unlimit(flight);
         }
     }
 
-    /// A flight for nobody is that until `limit`, or until the limit that it has had before.
+    /// The first background flight, or the first that was flushed.
+    pub(super) fn first_background(&self, flushed: bool) -> Option<FlightId> {
+        self.background.first().copied().filter(|flight| !flushed || flight.0 <= self.flushed)
+    }
+
+    /// Sets the limit of a flight, unless it has one.
     pub(super) fn limit(&mut self, flight: FlightId, limit: Instant) {
-        let unlimited = |flight: &&mut Flight<W>| flight.for_nobody && flight.limit.is_none();
-        if let Some(entry) = self.flights.get_mut(&flight).filter(unlimited) {
+        if let Some(entry) = self.flights.get_mut(&flight).filter(|flight| flight.limit.is_none()) {
             entry.limit = Some(limit);
             self.deadlines.insert((limit, NOBODY, flight));
         }
     }
 
-    /// A flight is for those who wait alone.
-    pub(super) fn forsake(&mut self, flight: FlightId) {
-        if let Some(entry) = self.flights.get_mut(&flight) {
-            entry.for_nobody = false;
-            if let Some(limit) = entry.limit.take() {
-                self.deadlines.remove(&(limit, NOBODY, flight));
-            }
+    pub(super) fn unlimit(&mut self, flight: FlightId) {
+        if let Some(limit) = self.flights.get_mut(&flight).and_then(|flight| flight.limit.take()) {
+            self.deadlines.remove(&(limit, NOBODY, flight));
         }
     }
 
@@ -304,8 +397,9 @@ impl<W> Flights<W> {
         self.lanes[lane as usize].len()
     }
 
-    pub(super) fn all_queued(&self) -> Vec<FlightId> {
-        self.lanes.iter().flat_map(BTreeMap::values).copied().collect()
+    /// One of the flights that wait in a lane.
+    pub(super) fn first_queued(&self) -> Option<FlightId> {
+        self.lanes.iter().find_map(|lane| lane.values().next().copied())
     }
 
     /// Since when the head of a lane has been waiting.
@@ -317,27 +411,37 @@ impl<W> Flights<W> {
     /// Takes the head off a lane: `worker` calls for it from now on.
     pub(super) fn pop(&mut self, lane: Lane, worker: WorkerId, now: Instant) -> Option<(FlightId, Name)> {
         let (_, flight) = self.lanes[lane as usize].pop_first()?;
+        let number = self.next_number();
         let entry = self.flights.get_mut(&flight)?;
         entry.queued = None;
         // There is a free one: no flight with two calls is queued.
         if let Some(free) = entry.calls.iter_mut().find(|call| call.is_none()) {
-            *free = Some((worker, now));
+            *free = Some(Calling { worker, since: now, number, superseded: false });
         }
         Some((flight, entry.name.clone()))
     }
 
-    /// The call of `worker` for a flight has its result.
-    pub(super) fn end_call(&mut self, flight: FlightId, worker: WorkerId) {
-        for call in self.flights.get_mut(&flight).into_iter().flat_map(|flight| &mut flight.calls) {
-            if call.is_some_and(|(caller, _)| caller == worker) {
-                *call = None;
-            }
+    /// The call of `worker` for a flight has its result, which is an answer or says nothing of the name.
+    pub(super) fn end_call(&mut self, flight: FlightId, worker: WorkerId, answered: bool) {
+        let Some(entry) = self.flights.get_mut(&flight) else { return };
+        let place = entry.calls.iter_mut().find(|call| call.is_some_and(|call| call.worker == worker));
+        let Some(ended) = place.and_then(Option::take) else { return };
+        for other in entry.calls.iter_mut().flatten() {
+            other.superseded |= answered && other.number < ended.number;
         }
     }
 
     /// The workers that call for a flight, and since when.
     pub(super) fn calls(&self, flight: FlightId) -> impl Iterator<Item = (WorkerId, Instant)> {
-        self.flights.get(&flight).into_iter().flat_map(|flight| flight.calls).flatten()
+        let calls = self.flights.get(&flight).into_iter().flat_map(|flight| flight.calls).flatten();
+        calls.map(|call| (call.worker, call.since))
+    }
+
+    /// Whether the answer of the call of `worker` for a flight is for those who ask later, too.
+    pub(super) fn is_cacheable(&self, flight: FlightId, worker: WorkerId) -> bool {
+        let is_last_word = |call: Calling| call.worker == worker && !call.superseded;
+        let entry = self.flights.get(&flight).filter(|_| !self.is_flushed(flight));
+        entry.is_some_and(|entry| entry.calls.iter().flatten().any(|&call| is_last_word(call)))
     }
 
     /// Whether a call is running that is not older than `age`, or any call where there is no age.
@@ -351,11 +455,14 @@ impl<W> Flights<W> {
             flight.waiters.is_empty() && flight.queued.is_none() && flight.calls.iter().all(Option::is_none)
         };
         if self.flights.get(&flight).is_some_and(over) {
+            let is_named = !self.is_flushed(flight);
             let Some(removed) = self.flights.remove(&flight) else { return };
             if let Some(limit) = removed.limit {
                 self.deadlines.remove(&(limit, NOBODY, flight));
             }
-            if !removed.flushed {
+            self.background.remove(&flight);
+            self.landed -= usize::from(removed.landed);
+            if is_named && !removed.landed {
                 self.by_name.remove(&removed.name);
             }
         }

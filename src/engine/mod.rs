@@ -5,9 +5,11 @@
 //! backwards from one input to the next: it is read before the lock is taken.
 
 mod calls;
+mod closing;
 mod crew;
 mod flights;
 mod known;
+mod landing;
 mod outcomes;
 mod waiters;
 #[cfg(any(test, fuzzing))]
@@ -17,15 +19,19 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 pub(crate) use self::flights::Ticket;
-pub(crate) use self::outcomes::{Asked, Closing, Expired, Finished, GivenUp, Leaving, Next, Refused, Stopped, Tick};
+pub(crate) use self::outcomes::{Alarm, Asked, Batch, Expired, Landed, Leaving, Next, Stopped, Telling, Tick};
 
 use self::calls::{Calls, End};
 use self::crew::Crew;
-use self::flights::{Deadline, Due, FlightId, Flights, Lane, Left};
+use self::flights::{Deadline, FlightId, Flights, Lane, Left};
 use self::known::Known;
 use crate::error::ErrorKind;
 use crate::name::Name;
 use crate::stats::Stats;
+
+/// How many waiters or flights one input takes at the most: the lock that the engine is under is held no longer for more of
+/// them. The shell comes again for the rest.
+const BATCH: usize = if cfg!(any(test, fuzzing)) { 3 } else { 64 };
 
 /// What is bounded, and how long things may take.
 #[derive(Clone, Debug)]
@@ -62,8 +68,10 @@ pub(crate) struct Engine<W> {
     crew: Crew,
     known: Known,
     closed: bool,
-    /// When the timekeeper is to come for something that is not the engine's.
-    alarm: Option<Instant>,
+    /// What the timekeeper has to do that is not the engine's.
+    alarm: Alarm,
+    /// Flights whose waiters a shutdown has given up on.
+    given_up: Vec<FlightId>,
     stats: Stats,
     tally: Tally,
 }
@@ -82,10 +90,11 @@ impl<W> Engine<W> {
         Self {
             flights: Flights::new(),
             calls: Calls::default(),
-            crew: Crew::new(limits.max_calls, limits.thread_idle),
+            crew: Crew::new(limits.execution, limits.max_calls, limits.thread_idle),
             known: Known::default(),
             closed: false,
-            alarm: None,
+            alarm: Alarm::Unset,
+            given_up: Vec::new(),
             stats: Stats::default(),
             tally: Tally::default(),
             limits,
@@ -146,10 +155,12 @@ impl<W> Engine<W> {
         if self.known.contains(name) { Lane::Known } else { Lane::New }
     }
 
-    /// Whether a lane takes one more: as many as may wait, and as many as the threads that it may still get will take.
+    /// Whether a lane takes one more: as many as may wait, and as many as may run beside the calls that do. A call that has
+    /// its result does not, though its thread may still be telling those who waited for it.
     fn has_room(&self, lane: Lane) -> bool {
-        let threads = self.threads_for(lane).saturating_sub(self.calls_of(lane));
-        let free = threads.min(self.limits.max_calls.saturating_sub(self.calls.len()));
+        let running = self.calls.running_in(caller(lane));
+        let theirs = self.threads_for(lane).saturating_sub(running);
+        let free = theirs.min(self.limits.max_calls.saturating_sub(self.calls.running()));
         self.flights.queued(lane) < self.limits.max_queued.saturating_add(free)
     }
 
@@ -184,12 +195,12 @@ impl<W> Engine<W> {
     /// A caller leaves, whatever has become of its flight. A queued flight that nobody waits for any more is gone.
     pub(crate) fn leave(&mut self, ticket: Ticket, now: Instant) -> Leaving<W> {
         let Some(Left { waiter, .. }) = self.flights.leave(ticket) else {
-            return Leaving { waiter: None, stopped: Vec::new() };
+            return Leaving { waiter: None, stopped: Vec::new(), timekeeper: None };
         };
         self.stats.cancelled += 1;
         let stopped = self.tidy(ticket.flight);
         self.demote_stopped(&stopped, now);
-        Leaving { waiter: Some(waiter), stopped }
+        Leaving { waiter: Some(waiter), stopped, timekeeper: self.dismiss_timekeeper() }
     }
 
     /// A call that was stopped before it could be found stuck leaves its name known no longer all the same: else names that never
@@ -213,7 +224,7 @@ impl<W> Engine<W> {
             || self.flights.calls(flight).count() >= 2;
         if !coming {
             self.stats.refreshed += 1;
-            self.enqueue_for_nobody(flight, now, now);
+            self.enqueue_in_background(flight, now, now);
         }
         Some(self.rouse(now))
     }
@@ -224,19 +235,14 @@ impl<W> Engine<W> {
         since.is_some_and(|since| now.saturating_duration_since(since) >= patience)
     }
 
-    /// What was asked for until now lasts for those who wait for it alone; of `name`, or of every name where it is none.
-    pub(crate) fn flush(&mut self, name: Option<&Name>) {
-        self.flights.flush(name);
-    }
-
-    /// Drops what a flight has no need of once everyone has left it, unless it is for nobody anyway: its place in the queue,
-    /// calls that can be stopped, and itself.
+    /// Drops what a flight has no need of once everyone has left it, unless it goes on in the background: its place in the
+    /// queue, calls that can be stopped, and itself.
     fn tidy(&mut self, flight: FlightId) -> Stopped {
         let mut stopped = Vec::new();
         if !self.flights.is_deserted(flight) {
             return stopped;
         }
-        if self.closed || !self.flights.is_for_nobody(flight) {
+        if self.closed || !self.flights.is_background(flight) {
             self.dequeue(flight);
             stopped = self.stop_calls(flight);
         }
@@ -251,7 +257,7 @@ impl<W> Engine<W> {
         }
         let stopped: Stopped = self.flights.calls(flight).map(|(worker, _)| worker).collect();
         for &worker in &stopped {
-            self.flights.end_call(flight, worker);
+            self.flights.end_call(flight, worker, false);
             self.calls.stop(worker);
         }
         stopped
@@ -280,7 +286,24 @@ impl<W> Engine<W> {
     /// A worker leaves after its call, because libc's state in its thread may be broken.
     pub(crate) fn retire(&mut self, worker: WorkerId, now: Instant) -> Rouse {
         self.end_call(worker);
-        self.crew.leave();
+        self.crew.leave(worker);
+        self.rouse(now)
+    }
+
+    /// The thread of a worker has ended, or its task: after it has left, or because it panicked.
+    pub(crate) fn gone(&mut self, worker: WorkerId, now: Instant) -> Rouse {
+        if !self.crew.gone(worker) {
+            self.end_call(worker);
+        }
+        self.rouse(now)
+    }
+
+    /// The driver has ended, and not for want of workers: those that sleep are no more.
+    #[cfg_attr(not(any(test, fuzzing, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
+    pub(crate) fn driver_lost(&mut self, now: Instant) -> Rouse {
+        for worker in self.crew.dismiss_idle() {
+            self.crew.gone(worker);
+        }
         self.rouse(now)
     }
 
@@ -312,14 +335,14 @@ impl<W> Engine<W> {
         let Some((lane, (flight, name))) = popped else {
             let is_spare = self.limits.execution == Execution::Async && !self.crew.is_last();
             if self.closed || is_dismissed || is_spare {
-                self.crew.leave();
+                self.crew.leave(worker);
                 return Next::Leave { rouse: self.rouse(now) };
             }
             return Next::Sleep { rouse: Rouse { timekeeper: self.crew.idle(worker, now), worker: None } };
         };
         self.calls.begin(worker, flight, name.clone(), caller(lane), now);
         if lane == Lane::Refresh {
-            self.limit_for_nobody(flight, now);
+            self.limit_background(flight, now);
         }
         Next::Call { name, rouse: self.rouse(now) }
     }
@@ -329,188 +352,71 @@ impl<W> Engine<W> {
         self.calls.flight(worker).into_iter().flat_map(|flight| self.flights.waiters(flight))
     }
 
-    /// The call of a worker is over. It says so exactly once, tells the waiters, and then takes the next or retires.
-    pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
-        let Some((flight, name, since)) = self.calls.finish(worker, now) else {
-            return Finished { waiters: Vec::new(), since: now, shared: false, stopped: Vec::new() };
-        };
-        let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
-        let in_time = self.limits.timeout.is_none_or(|timeout| now.saturating_duration_since(since) <= timeout);
-        if answered && in_time {
-            self.known.insert(&name);
-        }
-        self.flights.end_call(flight, worker);
-        let shared = self.flights.is_shared(flight);
-        let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
-        let waiters = if answered || !another { self.flights.take_waiters(flight) } else { Vec::new() };
-        let stopped = self.tidy(flight);
-        Finished { waiters, since, shared, stopped }
-    }
-
-    /// Since when the call of `worker` has been running, if its result may be given to those who ask later: not after a
-    /// flush.
-    pub(crate) fn lasts(&self, worker: WorkerId) -> Option<Instant> {
-        let flight = self.calls.flight(worker).filter(|&flight| !self.flights.is_flushed(flight))?;
-        self.flights.calls(flight).find(|&(caller, _)| caller == worker).map(|(_, since)| since)
-    }
-
-    /// Of waiters that were given out, so many got addresses, and so many a failure.
-    pub(crate) fn count(&mut self, answered: usize, failed: Option<(ErrorKind, usize)>) {
-        self.stats.answered += answered as u64;
-        if let Some((kind, failed)) = failed {
-            self.stats.fail(kind, failed as u64);
+    /// A waiter that was given out gets addresses, or a failure.
+    pub(crate) fn count(&mut self, result: Result<(), ErrorKind>) {
+        match result {
+            Ok(()) => self.stats.answered += 1,
+            Err(kind) => self.stats.fail(kind, 1),
         }
     }
 
     /// The operating system refused the worker that was to be started. With others alive the queue is left to them, and to
-    /// another try at a later tick.
-    pub(crate) fn worker_refused(&mut self, now: Instant) -> Refused<W> {
+    /// another try at a later tick; without, to [`strand`](Self::strand), before anybody is roused.
+    pub(crate) fn worker_refused(&mut self, now: Instant) {
         self.crew.worker_refused(now);
-        let stranded = if self.crew.is_empty() { self.abort_queued() } else { Vec::new() };
-        Refused { stranded, rouse: self.rouse(now) }
     }
 
     /// The operating system refused the timekeeper, and the worker that was to be started after it, if there was one, was
-    /// not tried. Without a timekeeper nobody may wait in the queue: no later try would be made for them.
-    pub(crate) fn timekeeper_refused(&mut self, untried: Option<WorkerId>) -> Refused<W> {
+    /// not tried. The queue is left to [`strand`](Self::strand).
+    pub(crate) fn timekeeper_refused(&mut self, untried: Option<WorkerId>) {
         self.crew.timekeeper_refused(untried);
-        self.alarm = None;
-        Refused { stranded: self.abort_queued(), rouse: Rouse::default() }
+        self.alarm = Alarm::Unset;
+    }
+
+    /// The timekeeper has ended, and not because it was told to leave.
+    pub(crate) fn timekeeper_lost(&mut self) {
+        self.crew.timekeeper_left();
     }
 
     /// The timekeeper has started or woken.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick<W> {
         self.demote_stuck(now);
         let (expired, stopped) = self.expire(now);
-        if self.is_idle() && self.alarm.is_none() {
+        let may_leave = self.may_leave();
+        if may_leave && expired.is_empty() && stopped.is_empty() {
             self.crew.timekeeper_left();
             return Tick::Leave;
         }
         let worker = self.rouse_worker(now);
         let idle = self.crew.dismiss_tired(now);
-        let until = self.next_tick();
+        let until = if may_leave { Some(now) } else { self.next_tick() };
         self.crew.timekeeper_sleeps(until);
         Tick::Sleep { expired, rouse: Rouse { timekeeper: None, worker }, stopped, idle, until }
     }
 
-    fn expire(&mut self, now: Instant) -> (Vec<Expired<W>>, Stopped) {
-        let mut expired = Vec::new();
-        let mut stopped = Vec::new();
-        while let Some(due) = self.flights.due(now) {
-            let ticket = match due {
-                Due::Waiter(ticket) => ticket,
-                Due::Nobody(flight) => {
-                    self.flights.forsake(flight);
-                    stopped.extend(self.tidy(flight));
-                    continue;
-                }
-            };
-            let Some(Left { waiter, name, relief }) = self.flights.leave(ticket) else { break };
-            if relief {
-                self.stats.answered += 1;
-            } else {
-                self.stats.timed_out += 1;
-            }
-            let since = self.flights.calls(ticket.flight).map(|(_, since)| since).max();
-            let shared = self.flights.is_shared(ticket.flight);
-            if relief && !self.closed {
-                self.keep_for_nobody(ticket.flight, now);
-            }
-            stopped.extend(self.tidy(ticket.flight));
-            expired.push(Expired { waiter, name, since, shared, relief });
-        }
-        self.demote_stopped(&stopped, now);
-        (expired, stopped)
-    }
-
-    /// What those who waited make do without is still what they asked for.
-    fn keep_for_nobody(&mut self, flight: FlightId, now: Instant) {
-        let Some(since) = self.flights.sought_since(flight).filter(|_| self.flights.is_deserted(flight)) else {
-            return;
-        };
-        if !self.flights.is_queued(flight) {
-            self.flights.keep(flight);
-            self.limit_for_nobody(flight, now);
-        } else if self.has_room(Lane::Refresh) {
-            self.flights.dequeue(flight);
-            self.enqueue_for_nobody(flight, since, now);
-        }
-    }
-
-    fn enqueue_for_nobody(&mut self, flight: FlightId, since: Instant, now: Instant) {
-        self.flights.enqueue(flight, since, Lane::Refresh);
-        // A call that it has already may hang, and have what this one waits for.
-        if self.flights.calls(flight).next().is_some() {
-            self.limit_for_nobody(flight, now);
-        }
-    }
-
-    /// Has a call that runs for nobody stopped in its time, if it can be. Nobody else's deadline would see to it.
-    fn limit_for_nobody(&mut self, flight: FlightId, now: Instant) {
-        let limit = self.limits.timeout.and_then(|timeout| now.checked_add(timeout));
-        if let Some(limit) = limit.filter(|_| self.limits.execution == Execution::Async) {
-            self.flights.limit(flight, limit);
-        }
-    }
-
-    /// Has the timekeeper come at `alarm`, and not in vain for an earlier one that is no longer wanted.
-    pub(crate) fn set_alarm(&mut self, alarm: Option<Instant>) -> Rouse {
+    /// Has the timekeeper stay for `alarm`, or come at that, and not in vain for an earlier one that is no longer wanted.
+    pub(crate) fn set_alarm(&mut self, alarm: Alarm) -> Option<RouseTimekeeper> {
         self.alarm = alarm;
-        Rouse { timekeeper: self.rouse_timekeeper(), worker: None }
-    }
-
-    /// Admission stops; what is outstanding goes on, and threads leave as soon as they have nothing to do.
-    pub(crate) fn close(&mut self) -> Closing {
-        // First to go is what nobody waits for.
-        let mut stopped = Vec::new();
-        for flight in self.flights.all_for_nobody() {
-            if self.flights.is_deserted(flight) {
-                self.flights.dequeue(flight);
-                stopped.extend(self.stop_calls(flight));
-                self.flights.remove_if_over(flight);
-            }
-        }
-        self.closed = true;
-        Closing { idle: self.crew.dismiss_idle(), timekeeper: self.rouse_timekeeper(), stopped }
-    }
-
-    /// Cancels what is queued and has not begun; gives those who waited for it.
-    #[must_use]
-    pub(crate) fn abort_queued(&mut self) -> Vec<W> {
-        let mut waiters = Vec::new();
-        for flight in self.flights.all_queued() {
-            self.dequeue(flight);
-            // Those who have a call that hangs wait on for that.
-            if self.flights.calls(flight).next().is_none() {
-                waiters.extend(self.flights.take_waiters(flight));
-                self.flights.remove_if_over(flight);
-            }
-        }
-        waiters
-    }
-
-    /// Nobody waits any longer, for what is queued or for what runs.
-    pub(crate) fn give_up(&mut self, now: Instant) -> GivenUp<W> {
-        let mut waiters = self.abort_queued();
-        let abandoned = self.calls.outstanding(now);
-        self.stats.abandoned += self.calls.abandon() as u64;
-        let mut stopped = Vec::new();
-        for flight in self.calls.flights() {
-            waiters.extend(self.flights.take_waiters(flight));
-            stopped.extend(self.stop_calls(flight));
-            self.flights.remove_if_over(flight);
-        }
-        GivenUp { waiters, abandoned, stopped }
+        self.rouse_timekeeper()
     }
 
     /// Nothing is in progress, and there is no worker.
-    pub(crate) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.crew.is_empty() && self.flights.is_empty()
     }
 
-    /// Nothing will ever be in progress again, and there is no thread.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.closed && self.is_idle() && self.crew.is_timekeeper_absent()
+    /// Nothing will ever be in progress again, and there is no worker. There may be a timekeeper.
+    pub(crate) fn is_over(&self) -> bool {
+        self.closed && self.is_idle()
+    }
+
+    /// Whether a timekeeper is there, or on the way.
+    pub(crate) fn has_timekeeper(&self) -> bool {
+        !self.crew.is_timekeeper_absent()
+    }
+
+    fn may_leave(&self) -> bool {
+        self.is_idle() && self.alarm == Alarm::Unset
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -524,7 +430,8 @@ impl<W> Engine<W> {
     pub(crate) fn stats(&self, now: Instant) -> Stats {
         let mut stats = self.stats.clone();
         stats.queued = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| self.flights.queued(lane)).iter().sum();
-        (stats.running, stats.running_long) = self.calls.count_running(now, Duration::from_secs(1));
+        stats.running = self.calls.running();
+        stats.running_long = self.calls.running_long(now, Duration::from_secs(1));
         (stats.threads, stats.idle_threads) = self.crew.count();
         if self.limits.execution == Execution::Async {
             // The driver's, which idles if its last worker does.
@@ -552,17 +459,23 @@ impl<W> Engine<W> {
     }
 
     fn rouse_timekeeper(&mut self) -> Option<RouseTimekeeper> {
-        self.crew.rouse_timekeeper(self.next_tick(), self.alarm.is_some())
+        self.crew.rouse_timekeeper(self.next_tick(), !self.may_leave())
+    }
+
+    /// Has the timekeeper leave if that was the last thing in progress.
+    fn dismiss_timekeeper(&mut self) -> Option<RouseTimekeeper> {
+        if self.may_leave() { self.crew.rouse_timekeeper(None, false) } else { None }
     }
 
     /// When the timekeeper has to look again.
     fn next_tick(&self) -> Option<Instant> {
         let start = self.open_lanes().filter_map(|(_, from)| self.crew.next_start(from)).min();
-        let others = [self.next_stuck(), self.flights.first_deadline(), self.crew.next_dismissal(), self.alarm];
+        let others = [self.next_stuck(), self.flights.first_deadline(), self.crew.next_dismissal(), self.alarm.at()];
         start.into_iter().chain(others.into_iter().flatten()).min()
     }
 
-    fn rouse(&mut self, now: Instant) -> Rouse {
+    /// Whom to start or wake for what there is.
+    pub(crate) fn rouse(&mut self, now: Instant) -> Rouse {
         let worker = self.rouse_worker(now);
         Rouse { timekeeper: self.rouse_timekeeper(), worker }
     }

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
+
 use super::crew::{Rouse, RouseTimekeeper, WorkerId};
-use super::flights::Ticket;
+use super::flights::{FlightId, Ticket};
 use crate::error::ErrorKind;
 use crate::name::Name;
 
@@ -33,23 +35,41 @@ pub(crate) enum Next {
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Finished<W> {
-    /// Those who get this call's result: none, if it failed and another call for the name may do better.
-    pub(crate) waiters: Vec<W>,
+    /// The only one that ever waited for this call, if it still does.
+    pub(crate) waiter: Option<W>,
+    /// Where several waited, or foreign code may come between: they are told one by one.
+    pub(crate) landed: Option<Landed>,
     /// When the call began.
     pub(crate) since: Instant,
     /// Whether more than one caller ever waited for it.
     pub(crate) shared: bool,
     /// The other call for the name, which has come second.
     pub(crate) stopped: Stopped,
+    pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
-/// The operating system has refused a thread.
+/// A flight that has its result, and waiters to be told of it with [`tell`](super::Engine::tell).
+///
+/// They stay in the engine until then, with their deadlines: telling one runs foreign code, which may block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Landed(pub(super) FlightId);
+
+/// The next waiter to be told of a result.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Refused<W> {
-    /// Everyone who waited in the queue, if no thread is left to come for them.
-    pub(crate) stranded: Vec<W>,
-    pub(crate) rouse: Rouse,
+pub(crate) struct Telling<W> {
+    /// `None` if all have been.
+    pub(crate) waiter: Option<W>,
+    pub(crate) timekeeper: Option<RouseTimekeeper>,
+}
+
+/// Some of those who are to be told the same.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Batch<W> {
+    pub(crate) waiters: Vec<W>,
+    /// There are others, or there may be.
+    pub(crate) more: bool,
 }
 
 /// What the timekeeper is to do next.
@@ -74,9 +94,10 @@ pub(crate) struct Leaving<W> {
     /// `None` if it had left before, or has its reply.
     pub(crate) waiter: Option<W>,
     pub(crate) stopped: Stopped,
+    pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
-/// A waiter whose deadline has come.
+/// A waiter whose deadline has come, or who has waited for long enough to be told of a result.
 #[derive(Debug)]
 pub(crate) struct Expired<W> {
     pub(crate) waiter: W,
@@ -86,6 +107,44 @@ pub(crate) struct Expired<W> {
     pub(crate) shared: bool,
     /// It was the time at which it makes do with something else.
     pub(crate) relief: bool,
+    /// There is a result, which it gets. It has not been counted yet.
+    pub(crate) landed: Option<Landed>,
+}
+
+/// Names were flushed.
+#[must_use]
+#[derive(Debug, Default)]
+pub(crate) struct Flushed {
+    /// To be dropped where no lock is held.
+    pub(super) _names: HashMap<Name, FlightId>,
+    pub(crate) stopped: Stopped,
+}
+
+/// Background flights were ended that nobody gets anything of.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Swept {
+    pub(crate) stopped: Stopped,
+    /// There are others, or there may be.
+    pub(crate) more: bool,
+    pub(crate) timekeeper: Option<RouseTimekeeper>,
+}
+
+/// What the timekeeper is to stay for, or come for, that is not the engine's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Alarm {
+    #[default]
+    Unset,
+    /// It stays.
+    Stay,
+    /// It stays, and comes then.
+    At(Instant),
+}
+
+impl Alarm {
+    pub(super) fn at(self) -> Option<Instant> {
+        if let Self::At(at) = self { Some(at) } else { None }
+    }
 }
 
 /// The engine is closed.
@@ -95,14 +154,12 @@ pub(crate) struct Closing {
     /// To be woken, so that they leave.
     pub(crate) idle: Vec<WorkerId>,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
-    pub(crate) stopped: Stopped,
 }
 
 /// Nobody waits any more.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct GivenUp<W> {
-    pub(crate) waiters: Vec<W>,
+pub(crate) struct GivenUp {
     /// The calls that still run, and for how long they have.
     pub(crate) abandoned: Vec<(Name, Duration)>,
     pub(crate) stopped: Stopped,

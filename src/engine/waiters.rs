@@ -1,45 +1,49 @@
-/// Those who wait on one flight, in the order in which they joined. Most flights have one, so one takes little room.
+use std::collections::BTreeMap;
+
+/// Those who wait on one flight, in the order in which they joined. Most flights have one, which takes no memory of its own.
 #[derive(Debug)]
 pub(super) struct Waiters<T> {
-    /// By number, which ascends. Who has left leaves an empty place, until these are more than half.
-    places: Vec<(u64, Option<T>)>,
-    count: usize,
+    /// The one that has waited longest, until it leaves.
+    first: Option<(u64, T)>,
+    /// The others, by number. A tree, so that no number of them makes one input of the engine a long one.
+    others: BTreeMap<u64, T>,
 }
 
 impl<T> Waiters<T> {
-    pub(super) const NONE: Self = Self { places: Vec::new(), count: 0 };
+    pub(super) const NONE: Self = Self { first: None, others: BTreeMap::new() };
 
     pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.first.is_none() && self.others.is_empty()
+    }
+
+    /// Whether there are two or more.
+    pub(super) fn are_several(&self) -> bool {
+        usize::from(self.first.is_some()) + self.others.len() > 1
     }
 
     /// Adds one with a number higher than all before.
     pub(super) fn push(&mut self, number: u64, waiter: T) {
-        if self.places.capacity() == 0 {
-            self.places.reserve_exact(1);
+        if self.is_empty() {
+            self.first = Some((number, waiter));
+        } else {
+            self.others.insert(number, waiter);
         }
-        self.places.push((number, Some(waiter)));
-        self.count += 1;
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<T> {
-        let place = self.places.binary_search_by_key(&number, |&(number, _)| number).ok()?;
-        let waiter = self.places.get_mut(place)?.1.take()?;
-        self.count -= 1;
-        if self.count < self.places.len() / 2 {
-            self.places.retain(|(_, waiter)| waiter.is_some());
+        if self.first.as_ref().is_some_and(|&(first, _)| first == number) {
+            return self.first.take().map(|(_, waiter)| waiter);
         }
-        Some(waiter)
+        self.others.remove(&number)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().filter_map(|(_, waiter)| waiter.as_ref())
+        self.first.as_ref().map(|(_, waiter)| waiter).into_iter().chain(self.others.values())
     }
 
-    /// All of them with their numbers.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = (u64, T)> + use<T> {
-        let places = std::mem::replace(self, Self::NONE).places;
-        places.into_iter().filter_map(|(number, waiter)| Some((number, waiter?)))
+    /// Takes the one that has waited longest, with its number.
+    pub(super) fn pop(&mut self) -> Option<(u64, T)> {
+        self.first.take().or_else(|| self.others.pop_first())
     }
 }
 
@@ -51,30 +55,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn one_takes_little_room() {
-        let mut waiters = Waiters::NONE;
-        waiters.push(1, ());
-        assert_eq!(waiters.places.capacity(), 1);
-        waiters.push(2, ());
-        waiters.push(3, ());
-        assert!(waiters.places.capacity() > 3, "it grows as any other list does");
-    }
-
-    /// Else everyone who leaves would cost everyone who stays.
-    #[test]
-    fn places_are_given_up_when_more_than_half_are_empty() {
-        let mut waiters = Waiters::NONE;
-        (1..=100).for_each(|number| waiters.push(number, ()));
-        let places: Vec<usize> = (1..=51)
-            .map(|number| {
-                waiters.remove(number);
-                waiters.places.len()
-            })
-            .collect();
-        assert_eq!((places[..50].iter().all(|&places| places == 100), places[50]), (true, 49));
-    }
-
     proptest! {
         #[test]
         fn they_are_a_map_in_order(ops in prop::collection::vec(prop::option::of(0..40u64), 0..200)) {
@@ -85,15 +65,13 @@ mod tests {
                         ours.push(number, number * 2);
                         model.insert(number, number * 2);
                     }
+                    Some(0) => prop_assert_eq!(ours.pop(), model.pop_first()),
                     // Of the last forty numbers, which were not all given out.
                     Some(back) => prop_assert_eq!(ours.remove(number.saturating_sub(back)), model.remove(&number.saturating_sub(back))),
                 }
-                prop_assert_eq!(ours.is_empty(), model.is_empty());
+                prop_assert_eq!((ours.is_empty(), ours.are_several()), (model.is_empty(), model.len() > 1));
                 prop_assert!(ours.iter().eq(model.values()));
-                prop_assert!(ours.places.len() <= 2 * model.len() + 1);
             }
-            prop_assert_eq!(ours.take().collect::<Vec<_>>(), model.into_iter().collect::<Vec<_>>());
-            prop_assert!(ours.is_empty());
         }
     }
 }

@@ -7,9 +7,9 @@ mod model;
 #[cfg(all(test, gaiter_loom))]
 pub(crate) use self::model::explore;
 #[cfg(gaiter_loom)]
-pub(crate) use self::model::{AtomicBool, Mutex, MutexGuard, now, thread};
+pub(crate) use self::model::{AtomicBool, Condvar, Mutex, MutexGuard, now, thread};
 #[cfg(not(gaiter_loom))]
-pub(crate) use self::system::{AtomicBool, Mutex, MutexGuard, now, thread};
+pub(crate) use self::system::{AtomicBool, Condvar, Mutex, MutexGuard, now, thread};
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -28,9 +28,72 @@ pub(crate) fn unparker() -> Waker {
 #[cfg(not(gaiter_loom))]
 mod system {
     pub(crate) use std::sync::atomic::AtomicBool;
-    pub(crate) use std::sync::{Mutex, MutexGuard};
-    pub(crate) use std::thread;
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     use std::time::Instant;
+
+    pub(crate) mod thread {
+        pub(crate) use std::thread::*;
+
+        use std::cell::RefCell;
+
+        struct AtEnd(Option<Box<dyn FnOnce()>>);
+
+        impl Drop for AtEnd {
+            fn drop(&mut self) {
+                self.0.take().into_iter().for_each(|at_end| at_end());
+            }
+        }
+
+        thread_local!(static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) });
+
+        /// Has `at_end` run at the end of this thread, after the destructors of all thread-locals of Rust's that are first used
+        /// later than now: those are dropped in the reverse order of their first use.
+        pub(crate) fn at_end(at_end: impl FnOnce() + 'static) {
+            AT_END.set(Some(AtEnd(Some(Box::new(at_end)))));
+        }
+
+        #[cfg(test)]
+        mod tests {
+            use std::sync::mpsc::{Sender, channel};
+
+            use super::*;
+
+            struct Says(Sender<&'static str>, &'static str);
+
+            impl Drop for Says {
+                fn drop(&mut self) {
+                    LATEST.set(Some(Latest(self.0.clone())));
+                    _ = self.0.send(self.1);
+                }
+            }
+
+            struct Latest(Sender<&'static str>);
+
+            impl Drop for Latest {
+                fn drop(&mut self) {
+                    _ = self.0.send("first used in a destructor");
+                }
+            }
+
+            thread_local! {
+                static SAYS: RefCell<Option<Says>> = const { RefCell::new(None) };
+                static LATEST: RefCell<Option<Latest>> = const { RefCell::new(None) };
+            }
+
+            #[test]
+            fn the_end_comes_after_all_other_destructors() {
+                let (said, hear) = channel();
+                let thread = spawn(move || {
+                    let last = said.clone();
+                    at_end(move || _ = last.send("the end"));
+                    SAYS.set(Some(Says(said, "a destructor")));
+                });
+                thread.join().unwrap();
+                let all: Vec<&str> = hear.iter().collect();
+                assert_eq!(all, ["a destructor", "first used in a destructor", "the end"]);
+            }
+        }
+    }
 
     #[inline]
     pub(crate) fn now() -> Instant {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub(crate) use loom::sync::atomic::AtomicBool;
-pub(crate) use loom::sync::{Mutex, MutexGuard};
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
 thread_local! {
     /// How far the time is.
@@ -46,12 +46,13 @@ pub(crate) fn explore(
 }
 
 pub(crate) mod thread {
+    use std::cell::RefCell;
     use std::io;
     use std::sync::Arc;
     use std::time::Duration;
 
     use loom::sync::{Condvar, Mutex};
-    use loom::thread::{self, ThreadId};
+    use loom::thread;
 
     use super::{PASSED, REFUSED};
 
@@ -62,6 +63,7 @@ pub(crate) mod thread {
     }
 
     loom::thread_local! {
+        static AT_END: RefCell<Option<Box<dyn FnOnce()>>> = RefCell::new(None);
         static PARKER: Arc<Parker> = Arc::new(Parker { unparked: Mutex::new(false), changed: Condvar::new() });
     }
 
@@ -132,9 +134,18 @@ pub(crate) mod thread {
             if is_refused {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            thread::Builder::new().name(self.name).spawn(run)
+            thread::Builder::new().name(self.name).spawn(|| {
+                run();
+                let at_end = AT_END.with(|at_end| at_end.borrow_mut().take());
+                at_end.into_iter().for_each(|at_end| at_end());
+            })
         }
     }
 
-    pub(crate) use loom::thread::JoinHandle;
+    /// Has `at_end` run at the end of this thread.
+    pub(crate) fn at_end(at_end: impl FnOnce() + 'static) {
+        AT_END.with(|set| *set.borrow_mut() = Some(Box::new(at_end)));
+    }
+
+    pub(crate) use loom::thread::{JoinHandle, ThreadId};
 }

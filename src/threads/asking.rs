@@ -113,24 +113,40 @@ impl Threads {
     }
 
     /// Forgets what was answered: of `name`, or of every name where it is none. What is being looked up now is not kept.
-    pub(crate) fn flush(&self, name: Option<&Name>) {
-        let mut state = self.lock();
-        state.engine.flush(name);
-        let flushed = match name {
+    pub(crate) fn flush(self: &Arc<Self>, name: Option<&Name>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let (names, answers) = match name {
             Some(name) => {
                 self.store.flush_name(&mut state.index, name);
-                None
+                (state.engine.flush_name(name), None)
             }
-            None => Some(self.store.flush(&mut state.index)),
+            None => (state.engine.flush(), Some(self.store.flush(&mut state.index))),
         };
-        drop(state);
-        drop(flushed);
+        drop(guard);
+        drop(answers);
+        self.stop(names.stopped);
+        self.sweep();
+    }
+
+    /// Ends background lookups whose answers nobody will get.
+    pub(super) fn sweep(self: &Arc<Self>) {
+        let mut more = true;
+        while more {
+            let mut state = self.lock();
+            let swept = state.engine.sweep();
+            self.rouse(state, Rouse { timekeeper: swept.timekeeper, worker: None });
+            self.stop(swept.stopped);
+            more = swept.more;
+        }
     }
 
     /// The waiter's caller has lost interest.
-    pub(crate) fn leave(&self, ticket: Ticket) {
+    pub(crate) fn leave(self: &Arc<Self>, ticket: Ticket) {
         let now = sync::now();
-        let left = self.lock().engine.leave(ticket, now);
+        let mut state = self.lock();
+        let left = state.engine.leave(ticket, now);
+        self.rouse(state, Rouse { timekeeper: left.timekeeper, worker: None });
         self.stop(left.stopped);
         drop(left.waiter);
     }

@@ -1,10 +1,10 @@
+use std::mem;
 use std::sync::Arc;
-use std::task::Waker;
-use std::time::Instant;
 
 use super::Threads;
-use crate::addrs::{Addrs, Answer};
-use crate::engine::{Finished, WorkerId};
+use super::landing::{Landing, tell};
+use crate::addrs::Answer;
+use crate::engine::{Landed, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
@@ -16,26 +16,26 @@ pub(super) struct Call<'a> {
     threads: &'a Arc<Threads>,
     id: WorkerId,
     pub(super) name: Name,
-    has_landed: bool,
-    /// Until it has replied.
-    landed: Option<Landed>,
+    stage: Stage,
 }
 
-/// A call that has its result, and those who are to get it.
-struct Landed {
-    result: Result<Answer, Error>,
-    waiters: Vec<Arc<Waiter>>,
-    /// For each of them.
-    replies: Vec<Reply>,
+/// How far a call is.
+enum Stage {
+    Running,
+    /// It has its result, which the only one that waits has yet to be told, if anybody waits.
+    LandedForOne(Landing, Option<(Arc<Waiter>, Reply)>),
+    /// It has its result, which several have yet to be told.
+    Landed(Landed),
+    Over,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(threads: &'a Arc<Threads>, id: WorkerId, name: Name) -> Self {
-        Self { threads, id, name, has_landed: false, landed: None }
+        Self { threads, id, name, stage: Stage::Running }
     }
 
-    /// It has its result: the flight is over, and what is to be told to whom is settled.
-    pub(super) fn land(&mut self, result: Result<Answer, Error>) {
+    /// It has its result: the flight is over, and what is to be told to whom is settled. Gives the kind of its failure.
+    pub(super) fn land(&mut self, result: Result<Answer, Error>) -> Option<ErrorKind> {
         let result = match result {
             Ok(answer) if answer.is_empty() => Err(ErrorKind::NoData.into()),
             result => result,
@@ -51,72 +51,67 @@ impl<'a> Call<'a> {
         let mut guard = self.threads.lock();
         let state = &mut *guard;
         // Before the flight is gone, so that whoever finds neither is the first to ask.
-        if let Some(since) = state.engine.lasts(self.id) {
+        if let Some(since) = state.engine.cacheable_since(self.id) {
             self.threads.store.fill(&mut state.index, &self.name, &kept, since, at);
         }
         let finished = state.engine.finish(self.id, at, kind);
-        let replies = finished.waiters.iter().map(|waiter| reply(waiter, &result, &finished, at)).collect::<Vec<_>>();
-        let answered = replies.iter().filter(|reply| reply.result.is_ok()).count();
-        state.engine.count(answered, kind.err().map(|kind| (kind, replies.len() - answered)));
-        drop(guard);
+        let landing = Landing { result, since: finished.since, at, shared: finished.shared };
+        self.stage = match finished.landed {
+            Some(landed) => {
+                state.landings.insert(landed, landing);
+                Stage::Landed(landed)
+            }
+            None => {
+                let told = finished.waiter.map(|waiter| {
+                    let reply = landing.reply(&waiter);
+                    state.count(&reply);
+                    (waiter, reply)
+                });
+                Stage::LandedForOne(landing, told)
+            }
+        };
+        self.threads.rouse(guard, Rouse { timekeeper: finished.timekeeper, worker: None });
         self.threads.stop(finished.stopped);
-        self.has_landed = true;
-        self.landed = Some(Landed { result, waiters: finished.waiters, replies });
+        kind.err()
     }
 
-    /// Replies; gives the kind of its failure.
-    pub(super) fn end(self) -> Option<ErrorKind> {
-        self.landed.as_ref().and_then(|landed| landed.result.as_ref().err()).map(Error::kind)
+    /// Replies.
+    fn end(&mut self) {
+        match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::LandedForOne(landing, told) => {
+                // With the destructor of a backend's error, which is foreign.
+                _ = caught(|| drop(landing));
+                told.into_iter().for_each(|(waiter, reply)| tell(waiter, reply));
+            }
+            Stage::Landed(landed) => self.threads.tell_all(landed),
+            Stage::Running | Stage::Over => {}
+        }
     }
 
-    /// Whether anybody gets its result.
+    /// Leaves it to others to reply, if anybody waits.
     #[cfg(feature = "async-backend")]
-    pub(super) fn has_replies(&self) -> bool {
-        self.landed.as_ref().is_some_and(|landed| !landed.waiters.is_empty())
-    }
-
-    /// Replies, and leaves it to others to wake those who wait.
-    #[cfg(feature = "async-backend")]
-    pub(super) fn end_quietly(mut self) -> Vec<Waker> {
-        self.reply()
-    }
-
-    fn reply(&mut self) -> Vec<Waker> {
-        let Some(Landed { result, waiters, replies }) = self.landed.take() else { return Vec::new() };
-        // Everyone has its reply before the first waker runs, which may take its time.
-        let fill = |(waiter, reply): (&Arc<Waiter>, Reply)| waiter.fill(reply);
-        let wakers = waiters.iter().zip(replies).filter_map(fill).collect();
-        // With the destructor of a backend's error, which is foreign too.
-        _ = caught(|| drop((waiters, result)));
-        wakers
+    pub(super) fn end_later(&mut self) -> Option<Landed> {
+        match mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Landed(landed) => Some(landed),
+            stage => {
+                self.stage = stage;
+                None
+            }
+        }
     }
 
     /// It was stopped, and the engine knows: there is nobody to be told.
     #[cfg(feature = "async-backend")]
     pub(super) fn forget(mut self) {
-        self.has_landed = true;
+        self.stage = Stage::Over;
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if !self.has_landed {
+        if let Stage::Running = self.stage {
             self.land(Err(Error::panicked(None)));
         }
-        self.reply().into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+        self.end();
     }
-}
-
-/// What a waiter gets from a call: its result, or where that is a failure which says nothing of the name, what the waiter has
-/// to make do with.
-fn reply(waiter: &Waiter, result: &Result<Answer, Error>, finished: &Finished<Arc<Waiter>>, at: Instant) -> Reply {
-    let queued = finished.since.saturating_duration_since(waiter.asked);
-    let in_call = at.saturating_duration_since(finished.since);
-    let result = match result {
-        Ok(answer) => Ok(Addrs::looked_up(answer.clone())),
-        Err(error) if error.is_not_found() => Err(error.clone()),
-        Err(error) => waiter.fallback(at).ok_or_else(|| error.clone()),
-    };
-    let result = result.map(|addrs| addrs.after(queued, in_call));
-    Reply { result, queued, in_call, shared: finished.shared }
 }

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::{State, Threads};
-use crate::engine::{Rouse, Tally};
+use crate::engine::{Alarm, Engine, Rouse, Tally};
 use crate::error::ErrorKind;
-use crate::foreign::caught;
 use crate::name::Name;
 use crate::sync;
+use crate::sync::thread::Thread;
+
+/// How long one who waits for the end waits for threads that run nothing any more but the destructors of their thread-locals.
+/// Mostly that takes microseconds.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CloserId(u64);
@@ -20,53 +24,80 @@ pub(crate) struct CloserId(u64);
 pub(super) struct Closers {
     closers: BTreeMap<CloserId, Closer>,
     last: u64,
+    /// How many have found the end and wait for the timekeeper to leave, which stays for none of the others meanwhile.
+    ending: usize,
 }
 
 struct Closer {
-    /// When it is to be woken even if the end has not come; `None` once it was.
+    /// When it is to be woken even if the end has not come.
     deadline: Option<Instant>,
-    waker: Option<Waker>,
+    /// `None` once it was woken.
+    wakeup: Option<Wakeup>,
+}
+
+/// How one who waits for the end is woken.
+pub(crate) enum Wakeup {
+    Foreign(Waker),
+    /// The thread sleeps in the crate's own code.
+    Unpark(Thread),
+}
+
+impl Wakeup {
+    fn wake(self) {
+        match self {
+            Self::Foreign(waker) => waker.wake(),
+            Self::Unpark(thread) => thread.unpark(),
+        }
+    }
 }
 
 /// How a shutdown ended.
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
     pub(crate) abandoned: Vec<(Name, Duration)>,
-    /// Threads that had not left and been joined.
+    /// Threads that had not ended, beside the timekeeper.
     pub(crate) threads: usize,
 }
 
+impl Closers {
+    /// The waiting ones.
+    fn waiting(&self) -> impl Iterator<Item = &Closer> {
+        self.closers.values().filter(|closer| closer.wakeup.is_some())
+    }
+
+    /// When the timekeeper is to come for one of them.
+    fn alarm(&self) -> Alarm {
+        match self.waiting().filter_map(|closer| closer.deadline).min() {
+            _ if self.ending > 0 || self.waiting().next().is_none() => Alarm::Unset,
+            Some(first) => Alarm::At(first),
+            None => Alarm::Stay,
+        }
+    }
+}
+
 impl State {
-    pub(super) fn is_drained(&self) -> bool {
-        self.engine.is_drained() && self.errands.is_over()
-    }
-
-    /// When the timekeeper is to come for one of them. For none, where there is nobody left for them to wait for but the
-    /// timekeeper itself.
-    pub(super) fn alarm(&self) -> Option<Instant> {
-        let timekeeper = usize::from(self.timekeeper.is_some());
-        if self.engine.is_idle() && self.errands.is_over() && self.roster.staying() <= timekeeper {
-            return None;
+    /// What the timekeeper is to stay for, or come for, that the engine does not know of.
+    pub(super) fn alarm(&self) -> Alarm {
+        match (self.closers.alarm(), self.errands.alarm()) {
+            (Alarm::At(first), Some(at)) => Alarm::At(first.min(at)),
+            (_, Some(at)) => Alarm::At(at),
+            (alarm, None) => alarm,
         }
-        self.closers.closers.values().filter_map(|closer| closer.deadline).min()
     }
 
-    /// The wakers of those whose deadline has come.
-    pub(super) fn take_due_closers(&mut self, now: Instant) -> Vec<Waker> {
-        let due = |closer: &&mut Closer| closer.deadline.is_some_and(|deadline| deadline <= now);
-        let take = |closer: &mut Closer| {
-            closer.deadline = None;
-            closer.waker.take()
-        };
-        self.closers.closers.values_mut().filter(due).filter_map(take).collect()
+    /// Whether nothing is left to be done for anybody, but for threads to end.
+    fn is_over(&self) -> bool {
+        self.engine.is_over() && self.errands.is_empty()
     }
 
-    /// The wakers of all who wait for the end, if it has come.
-    pub(super) fn take_closers(&mut self) -> Vec<Waker> {
-        if !self.is_drained() {
-            return Vec::new();
-        }
-        self.closers.closers.values_mut().filter_map(|closer| closer.waker.take()).collect()
+    pub(super) fn has_closers(&self) -> bool {
+        self.closers.waiting().next().is_some()
+    }
+
+    /// Those who wait for the end and have to hear that it has come, or that their deadline has.
+    pub(super) fn take_due_closers(&mut self, now: Instant, is_end: bool) -> Vec<Wakeup> {
+        let is_due = |closer: &&mut Closer| is_end || closer.deadline.is_some_and(|deadline| deadline <= now);
+        self.closers.closers.values_mut().filter(is_due).filter_map(|closer| closer.wakeup.take()).collect()
     }
 }
 
@@ -74,74 +105,94 @@ impl Threads {
     pub(crate) fn close(self: &Arc<Self>) {
         let mut state = self.lock();
         let closing = state.engine.close();
-        let stopped = closing.stopped;
         self.rouse(state, Rouse { timekeeper: closing.timekeeper, worker: None });
         closing.idle.into_iter().for_each(|worker| self.wake(worker));
-        self.stop(stopped);
+        self.sweep();
     }
 
     /// Cancels what has not begun.
-    pub(crate) fn abort_queued(&self) {
-        let mut state = self.lock();
-        let waiters = state.engine.abort_queued();
-        drop(state);
-        let wakers = self.fail(waiters, &ErrorKind::Closed.into());
-        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+    pub(crate) fn abort_queued(self: &Arc<Self>) {
+        self.fail(&ErrorKind::Closed.into(), Engine::abort_queued);
     }
 
     /// Leaves everything that is outstanding to itself; nobody waits for it any longer.
-    pub(crate) fn give_up(&self) -> Outcome {
+    pub(crate) fn give_up(self: &Arc<Self>) -> Outcome {
+        // First, so that no call that ends now makes room for another.
+        self.fail(&ErrorKind::Closed.into(), Engine::abort_queued);
         let now = sync::now();
         let mut state = self.lock();
         let given_up = state.engine.give_up(now);
-        let (tally, threads) = (state.engine.tally(), state.roster.len());
+        let tally = state.engine.tally();
         drop(state);
+        let threads = self.roster.count_others();
         self.stop(given_up.stopped);
-        let wakers = self.fail(given_up.waiters, &ErrorKind::Closed.into());
-        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+        self.fail(&ErrorKind::Closed.into(), Engine::abort_running);
         Outcome { tally, abandoned: given_up.abandoned, threads }
     }
 
-    /// Whether the end has come: every lookup has finished, and every thread has left and been joined. If not, `cx` is woken
-    /// when it has, and at `deadline`, but not when that is past already.
+    /// Whether nothing is left but the timekeeper and this thread. Joins what has ended, and waits so long for what is about to.
+    pub(super) fn is_end(self: &Arc<Self>, patience: Duration) -> bool {
+        loop {
+            self.join_ended();
+            match self.roster.are_others_gone(patience) {
+                Some(true) => return self.lock().is_over(),
+                Some(false) => return false,
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the end has come: every lookup has finished, and every thread has ended and been joined. If not, `wakeup` is for
+    /// when it has, and for `deadline`, unless that is past already.
     ///
-    /// Joins what has left, unless the deadline is past: a thread that ends may be held up by thread-locals, or by the waker of
-    /// another who waits for the same.
+    /// Blocks for a millisecond at the most, and for as long as the timekeeper takes to end, which runs nothing foreign. It is the
+    /// last to go.
     pub(crate) fn poll_end(
         self: &Arc<Self>,
         closer: &mut Option<CloserId>,
         deadline: Option<Instant>,
-        cx: &Context<'_>,
+        wakeup: Wakeup,
     ) -> Poll<Outcome> {
-        let waker = cx.waker().clone();
-        let late = deadline.is_some_and(|deadline| deadline <= sync::now());
+        let is_end = self.is_end(PATIENCE);
         let mut state = self.lock();
-        // While another joins, or one that has started a thread has yet to put its handle there, they come back to all.
-        if state.is_drained() && state.roster.have_all_left() && !late {
-            let left = state.roster.take_left(None);
-            drop(state);
-            self.join(left);
-            state = self.lock();
+        let old = closer.and_then(|closer| state.closers.closers.remove(&closer));
+        if is_end && !state.has_closers() {
+            let tally = state.engine.tally();
+            state.closers.ending += 1;
+            let rouse = state.set_alarm();
+            self.rouse(state, rouse);
+            drop((old, wakeup));
+            self.roster.join_timekeeper();
+            let mut state = self.lock();
+            state.closers.ending -= 1;
+            let rouse = state.set_alarm();
+            self.rouse(state, rouse);
+            return Poll::Ready(Outcome { tally, abandoned: Vec::new(), threads: 0 });
         }
-        if state.is_drained() && state.roster.len() == 0 {
-            let outcome = Outcome { tally: state.engine.tally(), abandoned: Vec::new(), threads: 0 };
+        if deadline.is_some_and(|deadline| deadline <= sync::now()) {
             drop(state);
-            drop(waker);
-            return Poll::Ready(outcome);
-        }
-        if late {
+            drop((old, wakeup));
             return Poll::Pending;
         }
-        let closers = &mut state.closers;
         let id = *closer.get_or_insert_with(|| {
-            closers.last += 1;
-            CloserId(closers.last)
+            state.closers.last += 1;
+            CloserId(state.closers.last)
         });
-        let old = closers.closers.insert(id, Closer { deadline, waker: Some(waker) });
-        let alarm = state.alarm();
-        let rouse = state.engine.set_alarm(alarm);
+        state.closers.closers.insert(id, Closer { deadline, wakeup: Some(wakeup) });
+        let rouse = state.set_alarm();
         self.rouse(state, rouse);
         drop(old);
+        if is_end {
+            // Those who have yet to hear of it hear of it first.
+            self.roster.unpark_timekeeper();
+        }
+        let mut state = self.lock();
+        if state.closers.ending == 0 && !state.engine.has_timekeeper() {
+            // There is nobody to wake this one, and no thread to be had for that.
+            let wakeup = state.closers.closers.get_mut(&id).and_then(|closer| closer.wakeup.take());
+            drop(state);
+            wakeup.into_iter().for_each(Wakeup::wake);
+        }
         Poll::Pending
     }
 
@@ -149,8 +200,7 @@ impl Threads {
     pub(crate) fn forget_closer(self: &Arc<Self>, closer: CloserId) {
         let mut state = self.lock();
         let forgotten = state.closers.closers.remove(&closer);
-        let alarm = state.alarm();
-        let rouse = state.engine.set_alarm(alarm);
+        let rouse = state.set_alarm();
         self.rouse(state, rouse);
         drop(forgotten);
     }

@@ -14,11 +14,11 @@ use tokio::sync::Notify;
 use tokio::task::{self, LocalSet};
 
 use super::call::Call;
-use super::roster::Key;
+use super::roster::{Key, Kind};
 use super::{State, Threads};
 use crate::addrs::Answer;
 use crate::backend::{Driven, Lookup, Origin, Session};
-use crate::engine::{Next, Refused, Rouse, RouseWorker, WorkerId};
+use crate::engine::{Engine, Landed, Next, Rouse, RouseWorker, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
@@ -40,6 +40,9 @@ pub(super) enum Order {
     Stop(WorkerId),
 }
 
+/// So many drivers there may be, all but one of them about to end: what a session has may take its time to go.
+const DRIVERS: usize = 4;
+
 impl Threads {
     /// Hands the driver an order, and starts it if it is not there.
     pub(super) fn order(self: &Arc<Self>, mut state: MutexGuard<'_, State>, order: Order) -> io::Result<()> {
@@ -50,9 +53,12 @@ impl Threads {
         let bell = Arc::new(Notify::new());
         bell.notify_one();
         state.driver = Some(Inbox { orders: vec![order], bell: Arc::clone(&bell) });
-        let key = state.roster.new_key();
         drop(state);
-        let started = self.start("gaiter-driver", key, move |threads| run(threads, &bell, key));
+        let started = if self.roster.count(Kind::Driver) < DRIVERS {
+            self.start("gaiter-driver", Key::Driver, move |threads| run(threads, &bell))
+        } else {
+            Err(io::Error::other("earlier threads of the resolver take their time to end"))
+        };
         started.inspect_err(|_| self.lock().driver = None)
     }
 }
@@ -66,37 +72,62 @@ pub(super) fn tell(mut state: MutexGuard<'_, State>, orders: impl IntoIterator<I
     bell.notify_one();
 }
 
-fn run(threads: &Arc<Threads>, bell: &Arc<Notify>, key: Key) {
-    match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => {
-            let driver = Rc::new(Driver {
-                threads: Arc::clone(threads),
-                bell: Arc::clone(bell),
-                session: RefCell::default(),
-                wakers: RefCell::default(),
-                stops: RefCell::default(),
-            });
-            let local = LocalSet::new();
-            let over = Cell::new(false);
-            // It is over too if it does not say so.
-            while !over.replace(true) {
-                // A backend that leaves Tokio's own context in disorder has this panic at its end.
-                _ = caught(|| local.block_on(&runtime, async { over.set(drive(&driver).await) }));
-                // Outside the runtime, which is none of theirs.
-                driver.wake_all();
-            }
-            {
-                // What the session has of this runtime goes before it.
-                let _inside = runtime.enter();
-                _ = caught(|| drop(local));
-                _ = caught(|| drop(driver));
-            }
-            // Without waiting for what the backend may have running on threads of Tokio's.
-            _ = caught(|| runtime.shutdown_background());
-        }
-        Err(error) => refuse(threads, error),
+fn run(threads: &Arc<Threads>, bell: &Arc<Notify>) {
+    // However it ends.
+    let _lost = Lost { threads, bell };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(threads, error),
+    };
+    let driver = Rc::new(Driver {
+        threads: Arc::clone(threads),
+        bell: Arc::clone(bell),
+        session: RefCell::default(),
+        untold: RefCell::default(),
+        stops: RefCell::default(),
+    });
+    let local = LocalSet::new();
+    let over = Cell::new(false);
+    // It is over too if it does not say so.
+    while !over.replace(true) {
+        // A backend that leaves Tokio's own context in disorder has this panic at its end.
+        _ = caught(|| local.block_on(&runtime, async { over.set(drive(&driver).await) }));
+        // Outside the runtime, which is none of the callers'.
+        driver.tell_all();
     }
-    threads.depart(threads.lock(), key);
+    let untold = Rc::clone(&driver);
+    // As does this, where its guard is dropped.
+    _ = caught(|| {
+        // What the session has of this runtime goes before it.
+        let _inside = runtime.enter();
+        _ = caught(|| drop(local));
+        _ = caught(|| drop(driver.session.take()));
+    });
+    // Those whose calls were dropped with their tasks.
+    untold.tell_all();
+    // Without waiting for what the backend may have running on threads of Tokio's.
+    _ = caught(|| runtime.shutdown_background());
+}
+
+/// Where a driver ends without having said so, its workers are no more.
+struct Lost<'a> {
+    threads: &'a Arc<Threads>,
+    bell: &'a Arc<Notify>,
+}
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        let now = sync::now();
+        let mut state = self.threads.lock();
+        let Some(inbox) = state.driver.take_if(|inbox| Arc::ptr_eq(&inbox.bell, self.bell)) else { return };
+        for order in inbox.orders {
+            if let Order::Start(worker) | Order::Wake(worker) = order {
+                _ = state.engine.gone(worker, now);
+            }
+        }
+        let rouse = state.engine.driver_lost(now);
+        self.threads.rouse(state, rouse);
+    }
 }
 
 /// There is no runtime to be had: everyone who waits is told.
@@ -104,10 +135,12 @@ fn refuse(threads: &Arc<Threads>, error: io::Error) {
     let mut state = threads.lock();
     state.driver = None;
     // The one worker that was on the way.
-    let Refused { stranded, rouse } = state.engine.worker_refused(sync::now());
+    state.engine.worker_refused(sync::now());
+    drop(state);
+    threads.fail(&Error::new(ErrorKind::System, error), Engine::strand);
+    let mut state = threads.lock();
+    let rouse = state.engine.rouse(sync::now());
     threads.rouse(state, rouse);
-    let wakers = threads.fail(stranded, &Error::new(ErrorKind::System, error));
-    wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
 }
 
 /// Obeys orders until somebody is to be woken or there is no worker left; says whether it is over, as it is for want of workers.
@@ -131,7 +164,7 @@ async fn drive(driver: &Rc<Driver>) -> bool {
                 Order::Stop(worker) => driver.stop(worker),
             }
         }
-        if !driver.wakers.borrow().is_empty() {
+        if !driver.untold.borrow().is_empty() {
             return false;
         }
     }
@@ -142,8 +175,8 @@ struct Driver {
     bell: Arc<Notify>,
     /// Made when a call first needs it.
     session: RefCell<Option<Rc<Session>>>,
-    /// Of those who have their replies.
-    wakers: RefCell<Vec<Waker>>,
+    /// Flights that have landed.
+    untold: RefCell<Vec<Landed>>,
     /// The calls that run.
     stops: RefCell<HashMap<WorkerId, Rc<Stop>>>,
 }
@@ -192,8 +225,7 @@ impl Driver {
 
     /// As [`Threads::rouse`], without a detour through the inbox.
     fn rouse(self: &Rc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
-        drop(state);
-        self.wake_later(self.threads.try_rouse(Rouse { worker: None, ..rouse }));
+        self.threads.rouse(state, Rouse { worker: None, ..rouse });
         match rouse.worker {
             Some(RouseWorker::Start(worker)) => self.spawn(worker, false),
             Some(RouseWorker::Wake(worker)) => self.spawn(worker, true),
@@ -201,18 +233,18 @@ impl Driver {
         }
     }
 
-    /// Has callers woken when everything else that is ready has had its turn: one at a time, each would take the processor from the
+    /// Has callers told when everything else that is ready has had its turn: one at a time, each would take the processor from the
     /// driver, to find nothing more to do when it has looked at its own answer.
-    fn wake_later(&self, wakers: Vec<Waker>) {
-        if !wakers.is_empty() {
-            self.wakers.borrow_mut().extend(wakers);
+    fn tell_later(&self, landed: Option<Landed>) {
+        if let Some(landed) = landed {
+            self.untold.borrow_mut().push(landed);
             self.bell.notify_one();
         }
     }
 
-    fn wake_all(&self) {
-        let wakers = self.wakers.take();
-        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+    fn tell_all(&self) {
+        let untold = self.untold.take();
+        untold.into_iter().for_each(|landed| self.threads.tell_all(landed));
     }
 
     /// In nobody's scope: it outlives every caller.
@@ -228,10 +260,32 @@ impl Driver {
 
 /// A worker: makes one call after another until there is none.
 async fn work(driver: Rc<Driver>, id: WorkerId, mut slept: bool) {
-    while let Some((name, lender)) = driver.next(id, mem::take(&mut slept)) {
+    let mut task = Task { driver: &driver, id, has_left: false };
+    loop {
+        let Some((name, lender)) = driver.next(id, mem::take(&mut slept)) else {
+            task.has_left = true;
+            return;
+        };
         make(&driver, id, name, lender).await;
         // The next one may be ready at once, and the one after that.
         task::consume_budget().await;
+    }
+}
+
+/// A worker that is a task. One that is dropped with the driver's runtime is no more.
+struct Task<'a> {
+    driver: &'a Rc<Driver>,
+    id: WorkerId,
+    /// It sleeps, or has left.
+    has_left: bool,
+}
+
+impl Drop for Task<'_> {
+    fn drop(&mut self) {
+        if !self.has_left {
+            // Others are roused when the driver is known to be lost.
+            _ = self.driver.threads.lock().engine.gone(self.id, sync::now());
+        }
     }
 }
 
@@ -242,8 +296,8 @@ async fn make(driver: &Driver, id: WorkerId, name: Name, lender: Option<Loan>) {
     let call = Call::new(&driver.threads, id, name);
     let mut flying =
         Flying { session: driver.session(), future: None, call: Some(call), custody: Custody::new(lender) };
-    let wakers = poll_fn(|cx| flying.poll(&stop, cx)).await;
-    driver.wake_later(wakers);
+    let landed = poll_fn(|cx| flying.poll(&stop, cx)).await;
+    driver.tell_later(landed);
     driver.stops.borrow_mut().remove(&id);
 }
 
@@ -257,12 +311,12 @@ struct Flying<'a> {
 }
 
 impl Flying<'_> {
-    fn poll(&mut self, stop: &Stop, cx: &mut Context<'_>) -> Poll<Vec<Waker>> {
+    fn poll(&mut self, stop: &Stop, cx: &mut Context<'_>) -> Poll<Option<Landed>> {
         let Self { session, future, call, custody } = self;
         if stop.told.get() {
             custody.within(|| forget(future));
             call.take().into_iter().for_each(Call::forget);
-            return Poll::Ready(Vec::new());
+            return Poll::Ready(None);
         }
         stop.waker.set(Some(cx.waker().clone()));
         let mut landed = false;
@@ -282,11 +336,12 @@ impl Flying<'_> {
         if !landed {
             return Poll::Pending;
         }
+        let landed = call.take().and_then(|mut call| call.end_later());
         // Whoever waits on, for another call, is still who that one runs for.
-        if call.as_ref().is_some_and(Call::has_replies) {
+        if landed.is_some() {
             custody.release();
         }
-        Poll::Ready(call.take().map(Call::end_quietly).unwrap_or_default())
+        Poll::Ready(landed)
     }
 }
 

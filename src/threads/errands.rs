@@ -2,49 +2,84 @@
 //! keeps it from the next deadline.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use super::Threads;
-use super::roster::Key;
+use super::roster::{Key, Kind};
 use crate::foreign::caught;
-use crate::sync::thread::Thread;
+use crate::sync;
 use crate::trace::Scope;
+use crate::waiter::{Reply, Waiter};
 
-/// So many threads run errands at most. A waker that blocks costs the others one of these; when it has cost all of them,
-/// errands wait.
+/// So many threads may run errands whatever the bound on lookups.
 const RUNNERS: usize = 4;
+
+/// When no errand has been begun for so long, those that run block, and others get a thread.
+const STALL: Duration = Duration::from_millis(20);
 
 /// What is to be run, and who runs it.
 #[derive(Default)]
 pub(super) struct Errands {
     waiting: VecDeque<Errand>,
+    /// Threads that run errands, until they find none.
     runners: usize,
     /// Of the runners, those that have an errand, which may block them.
     busy: usize,
+    /// When an errand was last begun, or the first of those that wait came.
+    moved: Option<Instant>,
+    /// The operating system has refused a thread for those that wait.
+    is_refused: bool,
 }
 
 pub(super) enum Errand {
     Wake(Waker),
+    /// To drop what was told, which may be the last handle of something foreign, and wake who waits for it.
+    Told(Arc<Waiter>, Option<Waker>),
     /// A scope that could not be closed where its lookup ended.
     Close(Scope),
 }
 
 impl Errands {
-    /// Whether none is being run. One that waits then found no thread, and is no reason to wait for it in turn.
-    pub(super) fn is_over(&self) -> bool {
-        self.runners == 0
+    /// Whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
-    fn wants_runner(&self, bound: usize) -> bool {
-        self.runners < bound && self.runners - self.busy < self.waiting.len()
+    /// When the timekeeper is to see whether those that run block.
+    pub(super) fn alarm(&self) -> Option<Instant> {
+        let moved = self.moved.filter(|_| !self.waiting.is_empty())?;
+        Some(moved.checked_add(STALL).unwrap_or(moved))
+    }
+
+    /// How many runners to start for those that wait, if there may be `free` more: as many as are blocked.
+    fn wanted(&self, now: Instant, free: usize) -> usize {
+        let is_stalled = self.alarm().is_some_and(|at| at <= now) && self.busy == self.runners;
+        let wanted = if self.runners == 0 { 1 } else { self.runners * usize::from(is_stalled) };
+        wanted.min(self.waiting.len()).min(free)
+    }
+
+    /// What the timekeeper has to run itself, since no thread could be had for it.
+    fn take_stranded(&mut self) -> Option<Errand> {
+        if self.runners == 0 && self.is_refused { self.waiting.pop_front() } else { None }
     }
 }
 
 impl Errand {
+    /// Gives a waiter its reply, and leaves it to another thread to wake its caller.
+    pub(super) fn told(waiter: Arc<Waiter>, reply: Reply) -> Self {
+        let waker = waiter.fill(reply);
+        Self::Told(waiter, waker)
+    }
+
     fn run(self) {
         _ = caught(|| match self {
             Self::Wake(waker) => waker.wake(),
+            Self::Told(waiter, waker) => {
+                _ = caught(|| drop(waiter));
+                waker.into_iter().for_each(Waker::wake);
+            }
             Self::Close(scope) => drop(scope),
         });
     }
@@ -53,57 +88,83 @@ impl Errand {
 impl Threads {
     /// Has errands run, in no order.
     pub(super) fn send(self: &Arc<Self>, errands: impl IntoIterator<Item = Errand>) {
-        self.send_at_most(RUNNERS, errands);
-    }
-
-    /// Has those who wait for the end of it all woken, however many errands are blocked.
-    pub(super) fn send_urgently(self: &Arc<Self>, wakers: Vec<Waker>) {
-        self.send_at_most(usize::MAX, wakers.into_iter().map(Errand::Wake));
-    }
-
-    fn send_at_most(self: &Arc<Self>, runners: usize, errands: impl IntoIterator<Item = Errand>) {
+        let errands: Vec<Errand> = errands.into_iter().collect();
+        if errands.is_empty() {
+            return;
+        }
         let mut state = self.lock();
+        if state.errands.is_empty() {
+            state.errands.moved = Some(sync::now());
+        }
         state.errands.waiting.extend(errands);
-        while state.errands.wants_runner(runners) {
-            state.errands.runners += 1;
-            let key = state.roster.new_key();
+        let rouse = state.set_alarm();
+        self.rouse(state, rouse);
+        self.start_runners();
+        let mut state = self.lock();
+        // Where there is no thread at all, and none to be had, there is nobody but this one.
+        while !state.engine.has_timekeeper() {
+            let Some(errand) = state.errands.take_stranded() else { return };
             drop(state);
-            let started = self.start("gaiter-errand", key, move |threads| run(threads, key));
+            errand.run();
             state = self.lock();
-            if started.is_err() {
-                state.errands.runners -= 1;
-                // It runs what no thread could be had for.
-                let timekeeper = state.timekeeper.clone();
-                drop(state);
-                timekeeper.inspect(Thread::unpark);
+        }
+    }
+
+    /// Starts threads for errands that wait, if they are wanted.
+    pub(super) fn start_runners(self: &Arc<Self>) {
+        let bound = self.setup.limits.max_calls.max(RUNNERS);
+        let mut state = self.lock();
+        loop {
+            let now = sync::now();
+            let free = bound.saturating_sub(self.roster.count(Kind::Errand));
+            let wanted = state.errands.wanted(now, free);
+            if wanted == 0 {
                 return;
+            }
+            state.errands.runners += wanted;
+            state.errands.moved = Some(now);
+            drop(state);
+            let refused = (0..wanted).filter(|_| self.start("gaiter-errand", Key::Errand, run).is_err()).count();
+            state = self.lock();
+            state.errands.runners -= refused;
+            state.errands.is_refused = refused > 0;
+            if refused > 0 {
+                drop(state);
+                // It runs what no thread could be had for.
+                return self.roster.unpark_timekeeper();
             }
         }
     }
 
-    pub(super) fn has_stranded_errand(&self) -> bool {
-        let state = self.lock();
-        state.errands.runners == 0 && !state.errands.waiting.is_empty()
+    /// Has one who waits for the end woken by a thread of its own, however many errands are blocked.
+    pub(super) fn wake_apart(self: &Arc<Self>, waker: Waker) {
+        let waker = Arc::new(Mutex::new(Some(waker)));
+        let take = |waker: &Mutex<Option<Waker>>| waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let theirs = Arc::clone(&waker);
+        let run = move |_: &Arc<Self>| take(&theirs).into_iter().for_each(Waker::wake);
+        if self.start("gaiter-errand", Key::Errand, run).is_err() {
+            let mut state = self.lock();
+            state.errands.waiting.extend(take(&waker).map(Errand::Wake));
+            state.errands.is_refused = true;
+        }
     }
 
     /// Runs one errand here, if no thread could be had for it.
     pub(super) fn run_stranded_errand(&self) -> bool {
-        let mut state = self.lock();
-        let stranded = if state.errands.runners == 0 { state.errands.waiting.pop_front() } else { None };
-        drop(state);
+        let stranded = self.lock().errands.take_stranded();
         stranded.map(Errand::run).is_some()
     }
 }
 
-fn run(threads: &Arc<Threads>, key: Key) {
+fn run(threads: &Arc<Threads>) {
     let mut state = threads.lock();
     while let Some(errand) = state.errands.waiting.pop_front() {
         state.errands.busy += 1;
+        state.errands.moved = Some(sync::now());
         drop(state);
         errand.run();
         state = threads.lock();
         state.errands.busy -= 1;
     }
     state.errands.runners -= 1;
-    threads.depart(state, key);
 }

@@ -7,6 +7,7 @@ mod closing;
 mod driver;
 mod epoch;
 mod errands;
+mod landing;
 #[cfg(all(test, gaiter_loom))]
 mod models;
 mod roster;
@@ -16,26 +17,28 @@ mod worker;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
+use hashbrown::HashMap;
+
 pub(crate) use self::asking::Ask;
-pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome};
+pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome, Wakeup};
 pub(crate) use self::epoch::{Epochs, leak};
 
 use self::closing::Closers;
 #[cfg(feature = "async-backend")]
 use self::driver::{Inbox, Order};
 use self::errands::{Errand, Errands};
-use self::roster::{Key, Roster};
+use self::landing::Landing;
+use self::roster::{Key, Kind, Roster};
 use crate::backend::Origin;
 use crate::cache::{Cache, Index, Store};
-use crate::engine::{Engine, Limits, Refused, Rouse, RouseTimekeeper, RouseWorker, Stopped, WorkerId};
+use crate::engine::{Batch, Engine, Landed, Limits, Rouse, RouseTimekeeper, RouseWorker, Stopped, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
-use crate::foreign::{Panic, caught};
+use crate::foreign::caught;
 use crate::stats::Stats;
-use crate::sync::thread::{self, JoinHandle, Thread};
+use crate::sync::thread::{self, Thread};
 use crate::sync::{self, AtomicBool, Mutex, MutexGuard};
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
@@ -76,6 +79,7 @@ pub(crate) struct Threads {
     /// finds neither under that lock is the first to ask.
     store: Store,
     state: Mutex<State>,
+    roster: Arc<Roster>,
     setup: Arc<Setup>,
     /// Of the process whose threads they are.
     generation: u64,
@@ -85,13 +89,26 @@ struct State {
     engine: Engine<Arc<Waiter>>,
     /// For writing to the store.
     index: Index,
-    roster: Roster,
-    /// There while it runs.
-    timekeeper: Option<Thread>,
+    /// The threads of workers, for waking them.
+    workers: HashMap<WorkerId, Thread>,
+    /// What those are to be told who wait for flights that have landed.
+    landings: HashMap<Landed, Landing>,
     #[cfg(feature = "async-backend")]
     driver: Option<Inbox>,
     errands: Errands,
     closers: Closers,
+}
+
+impl State {
+    fn count(&mut self, reply: &Reply) {
+        self.engine.count(reply.result.as_ref().map(drop).map_err(Error::kind));
+    }
+
+    /// Has the timekeeper hear of what the shell has for it, if it has to.
+    fn set_alarm(&mut self) -> Rouse {
+        let alarm = self.alarm();
+        Rouse { timekeeper: self.engine.set_alarm(alarm), worker: None }
+    }
 }
 
 impl Threads {
@@ -104,14 +121,15 @@ impl Threads {
         let state = State {
             engine,
             index: Index::default(),
-            roster: Roster::default(),
-            timekeeper: None,
+            workers: HashMap::new(),
+            landings: HashMap::new(),
             #[cfg(feature = "async-backend")]
             driver: None,
             errands: Errands::default(),
             closers: Closers::default(),
         };
-        Self { store: Store::new(setup.cache.clone()), state: Mutex::new(state), setup, generation }
+        let roster = Arc::new(Roster::new(generation));
+        Self { store: Store::new(setup.cache.clone()), state: Mutex::new(state), roster, setup, generation }
     }
 
     /// Whether these are the threads of a process that this one was forked from. Nothing of theirs may be locked then, or
@@ -128,7 +146,10 @@ impl Threads {
 
     pub(crate) fn stats(&self) -> Stats {
         let now = sync::now();
-        self.lock().engine.stats(now)
+        let mut stats = self.lock().engine.stats(now);
+        // Those that take their time to end included.
+        stats.threads = stats.threads.max(self.roster.count(Kind::Driver));
+        stats
     }
 
     /// Lets go of the state, then starts or wakes whom the engine named.
@@ -138,32 +159,24 @@ impl Threads {
             return self.wake_in(state, worker);
         }
         drop(state);
-        // Those of other callers, perhaps, where a thread was refused.
-        for waker in self.try_rouse(rouse) {
-            _ = caught(|| waker.wake());
+        if rouse != Rouse::default() {
+            self.rouse_all(rouse);
         }
     }
 
-    /// Starts or wakes whom the engine named; gives the wakers of those who are told that no thread could be had.
-    #[must_use]
-    fn try_rouse(self: &Arc<Self>, mut rouse: Rouse) -> Vec<Waker> {
-        let mut wakers = Vec::new();
-        loop {
-            let refused = match self.rouse_once(rouse) {
-                Ok(()) => return wakers,
-                Err(refused) => refused,
-            };
-            let (Refused { stranded, rouse: next }, error) = refused;
-            wakers.extend(self.fail(stranded, &Error::new(ErrorKind::ThreadRefused, error)));
-            rouse = next;
+    /// Starts or wakes whom the engine named, and tells those in the queue if no thread can be had for them.
+    fn rouse_all(self: &Arc<Self>, mut rouse: Rouse) {
+        while let Err(error) = self.rouse_once(rouse) {
+            self.fail(&Error::new(ErrorKind::ThreadRefused, error), Engine::strand);
+            let mut state = self.lock();
+            rouse = if state.engine.has_timekeeper() { state.engine.rouse(sync::now()) } else { Rouse::default() };
         }
     }
 
-    fn rouse_once(self: &Arc<Self>, rouse: Rouse) -> Result<(), (Refused<Arc<Waiter>>, io::Error)> {
+    fn rouse_once(self: &Arc<Self>, rouse: Rouse) -> io::Result<()> {
         match rouse.timekeeper {
             Some(RouseTimekeeper::Start) => {
-                let key = self.lock().roster.new_key();
-                if let Err(error) = self.start("gaiter-time", key, move |threads| timekeeper::run(threads, key)) {
+                if let Err(error) = self.start("gaiter-time", Key::Timekeeper, timekeeper::run) {
                     let untried = match rouse.worker {
                         Some(RouseWorker::Start(worker)) => Some(worker),
                         Some(RouseWorker::Wake(worker)) => {
@@ -172,26 +185,26 @@ impl Threads {
                         }
                         None => None,
                     };
-                    let refused = self.lock().engine.timekeeper_refused(untried);
+                    self.lock().engine.timekeeper_refused(untried);
                     // The worker that was not tried may have been all that the driver was waiting for.
                     #[cfg(feature = "async-backend")]
                     driver::tell(self.lock(), []);
-                    return Err((refused, error));
+                    return Err(error);
                 }
             }
-            Some(RouseTimekeeper::Wake) => self.unpark(|state| state.timekeeper.clone()),
+            Some(RouseTimekeeper::Wake) => self.roster.unpark_timekeeper(),
             None => {}
         }
         match rouse.worker {
             Some(RouseWorker::Start(worker)) => {
                 let started = match &self.setup.origin {
                     Origin::Blocking(_) => {
-                        self.start("gaiter", Key::Worker(worker), move |threads| worker::run(threads, worker))
+                        self.start("gaiter", |_| Key::Worker(worker), move |threads| worker::run(threads, worker))
                     }
                     #[cfg(feature = "async-backend")]
                     Origin::Async(_) => self.order(self.lock(), Order::Start(worker)),
                 };
-                started.map_err(|error| (self.lock().engine.worker_refused(sync::now()), error))
+                started.inspect_err(|_| self.lock().engine.worker_refused(sync::now()))
             }
             Some(RouseWorker::Wake(worker)) => {
                 self.wake(worker);
@@ -201,22 +214,26 @@ impl Threads {
         }
     }
 
-    /// Has waiters fail who never had a call; gives their wakers.
-    #[must_use]
-    fn fail(&self, waiters: Vec<Arc<Waiter>>, error: &Error) -> Vec<Waker> {
-        let now = sync::now();
-        let reply = |waiter: &Arc<Waiter>| {
-            let queued = now.saturating_duration_since(waiter.asked);
-            let fallback = if error.is_closed() { None } else { waiter.fallback(now) };
-            let result = fallback.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
-            Reply { result, queued, in_call: Duration::ZERO, shared: false }
-        };
-        let replies: Vec<_> = waiters.iter().map(reply).collect();
-        let answered = replies.iter().filter(|reply| reply.result.is_ok()).count();
-        self.lock().engine.count(answered, Some((error.kind(), replies.len() - answered)));
-        let wakers = waiters.iter().zip(replies).filter_map(|(waiter, reply)| waiter.fill(reply)).collect();
-        _ = caught(|| drop(waiters));
-        wakers
+    /// Has waiters fail whose lookups will have no result, as they come out of the engine.
+    fn fail(self: &Arc<Self>, error: &Error, take: impl Fn(&mut Engine<Arc<Waiter>>) -> Batch<Arc<Waiter>>) {
+        loop {
+            let now = sync::now();
+            let mut state = self.lock();
+            let Batch { waiters, more } = take(&mut state.engine);
+            let reply = |waiter: &Arc<Waiter>| {
+                let queued = now.saturating_duration_since(waiter.asked);
+                let fallback = if error.is_closed() { None } else { waiter.fallback(now) };
+                let result = fallback.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
+                Reply { result, queued, in_call: Duration::ZERO, shared: false }
+            };
+            let replies: Vec<_> = waiters.iter().map(reply).collect();
+            replies.iter().for_each(|reply| state.count(reply));
+            drop(state);
+            self.send(waiters.into_iter().zip(replies).map(|(waiter, reply)| Errand::told(waiter, reply)));
+            if !more {
+                return;
+            }
+        }
     }
 
     fn wake(&self, worker: WorkerId) {
@@ -226,7 +243,7 @@ impl Threads {
     fn wake_in(&self, state: MutexGuard<'_, State>, worker: WorkerId) {
         match &self.setup.origin {
             Origin::Blocking(_) => {
-                let thread = state.roster.thread(Key::Worker(worker));
+                let thread = state.workers.get(&worker).cloned();
                 drop(state);
                 thread.iter().for_each(Thread::unpark);
             }
@@ -246,73 +263,39 @@ impl Threads {
         drop(stopped);
     }
 
-    fn unpark(&self, thread: impl FnOnce(&State) -> Option<Thread>) {
-        let thread = thread(&self.lock());
-        if let Some(thread) = thread {
-            thread.unpark();
-        }
-    }
-
-    fn start(self: &Arc<Self>, name: &str, key: Key, run: impl FnOnce(&Arc<Self>) + Send + 'static) -> io::Result<()> {
+    fn start(
+        self: &Arc<Self>,
+        name: &str,
+        key: impl FnOnce(u64) -> Key,
+        run: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> io::Result<()> {
         let mut builder = thread::Builder::new().name(name.to_owned());
         if let Some(stack) = self.setup.stack {
             builder = builder.stack_size(stack);
         }
         let threads = Arc::clone(self);
-        let body = move || {
-            threads.lock().roster.begin(key);
-            run(&threads);
+        self.roster.start(key, builder, move || {
+            _ = caught(|| run(&threads));
             // The last handle, perhaps, of what is foreign.
-            _ = caught(|| drop(threads));
-        };
-        self.lock().roster.enlist(key);
-        // `spawn` panics on some of what it cannot do, an absurd stack size for one.
-        let started = match caught(|| builder.spawn(body)) {
-            Ok(started) => started,
-            Err(Panic(message)) => Err(io::Error::other(message.unwrap_or_default())),
-        };
-        let mut state = self.lock();
-        match started {
-            Ok(handle) => state.roster.store(key, handle),
-            Err(error) => {
-                state.roster.strike(key);
-                return Err(error);
+            drop(threads);
+        })
+    }
+
+    /// Joins threads that have ended, whose places are free from then on.
+    fn join_ended(self: &Arc<Self>) {
+        let mut rouse = Rouse::default();
+        self.roster.join_ended(|keys| {
+            let now = sync::now();
+            let mut state = self.lock();
+            for key in keys {
+                if let Key::Worker(worker) = key {
+                    state.workers.remove(worker);
+                    let Rouse { timekeeper, worker } = state.engine.gone(*worker, now);
+                    rouse = Rouse { timekeeper: timekeeper.or(rouse.timekeeper), worker: worker.or(rouse.worker) };
+                }
             }
-        }
-        // It may have left by now, and only this handle have been missing.
-        let wakers = state.take_closers();
-        drop(state);
-        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
-        Ok(())
-    }
-
-    /// A thread's last act.
-    fn depart(self: &Arc<Self>, mut state: MutexGuard<'_, State>, key: Key) {
-        state.roster.leave(key);
-        let wakers = state.take_closers();
-        // Those who left before; and not at the very end, when they may be running the wakers of those who wait for it,
-        // which join them.
-        let others = if state.is_drained() { Vec::new() } else { state.roster.take_left(Some(key)) };
-        let alarm = state.alarm();
-        let rouse = state.engine.set_alarm(alarm);
-        self.rouse(state, rouse);
-        self.join(others);
-        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
-    }
-
-    /// Joins threads that have left, on a thread that may itself be one of them.
-    fn join(&self, left: Vec<JoinHandle<()>>) {
-        if left.is_empty() {
-            return;
-        }
-        for thread in left.into_iter().filter(|left| left.thread().id() != thread::current().id()) {
-            _ = thread.join();
-        }
-        let mut state = self.lock();
-        state.roster.joined();
-        let wakers = state.take_closers();
-        drop(state);
-        wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+        });
+        self.rouse_all(rouse);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,97 +1,235 @@
+//! Which of the resolver's threads there are, from before each starts until it has been joined.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
 use hashbrown::HashMap;
 
 use crate::engine::WorkerId;
-use crate::sync::thread::{self, JoinHandle, Thread};
+use crate::ffi;
+use crate::foreign::{Panic, caught};
+use crate::sync::thread::{self, JoinHandle, Thread, ThreadId};
+use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
 /// One of the crate's threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Worker(WorkerId),
-    Other(u64),
+    Timekeeper(u64),
+    #[cfg_attr(not(feature = "async-backend"), expect(dead_code, reason = "there is no driver"))]
+    Driver(u64),
+    Errand(u64),
+}
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Worker,
+    Timekeeper,
+    Driver,
+    Errand,
+}
+
+impl Key {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Worker(_) => Kind::Worker,
+            Self::Timekeeper(_) => Kind::Timekeeper,
+            Self::Driver(_) => Kind::Driver,
+            Self::Errand(_) => Kind::Errand,
+        }
+    }
 }
 
 /// Every thread that was started and has not been joined.
-#[derive(Default)]
+///
+/// Its lock is taken after that of the state, never before, and held while a thread is started: so that whoever knows of a
+/// thread has its handle. A thread says that it has ended after all destructors of its thread-locals, and is joined only then:
+/// what is left of it is the system's.
 pub(super) struct Roster {
-    members: HashMap<Key, Member>,
-    /// How many are joining others.
+    members: Mutex<Members>,
+    /// A thread is about to end, or has, or was joined.
+    changed: Condvar,
+    /// Of the process whose threads they are.
+    generation: u64,
+}
+
+#[derive(Default)]
+struct Members {
+    alive: HashMap<Key, Member>,
+    /// Those that have ended, to be joined.
+    ended: Vec<(Key, JoinHandle<()>)>,
+    /// How many are being joined, the timekeeper aside.
     joining: usize,
+    /// How many timekeepers are being joined: the last one may not have ended when the next begins.
+    joining_timekeepers: usize,
+    /// To be unparked when one has ended.
+    timekeeper: Option<Thread>,
     last: u64,
 }
 
-#[derive(Default)]
 struct Member {
-    /// For waking it; there once it has begun.
-    thread: Option<Thread>,
-    /// There once whoever started it has come to put it there, which may be after it has left.
-    handle: Option<JoinHandle<()>>,
-    /// It has announced that it is about to end.
-    left: bool,
+    handle: JoinHandle<()>,
+    /// There once it has begun.
+    id: Option<ThreadId>,
+    /// It runs no foreign code any more but destructors of thread-locals.
+    is_ending: bool,
+}
+
+impl Members {
+    /// Threads other than the timekeeper and the one that asks.
+    fn others(&self) -> impl Iterator<Item = &Member> {
+        let current = thread::current().id();
+        let others =
+            self.alive.iter().filter(move |(key, member)| key.kind() != Kind::Timekeeper && member.id != Some(current));
+        others.map(|(_, member)| member)
+    }
 }
 
 impl Roster {
-    pub(super) fn new_key(&mut self) -> Key {
-        self.last += 1;
-        Key::Other(self.last)
+    pub(super) fn new(generation: u64) -> Self {
+        Self { members: Mutex::default(), changed: Condvar::new(), generation }
     }
 
-    /// A thread is about to be started.
-    pub(super) fn enlist(&mut self, key: Key) {
-        self.members.insert(key, Member::default());
-    }
-
-    /// It could not be.
-    pub(super) fn strike(&mut self, key: Key) {
-        self.members.remove(&key);
-    }
-
-    /// It has begun: said by the thread itself.
-    pub(super) fn begin(&mut self, key: Key) {
-        self.members.entry(key).or_default().thread = Some(thread::current());
-    }
-
-    pub(super) fn store(&mut self, key: Key, handle: JoinHandle<()>) {
-        self.members.entry(key).or_default().handle = Some(handle);
-    }
-
-    pub(super) fn thread(&self, key: Key) -> Option<Thread> {
-        self.members.get(&key)?.thread.clone()
-    }
-
-    /// It is about to end: said by the thread itself.
-    pub(super) fn leave(&mut self, key: Key) {
-        self.members.entry(key).or_default().left = true;
-    }
-
-    /// The handles of those that have left, but for `except`, to be joined: which takes their last few instructions, and what
-    /// the destructors of their thread-locals take. To be followed by [`joined`](Self::joined), unless there are none.
-    pub(super) fn take_left(&mut self, except: Option<Key>) -> Vec<JoinHandle<()>> {
-        let ready = |(&key, member): (&Key, &Member)| {
-            (member.left && member.handle.is_some() && Some(key) != except).then_some(key)
+    /// Starts a thread for `run`.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        key: impl FnOnce(u64) -> Key,
+        builder: thread::Builder,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let mut members = self.lock();
+        members.last += 1;
+        let key = key(members.last);
+        let roster = Arc::clone(self);
+        let body = move || {
+            roster.begin(key);
+            _ = caught(run);
+            roster.change(key, |member| member.is_ending = true);
+            roster.changed.notify_all();
         };
-        let keys: Vec<Key> = self.members.iter().filter_map(ready).collect();
-        let left: Vec<_> = keys.into_iter().filter_map(|key| self.members.remove(&key)?.handle).collect();
-        self.joining += usize::from(!left.is_empty());
-        left
+        // `spawn` panics on some of what it cannot do, an absurd stack size for one.
+        let handle = match caught(|| builder.spawn(body)) {
+            Ok(started) => started?,
+            Err(Panic(message)) => return Err(io::Error::other(message.unwrap_or_default())),
+        };
+        members.alive.insert(key, Member { handle, id: None, is_ending: false });
+        Ok(())
     }
 
-    /// What was taken to be joined has been.
-    pub(super) fn joined(&mut self) {
-        self.joining = self.joining.saturating_sub(1);
+    /// Said by a thread when it begins.
+    fn begin(self: &Arc<Self>, key: Key) {
+        let roster = Arc::clone(self);
+        thread::at_end(move || roster.end(key));
+        self.change(key, |member| member.id = Some(thread::current().id()));
     }
 
-    /// Threads that have not left, or not been joined.
-    pub(super) fn len(&self) -> usize {
-        self.members.len() + self.joining
+    /// Said by a thread when it has ended.
+    fn end(&self, key: Key) {
+        // A thread of the parent's from which a backend has forked.
+        if self.generation != ffi::generation() {
+            return;
+        }
+        let mut members = self.lock();
+        if let Some(member) = members.alive.remove(&key) {
+            members.ended.push((key, member.handle));
+        }
+        let timekeeper = members.timekeeper.clone();
+        drop(members);
+        self.changed.notify_all();
+        timekeeper.iter().for_each(Thread::unpark);
     }
 
-    /// Threads that have not left.
-    pub(super) fn staying(&self) -> usize {
-        self.members.values().filter(|member| !member.left).count()
+    /// The timekeeper begins, or leaves.
+    pub(super) fn set_timekeeper(&self, timekeeper: Option<Thread>) {
+        self.lock().timekeeper = timekeeper;
     }
 
-    /// Whether all have left, if not yet been joined.
-    pub(super) fn have_all_left(&self) -> bool {
-        self.joining == 0 && self.staying() == 0
+    pub(super) fn unpark_timekeeper(&self) {
+        let timekeeper = self.lock().timekeeper.clone();
+        timekeeper.iter().for_each(Thread::unpark);
+    }
+
+    /// How many threads of a kind there are.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        self.lock().alive.keys().filter(|key| key.kind() == kind).count()
+    }
+
+    /// How many threads there are beside the timekeeper and this one.
+    pub(super) fn count_others(&self) -> usize {
+        self.lock().others().count()
+    }
+
+    /// Joins the threads that have ended, and has `tell` hear which they were before anybody takes them for joined.
+    pub(super) fn join_ended(&self, tell: impl FnOnce(&[Key])) {
+        let mut members = self.lock();
+        if members.ended.is_empty() {
+            return;
+        }
+        let ended = std::mem::take(&mut members.ended);
+        members.joining += ended.len();
+        drop(members);
+        let mut keys = Vec::with_capacity(ended.len());
+        for (key, handle) in ended {
+            _ = caught(|| _ = handle.join());
+            keys.push(key);
+        }
+        tell(&keys);
+        let mut members = self.lock();
+        members.joining -= keys.len();
+        let timekeeper = members.timekeeper.clone();
+        drop(members);
+        self.changed.notify_all();
+        // It has to look again, unless this is it.
+        timekeeper.iter().filter(|thread| thread.id() != thread::current().id()).for_each(Thread::unpark);
+    }
+
+    /// Whether no thread is left but the timekeeper and this one. Waits for those that are about to end, but no longer than
+    /// `patience`. `None` if there are some to be joined first.
+    pub(super) fn are_others_gone(&self, patience: Duration) -> Option<bool> {
+        let mut members = self.lock();
+        let until = sync::now().checked_add(patience);
+        loop {
+            if !members.ended.is_empty() {
+                return None;
+            }
+            if members.joining == 0 && members.others().next().is_none() {
+                return Some(true);
+            }
+            let left = until.unwrap_or(sync::now()).saturating_duration_since(sync::now());
+            if !members.others().all(|member| member.is_ending) || left.is_zero() {
+                return Some(false);
+            }
+            members = self.changed.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for the timekeeper to end, which has been told to leave and runs nothing foreign.
+    pub(super) fn join_timekeeper(&self) {
+        let current = thread::current().id();
+        let is_it = |key: &Key, member: &mut Member| key.kind() == Kind::Timekeeper && member.id != Some(current);
+        let mut members = self.lock();
+        let handles: Vec<_> = members.alive.extract_if(is_it).map(|(_, member)| member.handle).collect();
+        members.joining_timekeepers += handles.len();
+        drop(members);
+        let count = handles.len();
+        handles.into_iter().for_each(|handle| _ = caught(|| _ = handle.join()));
+        let mut members = self.lock();
+        members.joining_timekeepers -= count;
+        self.changed.notify_all();
+        while members.joining_timekeepers > 0 {
+            members = self.changed.wait(members).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn change(&self, key: Key, change: impl FnOnce(&mut Member)) {
+        if let Some(member) = self.lock().alive.get_mut(&key) {
+            change(member);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,64 +1,86 @@
 use std::sync::Arc;
-use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::Threads;
+use super::closing::Wakeup;
 use super::errands::Errand;
-use super::roster::Key;
+use super::{State, Threads};
 use crate::engine::{Expired, Tick};
 use crate::error::Error;
+use crate::foreign::caught;
 use crate::sync::{self, thread};
 use crate::waiter::{Reply, Waiter};
 
 /// The timekeeper's thread: does what is due, and sleeps until the next thing is.
-pub(super) fn run(threads: &Arc<Threads>, key: Key) {
-    threads.lock().timekeeper = Some(thread::current());
+pub(super) fn run(threads: &Arc<Threads>) {
+    if caught(|| keep(threads)).is_err() {
+        let mut state = threads.lock();
+        state.engine.timekeeper_lost();
+        threads.roster.set_timekeeper(None);
+    }
+}
+
+fn keep(threads: &Arc<Threads>) {
+    threads.roster.set_timekeeper(Some(thread::current()));
     loop {
         while threads.run_stranded_errand() {}
+        threads.start_runners();
+        threads.join_ended();
+        let is_waited_for = threads.lock().has_closers();
+        let is_end = is_waited_for && threads.is_end(Duration::ZERO);
         let now = sync::now();
         let mut state = threads.lock();
-        let due = state.take_due_closers(now);
-        if !due.is_empty() {
-            drop(state);
-            threads.send_urgently(due);
-            continue;
-        }
-        let alarm = state.alarm();
+        let due = state.take_due_closers(now, is_end);
         // For this thread, which is awake.
-        _ = state.engine.set_alarm(alarm);
+        _ = state.set_alarm();
         match state.engine.tick(now) {
             Tick::Sleep { expired, rouse, stopped, idle, until } => {
+                let told: Vec<_> = expired.into_iter().map(|expired| state.expire(expired, now)).collect();
                 drop(state);
+                due.into_iter().for_each(|closer| threads.wake_closer(closer));
                 idle.into_iter().for_each(|worker| threads.wake(worker));
                 threads.stop(stopped);
-                let mut wakers = threads.try_rouse(rouse);
-                wakers.extend(expired.into_iter().filter_map(|expired| tell(expired, now)));
-                threads.send(wakers.into_iter().map(Errand::Wake));
-                if !threads.has_stranded_errand() {
-                    sleep(until);
-                }
+                threads.rouse_all(rouse);
+                threads.send(told.into_iter().map(|(waiter, reply)| Errand::told(waiter, reply)));
+                sleep(until);
             }
             Tick::Leave => {
-                state.timekeeper = None;
-                return threads.depart(state, key);
+                // Under the lock: another one may be on its way from here on.
+                threads.roster.set_timekeeper(None);
+                drop(state);
+                return due.into_iter().for_each(|closer| threads.wake_closer(closer));
             }
         }
     }
 }
 
-/// Gives a waiter its timeout; the waker is to be woken elsewhere.
-fn tell(expired: Expired<Arc<Waiter>>, now: Instant) -> Option<Waker> {
-    let Expired { waiter, name, since, shared, relief } = expired;
-    let began = since.unwrap_or(now).max(waiter.asked);
-    let queued = began.saturating_duration_since(waiter.asked);
-    let in_call = now.saturating_duration_since(began);
-    // It lasts until then, though perhaps not until the timekeeper has come.
-    let fallback = if relief { waiter.fallback(waiter.asked) } else { None };
-    let result = match fallback {
-        Some(addrs) => Ok(addrs.after(queued, in_call)),
-        None => Err(Error::timed_out(&name, queued, in_call)),
-    };
-    waiter.fill(Reply { result, queued, in_call, shared })
+impl State {
+    /// What a waiter gets whose time is up: a result, if there is one by now, or a timeout.
+    fn expire(&mut self, expired: Expired<Arc<Waiter>>, now: Instant) -> (Arc<Waiter>, Reply) {
+        let Expired { waiter, name, since, shared, relief, landed } = expired;
+        if let Some(landed) = landed {
+            let reply = self.reply(landed, &waiter);
+            return (waiter, reply);
+        }
+        let began = since.unwrap_or(now).max(waiter.asked);
+        let queued = began.saturating_duration_since(waiter.asked);
+        let in_call = now.saturating_duration_since(began);
+        // It lasts until then, though perhaps not until the timekeeper has come.
+        let fallback = if relief { waiter.fallback(waiter.asked) } else { None };
+        let result = match fallback {
+            Some(addrs) => Ok(addrs.after(queued, in_call)),
+            None => Err(Error::timed_out(&name, queued, in_call)),
+        };
+        (waiter, Reply { result, queued, in_call, shared })
+    }
+}
+
+impl Threads {
+    fn wake_closer(self: &Arc<Self>, closer: Wakeup) {
+        match closer {
+            Wakeup::Foreign(waker) => self.wake_apart(waker),
+            Wakeup::Unpark(thread) => thread.unpark(),
+        }
+    }
 }
 
 /// Sleeps until roused or until `until`, or less.

@@ -1,19 +1,19 @@
 use std::sync::Arc;
 
+use super::Threads;
 use super::call::Call;
-use super::roster::Key;
-use super::{State, Threads};
 use crate::backend::Backend;
-use crate::engine::{Next, Rouse, WorkerId};
+use crate::engine::{Next, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
-use crate::sync::{self, MutexGuard, thread};
+use crate::sync::{self, thread};
 use crate::trace::Scope;
 
 /// A worker's thread: makes one call after another until it has idled long enough.
 pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
     let Some(backend) = threads.setup.origin.blocking() else { return };
     let mut slept = false;
+    threads.lock().workers.insert(id, thread::current());
     loop {
         let now = sync::now();
         let mut state = threads.lock();
@@ -23,12 +23,13 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
                 // waiter's may be with another call for this name.
                 let custody = state.engine.waiters(id).find_map(|waiter| waiter.take_custody());
                 slept = false;
+                let call = Call::new(threads, id, name);
                 threads.rouse(state, rouse);
-                if make(Call::new(threads, id, name), backend, custody) == Some(ErrorKind::System) {
+                if make(call, backend, custody) == Some(ErrorKind::System) {
                     // After one such as EMFILE, libc's resolver state may stay broken in this thread.
                     let mut state = threads.lock();
                     let rouse = state.engine.retire(id, sync::now());
-                    return leave(threads, id, state, rouse);
+                    return threads.rouse(state, rouse);
                 }
             }
             Next::Sleep { rouse } => {
@@ -36,30 +37,23 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
                 threads.rouse(state, rouse);
                 thread::park();
             }
-            Next::Leave { rouse } => {
-                return leave(threads, id, state, rouse);
-            }
+            Next::Leave { rouse } => return threads.rouse(state, rouse),
         }
     }
 }
 
-/// The engine has forgotten this worker.
-fn leave(threads: &Arc<Threads>, id: WorkerId, state: MutexGuard<'_, State>, rouse: Rouse) {
-    threads.rouse(state, rouse);
-    threads.depart(threads.lock(), Key::Worker(id));
-}
-
 /// Makes a call and replies; gives the kind of its failure.
 fn make(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> Option<ErrorKind> {
+    let mut failure = None;
     let mut make = || {
         let answer = caught(|| backend.lookup(call.name.as_str()));
         // While the custody is still held: its subscriber may ask for this very name when it is let go, and must not
         // find a flight there that waits for it.
-        call.land(answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0))));
+        failure = call.land(answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0))));
     };
     match custody {
         Some(scope) => scope.run(&mut make),
         None => make(),
     }
-    call.end()
+    failure
 }

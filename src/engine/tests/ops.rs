@@ -38,8 +38,16 @@ pub(super) enum Op {
         which: u8,
         result: Result<(), ErrorKind>,
     },
-    /// A worker that finished has told its waiters and comes for more.
+    /// A worker that finished tells all its waiters and comes for more.
     Take {
+        which: u8,
+    },
+    /// Someone who waited for a call that has its result is told.
+    Tell {
+        which: u8,
+    },
+    /// The thread of a worker that has left ends.
+    End {
         which: u8,
     },
     /// Or leaves.
@@ -72,6 +80,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         10 => any::<Option<u16>>().prop_map(|millis| Op::Alarm { millis }),
         60 => (any::<u8>(), result).prop_map(|(which, result)| Op::Finish { which, result }),
         60 => any::<u8>().prop_map(|which| Op::Take { which }),
+        30 => any::<u8>().prop_map(|which| Op::Tell { which }),
+        20 => any::<u8>().prop_map(|which| Op::End { which }),
         5 => any::<u8>().prop_map(|which| Op::Retire { which }),
         30 => (0..200u16).prop_map(|millis| Op::Pass { millis }),
         30 => (4_000..11_000u16).prop_map(|millis| Op::Pass { millis }),
@@ -99,7 +109,9 @@ impl<'a> arbitrary::Arbitrary<'a> for Op {
             181..186 => Self::RefuseTimekeeper,
             186..191 => Self::Alarm { millis: (which % 4 != 0).then_some(u16::from(which) * 100) },
             191..209 => Self::Finish { which, result: *bytes.choose(&RESULTS)? },
-            209..230 => Self::Take { which },
+            209..220 => Self::Take { which },
+            220..226 => Self::Tell { which },
+            226..230 => Self::End { which },
             230..233 => Self::Retire { which },
             233..243 => Self::Pass { millis: which.into() },
             243..253 => Self::Pass { millis: 4_000 + 27 * u16::from(which) },

@@ -16,9 +16,13 @@ fn engine(max_threads: usize) -> Engine<usize> {
 }
 
 fn engine_with(max_threads: usize, kept_for_known: usize) -> Engine<usize> {
+    engine_of(Execution::Blocking, max_threads, kept_for_known)
+}
+
+fn engine_of(execution: Execution, max_calls: usize, kept_for_known: usize) -> Engine<usize> {
     Engine::new(Limits {
-        execution: Execution::Blocking,
-        max_calls: max_threads,
+        execution,
+        max_calls,
         kept_for_known,
         max_queued: 1024,
         thread_idle: IDLE,
@@ -42,11 +46,21 @@ fn tick(engine: &mut Engine<usize>, now: Instant) -> (Vec<usize>, Rouse, Option<
     }
 }
 
+/// Has a worker's call end, and tells everyone; gives who was told.
+fn finish(engine: &mut Engine<usize>, id: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Vec<usize> {
+    let finished = engine.finish(id, now, result);
+    let mut told: Vec<usize> = finished.waiter.into_iter().collect();
+    if let Some(landed) = finished.landed {
+        told.extend(std::iter::from_fn(|| engine.tell(landed).waiter));
+    }
+    told
+}
+
 /// Has the worker that is roused make one call and go to sleep.
 fn answer(engine: &mut Engine<usize>, rouse: Rouse, now: Instant) -> WorkerId {
     let Some(RouseWorker::Start(id) | RouseWorker::Wake(id)) = rouse.worker else { panic!("nobody comes") };
     assert!(matches!(engine.take(id, now), Next::Call { .. }));
-    _ = engine.finish(id, now, Ok(()));
+    _ = finish(engine, id, now, Ok(()));
     assert!(matches!(engine.take(id, now), Next::Sleep { .. }));
     id
 }
@@ -103,11 +117,11 @@ fn replies_that_hang_are_made_up_for_though_a_call_goes_on() {
     let mut busy = all_busy(&mut engine, start);
     let last = busy.pop_back().expect("someone came");
     // The others never come back: a waker keeps them.
-    busy.into_iter().for_each(|id| drop(engine.finish(id, start, Ok(()))));
+    busy.into_iter().for_each(|id| _ = finish(&mut engine, id, start, Ok(())));
     let mut came = 0;
     for step in 1..10 {
         let now = start + Duration::from_millis(10 * step);
-        _ = engine.finish(last, now, Ok(()));
+        _ = finish(&mut engine, last, now, Ok(()));
         let Next::Call { rouse, .. } = engine.take(last, now) else { panic!("no call") };
         came += hang_all(&mut engine, rouse, now);
     }
@@ -124,7 +138,7 @@ fn no_thread_comes_for_a_long_queue_that_moves() {
     for step in 1..500 {
         let now = start + Duration::from_micros(100 * step);
         let id = busy.pop_front().expect("all are busy");
-        _ = engine.finish(id, now, Ok(()));
+        _ = finish(&mut engine, id, now, Ok(()));
         assert_eq!(tick(&mut engine, now).1.worker, None, "a thread while the next call is a moment away");
         let Next::Call { rouse, .. } = engine.take(id, now) else { panic!("no call") };
         assert_eq!(rouse.worker, None, "one more thread after {step} calls");
@@ -137,7 +151,7 @@ fn no_thread_comes_for_a_long_queue_that_moves() {
         let now = start + Duration::from_millis(step);
         busy.rotate_left(1);
         let id = busy.pop_front().expect("many are busy");
-        _ = engine.finish(id, now, Ok(()));
+        _ = finish(&mut engine, id, now, Ok(()));
         let Next::Call { rouse, .. } = engine.take(id, now) else { panic!("no call") };
         more += hang_all(&mut engine, rouse, now);
     }
@@ -158,7 +172,7 @@ fn the_bound_on_threads_holds_and_the_queue_moves_on_when_one_is_free() {
     let later = now + TIMEOUT / 2;
     assert_eq!(tick(&mut engine, later), (vec![], Rouse::default(), Some(now + TIMEOUT)));
 
-    assert_eq!(engine.finish(worker, later, Ok(())).waiters, [0]);
+    assert_eq!(finish(&mut engine, worker, later, Ok(())), [0]);
     assert!(matches!(engine.take(worker, later), Next::Call { name, .. } if name.as_str() == "n2"));
 }
 
@@ -175,7 +189,7 @@ fn the_most_recently_idle_is_woken_first() {
         rouse = next;
     }
     for &id in &workers {
-        _ = engine.finish(id, now, Ok(()));
+        _ = finish(&mut engine, id, now, Ok(()));
         assert!(matches!(engine.take(id, now), Next::Sleep { .. }));
     }
     assert_eq!(ask(&mut engine, now, 2).1.worker, workers.last().map(|&id| RouseWorker::Wake(id)));
@@ -190,9 +204,9 @@ fn a_refusal_with_others_alive_is_tried_again_at_a_tick() {
     let (_, rouse) = ask(&mut engine, now, 1);
     assert!(matches!(rouse.worker, Some(RouseWorker::Start(_))));
 
-    let refused = engine.worker_refused(now);
-    assert!(refused.stranded.is_empty(), "the one alive may still come for it");
-    assert_eq!(refused.rouse.worker, None, "not at once");
+    engine.worker_refused(now);
+    assert_eq!(engine.strand().waiters, [0; 0], "the one alive may still come for it");
+    assert_eq!(engine.rouse(now).worker, None, "not at once");
     let (_, _, retry) = tick(&mut engine, now);
     let retry = retry.expect("a retry");
     assert!(retry < now + Duration::from_secs(1));
@@ -270,14 +284,8 @@ fn a_name_that_answers_again_is_known_though_one_call_for_it_still_hangs() {
 
 #[test]
 fn the_queue_is_of_those_for_whom_no_thread_is_left() {
-    let mut engine = Engine::new(Limits {
-        execution: Execution::Blocking,
-        max_calls: 4,
-        kept_for_known: 1,
-        max_queued: 0,
-        thread_idle: IDLE,
-        timeout: None,
-    });
+    let mut engine = engine_with(4, 1);
+    engine.limits.max_queued = 0;
     let now = Instant::now();
     for number in 0..3 {
         _ = ask(&mut engine, now, number);
@@ -301,7 +309,7 @@ fn a_call_that_is_stuck_gets_a_second_and_no_third() {
     assert_eq!(ask(&mut engine, later, 0).1.worker, None, "both are stuck");
 
     // A failure is not yet an answer while the other call may still give one.
-    assert_eq!(engine.finish(first, later, Err(ErrorKind::Temporary)).waiters, [0; 0]);
+    assert_eq!(finish(&mut engine, first, later, Err(ErrorKind::Temporary)), [0; 0]);
 }
 
 #[test]
@@ -315,8 +323,8 @@ fn the_first_of_two_calls_to_answer_answers_everyone() {
     let (_, rouse) = ask(&mut engine, late, 0);
     let Some(RouseWorker::Start(second)) = rouse.worker else { panic!("not started") };
     assert_eq!(hang_all(&mut engine, rouse, late), 1);
-    assert_eq!(engine.finish(first, late, Ok(())).waiters, [0, 0]);
-    assert_eq!(engine.finish(second, late, Ok(())).waiters, [0; 0]);
+    assert_eq!(finish(&mut engine, first, late, Ok(())), [0, 0]);
+    assert_eq!(finish(&mut engine, second, late, Ok(())), [0; 0]);
     assert!(engine.flights.is_empty());
 }
 
@@ -349,16 +357,19 @@ fn what_was_asked_before_a_flush_is_for_those_who_asked() {
         let (_, rouse) = ask(&mut engine, now, 0);
         let Some(RouseWorker::Start(first)) = rouse.worker else { panic!("not started") };
         assert_eq!(hang_all(&mut engine, rouse, now), 1);
-        engine.flush(flushed.as_ref());
+        _ = match &flushed {
+            Some(name) => engine.flush_name(name),
+            None => engine.flush(),
+        };
 
         let (_, rouse) = ask(&mut engine, now, 0);
         let Some(RouseWorker::Start(second)) = rouse.worker else { panic!("no call of its own") };
         assert_eq!(hang_all(&mut engine, rouse, now), 1);
-        assert_eq!((engine.lasts(first), engine.lasts(second)), (None, Some(now)));
-        assert_eq!(engine.finish(first, now, Ok(())).waiters.len(), 1);
+        assert_eq!((engine.cacheable_since(first), engine.cacheable_since(second)), (None, Some(now)));
+        assert_eq!(finish(&mut engine, first, now, Ok(())).len(), 1);
         let (_, joined) = ask(&mut engine, now, 0);
         assert_eq!(joined.worker, None, "the flight after the flush is there to be joined");
-        assert_eq!(engine.finish(second, now, Ok(())).waiters.len(), 2);
+        assert_eq!(finish(&mut engine, second, now, Ok(())).len(), 2);
         assert!(engine.flights.is_empty());
     }
 }
@@ -380,8 +391,7 @@ fn deadlines_cost_no_more_than_those_who_wait() {
 #[test]
 fn a_known_name_whose_call_was_stopped_while_it_hung_is_known_no_longer() {
     for leaves in [true, false] {
-        let mut engine = engine_with(2, 1);
-        engine.limits.execution = Execution::Async;
+        let mut engine = engine_of(Execution::Async, 2, 1);
         let start = Instant::now();
         let (_, rouse) = ask(&mut engine, start, 1);
         let id = answer(&mut engine, rouse, start);
@@ -420,7 +430,8 @@ fn a_timekeeper_that_is_refused_costs_no_thread() {
     assert_eq!(hang_all(&mut engine, rouse, now), 1);
     let (_, rouse) = ask(&mut engine, now, 1);
     assert_eq!(rouse.worker, None);
-    assert_eq!(engine.timekeeper_refused(None).stranded, [1]);
+    engine.timekeeper_refused(None);
+    assert_eq!(engine.strand().waiters, [1]);
     assert_eq!(engine.stats(now).threads, 1);
 }
 
@@ -428,8 +439,7 @@ fn a_timekeeper_that_is_refused_costs_no_thread() {
 #[test]
 fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
     for refreshed in [true, false] {
-        let mut engine = engine(1);
-        engine.limits.execution = Execution::Async;
+        let mut engine = engine_of(Execution::Async, 1, 0);
         let start = Instant::now();
         let (ticket, rouse) = ask(&mut engine, start, 0);
         let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
@@ -449,4 +459,102 @@ fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
         let Tick::Sleep { stopped, .. } = engine.tick(late + 2 * TIMEOUT) else { panic!("left") };
         assert_eq!(stopped, [id]);
     }
+}
+
+/// Its thread may be telling those who waited, whose wakers take their time.
+#[test]
+fn a_place_is_taken_only_while_a_call_runs() {
+    let mut engine = engine(1);
+    engine.limits.max_queued = 0;
+    let now = Instant::now();
+    let (_, rouse) = ask(&mut engine, now, 0);
+    let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
+    assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    assert_eq!(finish(&mut engine, id, now, Ok(())), [0]);
+    _ = ask(&mut engine, now, 1);
+
+    let mut engine = engine_of(Execution::Async, 1, 0);
+    engine.limits.max_queued = 0;
+    let (ticket, rouse) = ask(&mut engine, now, 0);
+    assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    assert_eq!(engine.leave(ticket, now).stopped.len(), 1);
+    _ = ask(&mut engine, now, 1);
+}
+
+/// A waker of the first that is told may block whoever tells the others.
+#[test]
+fn those_who_are_to_be_told_keep_their_deadlines() {
+    let mut engine = engine(1);
+    let start = Instant::now();
+    let (_, rouse) = ask(&mut engine, start, 0);
+    let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
+    assert_eq!(hang_all(&mut engine, rouse, start), 1);
+    for _ in 0..10 {
+        assert!(matches!(engine.ask(start, name(0), 7, None), Asked::Waits { .. }));
+    }
+    let landed = engine.finish(id, start, Ok(())).landed.expect("several wait");
+    assert_eq!(engine.tell(landed).waiter, Some(0));
+    // It was told just now.
+    let mut now = start + Duration::from_millis(20);
+    assert_eq!(tick(&mut engine, now).0, [0; 0]);
+    let mut told = Vec::new();
+    now += Duration::from_millis(20);
+    while told.len() < 10 {
+        let (some, _, until) = tick(&mut engine, now);
+        assert!(some.len() <= BATCH && (told.len() + some.len() == 10 || until.is_some_and(|until| until <= now)));
+        told.extend(some);
+    }
+    assert_eq!(engine.tell(landed).waiter, None);
+    assert_eq!(engine.flights.deadlines(), 0);
+    assert_eq!(engine.stats(now).timed_out, 0, "they have a result");
+}
+
+#[test]
+fn what_a_later_call_has_said_stands() {
+    for (later, stands) in [(Err(ErrorKind::NotFound), true), (Err(ErrorKind::Temporary), false)] {
+        let mut engine = engine(8);
+        let start = Instant::now();
+        let (_, rouse) = ask(&mut engine, start, 0);
+        let Some(RouseWorker::Start(first)) = rouse.worker else { panic!("not started") };
+        assert_eq!(hang_all(&mut engine, rouse, start), 1);
+        let late = start + TIMEOUT + Duration::from_millis(1);
+        let (_, rouse) = ask(&mut engine, late, 0);
+        let Some(RouseWorker::Start(second)) = rouse.worker else { panic!("not started") };
+        assert_eq!(hang_all(&mut engine, rouse, late), 1);
+        assert_eq!(engine.cacheable_since(second), Some(late));
+        assert_eq!(finish(&mut engine, second, late, later).len(), if stands { 2 } else { 0 });
+        assert_eq!(engine.cacheable_since(first), if stands { None } else { Some(start) });
+    }
+}
+
+#[test]
+fn a_flush_leaves_no_refresh_in_the_queue() {
+    for all in [true, false] {
+        let mut engine = engine(1);
+        let now = Instant::now();
+        let (_, rouse) = ask(&mut engine, now, 0);
+        assert_eq!(hang_all(&mut engine, rouse, now), 1);
+        for number in 1..=10 {
+            assert!(engine.refresh(now, name(number)).is_some());
+        }
+        _ = if all { engine.flush() } else { engine.flush_name(&name(1)) };
+        // What comes after is wanted.
+        assert!(engine.refresh(now, name(99)).is_some());
+        while engine.sweep().more {}
+        assert_eq!(engine.stats(now).queued, if all { 1 } else { 10 });
+    }
+}
+
+#[test]
+fn the_place_of_a_thread_is_free_when_it_has_ended() {
+    let mut engine = engine(1);
+    let now = Instant::now();
+    let (_, rouse) = ask(&mut engine, now, 0);
+    let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
+    assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    _ = finish(&mut engine, id, now, Err(ErrorKind::System));
+    assert_eq!(engine.retire(id, now).worker, None);
+    assert_eq!(ask(&mut engine, now, 1).1.worker, None, "it is still ending");
+    assert_eq!(engine.stats(now).threads, 1);
+    assert!(matches!(engine.gone(id, now).worker, Some(RouseWorker::Start(_))));
 }

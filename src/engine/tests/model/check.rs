@@ -42,8 +42,9 @@ impl Model {
         }
         assert!(self.threads_of_new() <= self.limits.max_calls, "more threads than there are");
 
-        let drained = self.workers.is_empty() && self.keeper == Keeper::Absent && self.closed.is_some();
-        assert_eq!(self.engine.is_drained(), drained && self.waiting.is_empty());
+        let drained = self.workers.is_empty() && self.closed.is_some();
+        assert_eq!(self.engine.is_over(), drained && self.waiting.is_empty());
+        assert_eq!(self.engine.has_timekeeper(), self.keeper != Keeper::Absent);
         if let Some(outstanding) = self.closed {
             let Tally { finished, cancelled } = self.engine.tally();
             assert_eq!(finished + cancelled + self.outstanding(), outstanding, "lookups add up");
@@ -68,9 +69,15 @@ impl Model {
         if let Some(since) = hung_known.min() {
             assert!(comes_by(since + TIMEOUT + Duration::from_nanos(1)), "nobody comes for a stuck known name");
         }
-        if let Some(alarm) = self.alarm {
+        for (&landed, telling) in &self.tellings {
+            if let Some(limit) = telling.limit.filter(|_| self.is_to_be_told(landed) && !telling.has_moved) {
+                assert!(comes_by(limit.max(self.now())), "nobody comes to tell: {:?}", self.keeper);
+            }
+        }
+        if let Alarm::At(alarm) = self.alarm {
             assert!(comes_by(alarm), "nobody comes for the alarm: {:?}", self.keeper);
         }
+        assert!(self.alarm == Alarm::Unset || self.keeper != Keeper::Absent, "nobody is there for the alarm");
         let slept = self.doings().filter_map(|doing| match doing {
             Doing::Sleeping { since } => since.checked_add(self.limits.thread_idle),
             _ => None,
@@ -96,17 +103,26 @@ impl Model {
         );
     }
 
-    /// Lets everything happen that will happen by itself, in the time it takes. Calls for the names in `hung` never end.
-    pub(super) fn settle(&mut self, hung: &BTreeSet<u8>) {
+    /// Lets everything happen that will happen by itself, in the time it takes. Calls for the names in `hung` never end, and
+    /// those who are to tell of the names in `deaf` are kept by a waker.
+    pub(super) fn settle(&mut self, hung: &BTreeSet<u8>, deaf: &BTreeSet<u8>) {
         for _ in 0..20_000 {
+            let is_deaf = |landed: &Landed| deaf.contains(&self.tellings[landed].flight.name);
             let moving = |doing: &Doing| match doing {
                 Doing::Calling { flight, .. } => !hung.contains(&flight.name),
+                Doing::Replying { landed: Some(landed), .. } => {
+                    self.limits.execution == Execution::Async || !is_deaf(landed)
+                }
                 Doing::Sleeping { .. } => false,
                 _ => true,
             };
-            if let Some(key) = self.pick(0, moving) {
+            let told = self.tellings.keys().copied().find(|landed| !is_deaf(landed));
+            if let (Execution::Async, Some(landed)) = (self.limits.execution, told) {
+                self.tell(landed);
+            } else if let Some(key) = self.pick(0, moving) {
                 match self.workers[&key].1 {
-                    Doing::Starting | Doing::Replying { .. } | Doing::Stopped { .. } => self.turn(key, Engine::take),
+                    Doing::Leaving => self.end_thread(key),
+                    Doing::Starting | Doing::Replying { .. } | Doing::Stopped { .. } => self.take(key),
                     Doing::Calling { .. } => self.finish(key, Ok(())),
                     Doing::Waking | Doing::Dismissed | Doing::Sleeping { .. } => self.turn(key, Engine::woke),
                 }
@@ -123,11 +139,12 @@ impl Model {
     }
 }
 
-/// What happens to an engine, and for which names no call ever ends until all else has.
+/// What happens to an engine, and for which names no call ever ends until all else has, or nobody is told of its end.
 #[derive(Debug)]
 pub struct Scenario {
     limits: Limits,
     hung: BTreeSet<u8>,
+    deaf: BTreeSet<u8>,
     ops: Vec<Op>,
 }
 
@@ -138,7 +155,7 @@ impl Scenario {
     ///
     /// If the engine does anything that the model does not, or leaves someone or something behind.
     pub fn play(self) {
-        let Self { limits, hung, ops } = self;
+        let Self { limits, hung, deaf, ops } = self;
         let is_async = limits.execution == Execution::Async;
         let mut model = Model::new(limits);
         for op in ops {
@@ -147,17 +164,17 @@ impl Scenario {
         model.step(Op::Alarm { millis: None });
 
         // While some names never answer, everyone who waits has an end.
-        model.settle(&hung);
+        model.settle(&hung, &deaf);
         assert!(model.waiting.is_empty(), "stranded: {:?}", model.waiting.keys());
         let for_someone = |(_, lane): &(u32, Lane)| *lane != Lane::Refresh;
         assert!(!model.queued.values().any(for_someone), "queued for ever: {:?}", model.queued);
         assert!(!is_async || model.workers.is_empty(), "a call goes on for ever");
 
-        model.settle(&BTreeSet::new());
+        model.settle(&BTreeSet::new(), &BTreeSet::new());
         assert!(model.workers.is_empty(), "threads stayed: {:?}", model.workers);
         assert_eq!(model.keeper, Keeper::Absent, "the timekeeper stayed");
         model.step(Op::Close);
-        assert!(model.engine.is_drained());
+        assert!(model.engine.is_over());
     }
 }
 
@@ -178,11 +195,13 @@ fn limits(is_async: bool, calls: usize, kept: usize, queued: usize, stays: bool)
 impl<'a> arbitrary::Arbitrary<'a> for Scenario {
     fn arbitrary(bytes: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
         let [flags, calls, kept, queued]: [u8; 4] = bytes.arbitrary()?;
-        let hung: u16 = bytes.arbitrary()?;
+        let [hung, deaf]: [u16; 2] = bytes.arbitrary()?;
+        let names = |bits: u16| (0..NAMES).filter(|name| bits >> name & 1 == 1).collect();
         let [calls, kept, queued] = [calls % 5, kept % 3, queued % 5].map(usize::from);
         Ok(Self {
             limits: limits(flags & 1 == 1, calls, kept, queued, flags & 2 == 2),
-            hung: (0..NAMES).filter(|name| hung >> name & 1 == 1).collect(),
+            hung: names(hung),
+            deaf: names(deaf),
             ops: bytes.arbitrary_iter()?.collect::<Result<_, _>>()?,
         })
     }
@@ -204,9 +223,10 @@ mod tests {
             (calls, kept, queued) in (1..=MAX_THREADS, 0..2usize, 0..=MAX_QUEUED),
             stays in any::<bool>(),
             hung in prop::collection::btree_set(0..NAMES, 0..usize::from(NAMES)),
+            deaf in prop::collection::btree_set(0..NAMES, 0..usize::from(NAMES)),
             ops in prop::collection::vec(op(), 0..200),
         ) {
-            Scenario { limits: limits(is_async, calls, kept, queued, stays), hung, ops }.play();
+            Scenario { limits: limits(is_async, calls, kept, queued, stays), hung, deaf, ops }.play();
         }
     }
 }

@@ -53,14 +53,22 @@ enum Doing {
         flight: Flight,
         since: Instant,
         new: bool,
+        /// Which call it is, in the order in which they began.
+        number: u32,
+        /// A later one has answered.
+        superseded: bool,
     },
+    /// It tells those who waited, one by one, where there are several.
     Replying {
         new: bool,
+        landed: Option<Landed>,
     },
     /// Its call is to be dropped.
     Stopped {
         new: bool,
     },
+    /// Its thread has yet to end.
+    Leaving,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,6 +85,17 @@ struct Waits {
     deadline: Instant,
     /// It has something to make do with.
     relief: bool,
+    /// Its result is there, and it is to be told.
+    landed: Option<Landed>,
+}
+
+/// A flight whose waiters are to be told.
+struct Telling {
+    flight: Flight,
+    result: Result<(), ErrorKind>,
+    /// When the timekeeper tells them, unless someone has been told since that was set.
+    limit: Option<Instant>,
+    has_moved: bool,
 }
 
 struct Model {
@@ -93,8 +112,11 @@ struct Model {
     queued: BTreeMap<Flight, (u32, Lane)>,
     /// Since when each flight has been queued or called for, if it is.
     sought: BTreeMap<Flight, Instant>,
+    /// Flights that someone has waited for.
+    asked: BTreeSet<Flight>,
     /// Flights that more than one has waited for.
     shared: BTreeSet<Flight>,
+    tellings: BTreeMap<Landed, Telling>,
     /// Flights that go on though nobody waits, and until when, where that can be ended.
     for_nobody: BTreeMap<Flight, Option<Instant>>,
     /// Workers whose calls are to be dropped, and that the engine has not named yet.
@@ -102,7 +124,7 @@ struct Model {
     known: BTreeSet<u8>,
     workers: BTreeMap<u64, (WorkerId, Doing)>,
     keeper: Keeper,
-    alarm: Option<Instant>,
+    alarm: Alarm,
     /// How much was outstanding when it was closed.
     closed: Option<usize>,
     /// Workers whose calls a shutdown has left behind.
@@ -125,13 +147,15 @@ impl Model {
             flushes: [0; NAMES as usize],
             queued: BTreeMap::new(),
             sought: BTreeMap::new(),
+            asked: BTreeSet::new(),
             shared: BTreeSet::new(),
+            tellings: BTreeMap::new(),
             for_nobody: BTreeMap::new(),
             stopping: BTreeMap::new(),
             known: BTreeSet::new(),
             workers: BTreeMap::new(),
             keeper: Keeper::Absent,
-            alarm: None,
+            alarm: Alarm::Unset,
             closed: None,
             abandoned: BTreeSet::new(),
             counted: Stats::default(),
@@ -184,6 +208,11 @@ impl Model {
         self.doings().filter(new).count()
     }
 
+    /// Whether a worker could take a call, now or later.
+    fn has_somebody(&self) -> bool {
+        self.doings().any(|doing| *doing != Doing::Leaving)
+    }
+
     /// Who has a call.
     fn busy(&self) -> usize {
         self.doings().filter(|doing| is_busy(doing)).count()
@@ -195,7 +224,12 @@ impl Model {
     }
 
     fn is_waited_for(&self, flight: Flight) -> bool {
-        self.waiting.values().any(|waits| waits.flight == flight)
+        self.waiting.values().any(|waits| waits.flight == flight && waits.landed.is_none())
+    }
+
+    /// Whether someone waits to be told.
+    fn is_to_be_told(&self, landed: Landed) -> bool {
+        self.waiting.values().any(|waits| waits.landed == Some(landed))
     }
 
     /// Whether a flight is queued or called for.
@@ -207,6 +241,7 @@ impl Model {
         if !self.is_sought(flight) && !self.is_waited_for(flight) {
             // The one that there was before is over.
             self.shared.remove(&flight);
+            self.asked.remove(&flight);
         }
         if self.calls(flight).is_empty() {
             self.sought.insert(flight, since);
@@ -234,7 +269,7 @@ impl Model {
     fn demote_stuck(&mut self) {
         let now = self.now();
         for (_, doing) in self.workers.values_mut() {
-            if let Doing::Calling { flight, since, new: new @ false } = doing {
+            if let Doing::Calling { flight, since, new: new @ false, .. } = doing {
                 if now.saturating_duration_since(*since) > TIMEOUT {
                     *new = true;
                     self.known.remove(&flight.name);
@@ -254,14 +289,15 @@ impl Model {
     /// Whether a lane has room for one more name.
     fn has_room(&self, lane: Lane) -> bool {
         let waiting = self.count(lane);
-        let (all, new) = (self.busy(), self.threads_of_new());
-        let known = lane == Lane::Known;
-        let theirs = if known {
-            self.limits.max_calls - (all - new)
-        } else {
-            (self.limits.max_calls - self.limits.kept_for_known).saturating_sub(new)
+        let running = |which: fn(bool) -> bool| {
+            self.doings().filter(|doing| matches!(doing, Doing::Calling { new, .. } if which(*new))).count()
         };
-        waiting < self.limits.max_queued + theirs.min(self.limits.max_calls - all)
+        let theirs = if lane == Lane::Known {
+            self.limits.max_calls - running(|new| !new)
+        } else {
+            (self.limits.max_calls - self.limits.kept_for_known).saturating_sub(running(|new| new))
+        };
+        waiting < self.limits.max_queued + theirs.min(self.limits.max_calls - running(|_| true))
     }
 
     /// What nobody waits for is not called for, nor called for any longer where that can be helped.
@@ -281,7 +317,7 @@ impl Model {
         }
         for (id, doing) in self.workers.values_mut() {
             match *doing {
-                Doing::Calling { flight: called, new, since } if called == flight => {
+                Doing::Calling { flight: called, new, since, .. } if called == flight => {
                     *doing = Doing::Stopped { new };
                     self.stopping.insert(*id, (flight, since, new));
                 }
@@ -309,11 +345,34 @@ impl Model {
 
     /// Nobody waits for a flight any more, but its answer is wanted.
     fn make_do(&mut self, flight: Flight) {
+        if flight != self.flight(flight.name) {
+            return;
+        }
         if !self.queued.contains_key(&flight) {
             self.limit(flight);
         } else if self.has_room(Lane::Refresh) {
             self.enqueue(flight, Lane::Refresh, self.sought[&flight]);
         }
+    }
+
+    /// What is in the background and matches ends: those who wait for it still do.
+    fn sweep(&mut self, is_swept: impl Fn(&Flight) -> bool, mut stopped: Stopped) {
+        for flight in self.for_nobody.keys().copied().filter(is_swept).collect::<Vec<_>>() {
+            self.for_nobody.remove(&flight);
+            if !self.is_waited_for(flight) {
+                self.queued.remove(&flight);
+                self.stop_calls(flight);
+            }
+        }
+        loop {
+            let swept = self.input(|engine, _| engine.sweep());
+            self.rouse_timekeeper(swept.timekeeper);
+            stopped.extend(swept.stopped);
+            if !swept.more {
+                break;
+            }
+        }
+        self.stop(stopped);
     }
 
     /// What nobody waits for ends when its time is up.
@@ -331,7 +390,7 @@ impl Model {
             Doing::Calling { flight, .. } => Some(*flight),
             _ => None,
         });
-        let waited_for = self.waiting.values().map(|waits| waits.flight);
+        let waited_for = self.waiting.values().filter(|waits| waits.landed.is_none()).map(|waits| waits.flight);
         called.chain(waited_for).chain(self.queued.keys().copied()).collect()
     }
 }

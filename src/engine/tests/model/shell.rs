@@ -1,6 +1,7 @@
 //! What the shell does with the engine, and what that is to come to.
 
 use super::*;
+use crate::engine::outcomes::GivenUp;
 use crate::engine::tests::ops::Op;
 
 impl Model {
@@ -90,9 +91,15 @@ impl Model {
             Asked::Waits { ticket, rouse } => {
                 assert!(self.closed.is_none(), "admitted after close");
                 self.counted.started += 1;
-                if self.is_waited_for(flight) {
+                if !in_progress && !self.is_waited_for(flight) {
+                    // The one that there was before is over.
+                    self.shared.remove(&flight);
+                    self.asked.remove(&flight);
+                }
+                if !self.asked.insert(flight) {
                     self.shared.insert(flight);
                 }
+                let asked = self.asked.clone();
                 let mut joins = in_progress;
                 let for_nobody = self.queued.get(&flight).is_some_and(|(_, lane)| *lane == Lane::Refresh);
                 if for_nobody || self.wants_call(flight) {
@@ -107,9 +114,10 @@ impl Model {
                         self.enqueue(flight, lane, self.now());
                     }
                 }
+                self.asked = asked;
                 self.counted.shared += u64::from(joins);
                 let deadline = self.now() + relief.unwrap_or(TIMEOUT);
-                self.waiting.insert(id, Waits { flight, ticket, deadline, relief: relief.is_some() });
+                self.waiting.insert(id, Waits { flight, ticket, deadline, relief: relief.is_some(), landed: None });
                 self.rouse(rouse);
             }
         }
@@ -136,11 +144,14 @@ impl Model {
                 let (_, lane) = self.queued.remove(&flight).expect("queued");
                 assert!(self.calls(flight).len() < 2, "a third call for {flight:?}");
 
-                let longest = self.waiting.iter().filter(|(_, waits)| waits.flight == flight).map(|(&id, _)| id);
+                let waits_for_it = |waits: &Waits| waits.flight == flight && waits.landed.is_none();
+                let longest = self.waiting.iter().filter(|(_, waits)| waits_for_it(waits)).map(|(&id, _)| id);
                 assert!(lane == Lane::Refresh || longest.clone().next().is_some(), "a call for nobody");
                 let waiters: Vec<u32> = self.engine.waiters(id).map(|token| token.id).collect();
                 assert_eq!(waiters, longest.collect::<Vec<_>>(), "the call runs for the one that waits longest");
-                self.workers.insert(key, (id, Doing::Calling { flight, since: self.now(), new: lane != Lane::Known }));
+                self.last += 1;
+                let (since, new, number) = (self.now(), lane != Lane::Known, self.last);
+                self.workers.insert(key, (id, Doing::Calling { flight, since, new, number, superseded: false }));
                 // It is for those who wait by now, if an earlier one's time was up.
                 if self.for_nobody.contains_key(&flight) {
                     self.limit(flight);
@@ -159,7 +170,10 @@ impl Model {
                 self.rouse(rouse);
             }
             Next::Leave { rouse } => {
-                self.workers.remove(&key);
+                match self.limits.execution {
+                    Execution::Blocking => _ = self.workers.insert(key, (id, Doing::Leaving)),
+                    Execution::Async => _ = self.workers.remove(&key),
+                }
                 let spare = self.limits.execution == Execution::Async && !self.workers.is_empty();
                 assert!(spare || self.closed.is_some() || before == Doing::Dismissed, "the last one left");
                 self.rouse(rouse);
@@ -167,30 +181,97 @@ impl Model {
         }
     }
 
+    /// A worker that has told everyone, or whose call was stopped, comes for more.
+    pub(super) fn take(&mut self, key: u64) {
+        self.tell_those_of(key);
+        self.turn(key, Engine::take);
+    }
+
+    /// A thread tells those who waited for its call; the driver does so in its own time.
+    fn tell_those_of(&mut self, key: u64) {
+        if let (Execution::Blocking, Doing::Replying { landed: Some(landed), .. }) =
+            (self.limits.execution, &self.workers[&key].1)
+        {
+            let landed = *landed;
+            while self.tell(landed) {}
+        }
+    }
+
+    /// Tells one who waits for a flight that has landed; says whether there was one.
+    pub(super) fn tell(&mut self, landed: Landed) -> bool {
+        let told = self.input(|engine, _| engine.tell(landed));
+        self.rouse_timekeeper(told.timekeeper);
+        let first = self.waiting.iter().find(|(_, waits)| waits.landed == Some(landed)).map(|(&id, _)| id);
+        assert_eq!(told.waiter.as_ref().map(|token| token.id), first, "the one that has waited longest");
+        let Some(token) = told.waiter else {
+            self.tellings.remove(&landed);
+            return false;
+        };
+        self.count_told(landed);
+        self.tellings.get_mut(&landed).expect("it has not ended").has_moved = true;
+        self.end(&token);
+        true
+    }
+
+    /// One who waited for a flight that has landed has its result.
+    fn count_told(&mut self, landed: Landed) {
+        let result = self.tellings[&landed].result;
+        self.input(|engine, _| engine.count(result));
+        match result {
+            Ok(()) => self.counted.answered += 1,
+            Err(kind) => self.counted.fail(kind, 1),
+        }
+    }
+
     pub(super) fn finish(&mut self, key: u64, result: Result<(), ErrorKind>) {
-        let (id, Doing::Calling { flight, since, new }) = self.workers[&key].clone() else { unreachable!() };
-        assert_eq!(self.engine.lasts(id), (flight == self.flight(flight.name)).then_some(since), "what is kept");
-        self.workers.insert(key, (id, Doing::Replying { new }));
+        let (id, Doing::Calling { flight, since, new, number, superseded }) = self.workers[&key].clone() else {
+            unreachable!()
+        };
+        let is_last_word = flight == self.flight(flight.name) && !superseded;
+        assert_eq!(self.engine.cacheable_since(id), is_last_word.then_some(since), "what is kept");
         let finished = self.input(|engine, now| {
             let finished = engine.finish(id, now, result);
-            let count = finished.waiters.len();
-            engine.count(if result.is_ok() { count } else { 0 }, result.err().map(|kind| (kind, count)));
+            finished.waiter.iter().for_each(|_| engine.count(result));
             finished
         });
-        assert_eq!((finished.since, finished.shared), (since, self.shared.contains(&flight)));
-        let ended: Vec<Waits> = finished.waiters.iter().map(|token| self.end(token)).collect();
+        self.workers.insert(key, (id, Doing::Replying { new, landed: finished.landed }));
+        let shared = self.shared.contains(&flight);
+        assert_eq!((finished.since, finished.shared), (since, shared));
+        let ended = finished.waiter.iter().map(|token| self.end(token)).collect::<Vec<_>>();
         assert!(ended.iter().all(|waits| waits.flight == flight), "an answer for another name");
         match result {
             Ok(()) => self.counted.answered += ended.len() as u64,
             Err(kind) => self.counted.fail(kind, ended.len() as u64),
         }
-
         let answered = result != Err(ErrorKind::Temporary);
+        if answered {
+            for (_, doing) in self.workers.values_mut() {
+                if let Doing::Calling { flight: called, number: other, superseded, .. } = doing {
+                    *superseded |= *called == flight && *other < number;
+                }
+            }
+        }
+        if let Some(landed) = finished.landed {
+            assert!(shared || self.limits.execution == Execution::Async, "one who need wait for nobody");
+            let mut count = 0;
+            for waits in self.waiting.values_mut().filter(|waits| waits.flight == flight && waits.landed.is_none()) {
+                waits.landed = Some(landed);
+                count += 1;
+            }
+            assert!(count > 0, "nobody is to be told");
+            self.shared.remove(&flight);
+            // Others may keep whoever is to tell them.
+            let limited = count > 1 || self.tellings.keys().any(|&other| self.is_to_be_told(other));
+            let limit = limited.then(|| self.now() + Duration::from_millis(20));
+            self.tellings.insert(landed, Telling { flight, result, limit, has_moved: false });
+        }
+        self.rouse_timekeeper(finished.timekeeper);
+
         let stopped = finished.stopped;
         if answered || !self.is_sought(flight) {
             assert!(!self.is_waited_for(flight), "someone was left out");
         } else {
-            assert!(ended.is_empty(), "another call may do better");
+            assert!(ended.is_empty() && finished.landed.is_none(), "another call may do better");
         }
         if answered && self.now().saturating_duration_since(since) <= TIMEOUT {
             self.known.insert(flight.name);
@@ -198,50 +279,98 @@ impl Model {
         self.tidy(flight);
         self.stop(stopped);
         let again = self.input(|engine, now| engine.finish(id, now, Ok(())));
-        assert!(again.waiters.is_empty(), "a call that ends twice");
+        assert!(again.waiter.is_none() && again.landed.is_none(), "a call that ends twice");
     }
 
+    /// The timekeeper comes, and comes again at once while it has not seen to all that is due.
     pub(super) fn tick(&mut self) {
-        match self.input(Engine::tick) {
-            Tick::Sleep { expired, rouse, stopped, idle, until } => {
-                self.demote_stuck();
-                for expired in &expired {
-                    let deadline = self.waiting[&expired.waiter.id].deadline;
-                    self.forsake(deadline);
-                    let waits = self.end(&expired.waiter);
-                    assert!(waits.deadline <= self.now(), "before its time");
-                    assert_eq!((waits.relief, waits.flight.name), (expired.relief, number(&expired.name)));
-                    let calls = self.calls(waits.flight);
-                    assert_eq!(expired.since, calls.iter().copied().max());
-                    assert_eq!(expired.shared, self.shared.contains(&waits.flight));
-                    *if waits.relief { &mut self.counted.answered } else { &mut self.counted.timed_out } += 1;
-                    if waits.relief && !self.is_waited_for(waits.flight) && self.closed.is_none() {
-                        self.make_do(waits.flight);
+        let (mut all_expired, mut all_stopped, mut all_idle) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            match self.input(Engine::tick) {
+                Tick::Sleep { expired, rouse, stopped, idle, until } => {
+                    assert!(expired.len() <= BATCH);
+                    let is_done = expired.is_empty() && stopped.is_empty();
+                    all_expired.extend(expired);
+                    all_stopped.extend(stopped);
+                    all_idle.extend(idle);
+                    self.rouse_from_tick(rouse, &all_idle);
+                    self.keeper = Keeper::Asleep { until };
+                    if is_done || until.is_none_or(|until| until > self.now()) {
+                        break;
                     }
-                    self.tidy(waits.flight);
                 }
-                self.forsake(self.now());
-                self.demote_stopped();
-                self.stop(stopped);
-                assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
-                if self.alarm.is_none_or(|alarm| alarm > self.now()) {
-                    assert!(until.is_none_or(|until| until > self.now()), "the timekeeper would spin");
+                Tick::Leave => {
+                    self.keeper = Keeper::Absent;
+                    break;
                 }
-                self.keeper = Keeper::Asleep { until };
-                self.rouse(rouse);
-                for id in idle {
-                    let since = self.dismiss(id);
-                    assert!(
-                        self.now().saturating_duration_since(since) >= self.limits.thread_idle,
-                        "sent away before its time"
-                    );
-                }
-            }
-            Tick::Leave => {
-                self.keeper = Keeper::Absent;
-                assert!(self.workers.is_empty() && self.waiting.is_empty() && self.alarm.is_none());
             }
         }
+        self.demote_stuck();
+        for expired in &all_expired {
+            if let Some(landed) = expired.landed {
+                self.count_told(landed);
+                let waits = self.end(&expired.waiter);
+                let telling = &self.tellings[&landed];
+                let is_stalled = telling.limit.is_some_and(|limit| limit <= self.now());
+                assert!(
+                    waits.landed == Some(landed) && (waits.deadline <= self.now() || is_stalled),
+                    "before its time"
+                );
+                continue;
+            }
+            let deadline = self.waiting[&expired.waiter.id].deadline;
+            self.forsake(deadline);
+            let waits = self.end(&expired.waiter);
+            assert!(waits.landed.is_none() && waits.deadline <= self.now(), "before its time");
+            assert_eq!((waits.relief, waits.flight.name), (expired.relief, number(&expired.name)));
+            let calls = self.calls(waits.flight);
+            assert_eq!(expired.since, calls.iter().copied().max());
+            assert_eq!(expired.shared, self.shared.contains(&waits.flight));
+            *if waits.relief { &mut self.counted.answered } else { &mut self.counted.timed_out } += 1;
+            if waits.relief && !self.is_waited_for(waits.flight) && self.closed.is_none() {
+                self.make_do(waits.flight);
+            }
+            self.tidy(waits.flight);
+        }
+        self.forsake(self.now());
+        self.demote_stopped();
+        self.stop(all_stopped);
+        assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
+        for telling in self.tellings.values_mut().filter(|telling| telling.limit.is_some_and(|at| at <= self.clock)) {
+            telling.has_moved = true;
+        }
+        for id in all_idle {
+            let since = self.dismiss(id);
+            assert!(
+                self.now().saturating_duration_since(since) >= self.limits.thread_idle,
+                "sent away before its time"
+            );
+        }
+        match self.keeper {
+            Keeper::Asleep { until: Some(until) } if until <= self.now() => {
+                let alarm = matches!(self.alarm, Alarm::At(alarm) if alarm <= self.now());
+                let leaves = self.workers.is_empty() && self.waiting.is_empty() && self.alarm == Alarm::Unset;
+                assert!(alarm || leaves, "the timekeeper would spin");
+            }
+            Keeper::Absent => {
+                assert!(self.workers.is_empty() && self.waiting.is_empty() && self.alarm == Alarm::Unset);
+            }
+            _ => {}
+        }
+    }
+
+    fn rouse_from_tick(&mut self, rouse: Rouse, idle: &[WorkerId]) {
+        assert_eq!(rouse.timekeeper, None, "it is awake");
+        assert!(!matches!(rouse.worker, Some(RouseWorker::Wake(id)) if idle.contains(&id)), "woken and sent away");
+        self.rouse(rouse);
+    }
+
+    /// The thread of a worker that has left ends.
+    pub(super) fn end_thread(&mut self, key: u64) {
+        let (id, doing) = self.workers.remove(&key).expect("picked");
+        assert_eq!(doing, Doing::Leaving);
+        let rouse = self.input(|engine, now| engine.gone(id, now));
+        self.rouse(rouse);
     }
 
     /// Those who wait in the queue and for no call are told that their lookup will never be.
@@ -254,7 +383,8 @@ impl Model {
             assert!(cancelled.contains(&self.end(token).flight));
         }
         self.counted.fail(why, tokens.len() as u64);
-        assert!(!self.waiting.values().any(|waits| cancelled.contains(&waits.flight)), "someone was left out");
+        let left_out = |waits: &Waits| waits.landed.is_none() && cancelled.contains(&waits.flight);
+        assert!(!self.waiting.values().any(left_out), "someone was left out");
     }
 
     pub(super) fn step(&mut self, op: Op) {
@@ -272,6 +402,7 @@ impl Model {
                     self.tidy(waits.flight);
                     self.demote_stopped();
                     self.stop(leaving.stopped);
+                    self.rouse_timekeeper(leaving.timekeeper);
                     assert!(self.input(|engine, now| engine.leave(ticket, now)).waiter.is_none(), "left twice");
                 }
             }
@@ -292,8 +423,13 @@ impl Model {
                     Some(name) => self.flushes[usize::from(name)] += 1,
                     None => self.flushes.iter_mut().for_each(|flushes| *flushes += 1),
                 }
-                let name = name.map(text);
-                self.input(|engine, _| engine.flush(name.as_ref()));
+                let is_flushed = |flight: &Flight| name.is_none_or(|name| flight.name == name);
+                let flushed = self.input(|engine, _| match name {
+                    Some(name) => engine.flush_name(&text(name)),
+                    None => engine.flush(),
+                });
+                // One name's is ended there and then.
+                self.sweep(is_flushed, flushed.stopped);
             }
             Op::Worker { which } => {
                 let able = |doing: &Doing| {
@@ -315,27 +451,32 @@ impl Model {
                 if let Some(key) = self.pick(0, |doing| *doing == Doing::Starting) {
                     if self.keeper != Keeper::Starting {
                         self.workers.remove(&key);
-                        let refused = self.input(Engine::worker_refused);
-                        let alone = self.workers.is_empty();
-                        self.refused(refused);
-                        assert!(!alone || self.waiting.is_empty(), "nobody was left for them");
+                        self.input(Engine::worker_refused);
+                        let alone = !self.has_somebody();
+                        self.refused();
+                        let waits = |waits: &Waits| waits.landed.is_none();
+                        assert!(!alone || !self.waiting.values().any(waits), "nobody was left for them");
                     }
                 }
             }
             Op::Timekeeper if self.keeper != Keeper::Absent => self.tick(),
             Op::RefuseTimekeeper if self.keeper == Keeper::Starting => {
-                (self.keeper, self.alarm) = (Keeper::Absent, None);
+                (self.keeper, self.alarm) = (Keeper::Absent, Alarm::Unset);
                 let untried = self.pick(0, |doing| *doing == Doing::Starting);
                 let id = untried.and_then(|key| self.workers.remove(&key)).map(|(id, _)| id);
-                let refused = self.input(|engine, _| engine.timekeeper_refused(id));
-                self.refused(refused);
+                self.input(|engine, _| engine.timekeeper_refused(id));
+                self.refused();
             }
             Op::Timekeeper | Op::RefuseTimekeeper => {}
             Op::Alarm { millis } if self.closed.is_some() => {
-                self.alarm = millis.map(|millis| self.clock + Duration::from_millis(millis.into()));
+                self.alarm = match millis {
+                    None => Alarm::Unset,
+                    Some(millis) if millis % 5 == 0 => Alarm::Stay,
+                    Some(millis) => Alarm::At(self.clock + Duration::from_millis(millis.into())),
+                };
                 let alarm = self.alarm;
                 let rouse = self.input(|engine, _| engine.set_alarm(alarm));
-                self.rouse(rouse);
+                self.rouse_timekeeper(rouse);
             }
             Op::Finish { which, result } => {
                 if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Calling { .. })) {
@@ -346,12 +487,28 @@ impl Model {
                 if let Some(key) =
                     self.pick(which, |doing| matches!(doing, Doing::Replying { .. } | Doing::Stopped { .. }))
                 {
-                    self.turn(key, Engine::take);
+                    self.take(key);
+                }
+            }
+            Op::Tell { which } => {
+                let all: Vec<Landed> = self.tellings.keys().copied().collect();
+                if let Some(&landed) = all.get(usize::from(which) % all.len().max(1)) {
+                    // A thread has nothing more to tell when it has been told so.
+                    if self.is_to_be_told(landed) || self.limits.execution == Execution::Async {
+                        self.tell(landed);
+                    }
+                }
+            }
+            Op::End { which } => {
+                if let Some(key) = self.pick(which, |doing| *doing == Doing::Leaving) {
+                    self.end_thread(key);
                 }
             }
             Op::Retire { which } if self.limits.execution == Execution::Blocking => {
                 if let Some(key) = self.pick(which, |doing| matches!(doing, Doing::Replying { .. })) {
-                    let (id, _) = self.workers.remove(&key).expect("picked");
+                    self.tell_those_of(key);
+                    let id = self.workers[&key].0;
+                    self.workers.insert(key, (id, Doing::Leaving));
                     self.abandoned.remove(&key);
                     let rouse = self.input(|engine, now| engine.retire(id, now));
                     self.rouse(rouse);
@@ -364,39 +521,32 @@ impl Model {
             Op::Close => {
                 let mut outstanding = self.outstanding();
                 if self.closed.is_none() {
-                    let deserted = |flight: &Flight| !self.is_waited_for(*flight);
-                    for flight in self.for_nobody.keys().copied().filter(deserted).collect::<Vec<_>>() {
-                        // What is queued for nobody is not outstanding.
-                        outstanding -= usize::from(self.queued.remove(&flight).is_some());
-                        self.stop_calls(flight);
-                        self.for_nobody.remove(&flight);
-                    }
+                    // What is queued for nobody is not outstanding.
+                    let is_idle = |flight: &&Flight| self.queued.contains_key(flight) && !self.is_waited_for(**flight);
+                    outstanding -= self.for_nobody.keys().filter(is_idle).count();
                 }
                 self.closed.get_or_insert(outstanding);
                 let closing = self.input(|engine, _| engine.close());
-                self.stop(closing.stopped);
                 closing.idle.into_iter().for_each(|id| _ = self.dismiss(id));
                 self.rouse_timekeeper(closing.timekeeper);
+                self.sweep(|_| true, Vec::new());
             }
             Op::AbortQueued if self.closed.is_some() => {
-                let tokens = self.input(|engine, _| {
-                    let tokens = engine.abort_queued();
-                    engine.count(0, Some((ErrorKind::Closed, tokens.len())));
-                    tokens
-                });
+                let tokens = self.drain(ErrorKind::Closed, Engine::abort_queued);
                 self.cancel_queued(&tokens, ErrorKind::Closed);
             }
             Op::GiveUp if self.closed.is_some() => {
-                let GivenUp { waiters, abandoned, stopped } = self.input(Engine::give_up);
+                let queued = self.drain(ErrorKind::Closed, Engine::abort_queued);
+                self.cancel_queued(&queued, ErrorKind::Closed);
+                let GivenUp { abandoned, stopped } = self.input(Engine::give_up);
+                let running = self.drain(ErrorKind::Closed, Engine::abort_running);
                 let busy = |(&key, (_, doing)): (&u64, &(_, Doing))| is_busy(doing).then_some(key);
                 let busy: BTreeSet<u64> = self.workers.iter().filter_map(busy).collect();
-                self.input(|engine, _| engine.count(0, Some((ErrorKind::Closed, waiters.len()))));
-                waiters.iter().for_each(|token| _ = self.end(token));
-                assert!(self.waiting.is_empty(), "someone still waits");
-                self.queued.clear();
+                running.iter().for_each(|token| _ = self.end(token));
+                assert!(self.waiting.values().all(|waits| waits.landed.is_some()), "someone still waits");
                 assert_eq!(abandoned.len(), busy.len(), "what is left behind is named");
                 assert!(abandoned.is_sorted_by(|(_, a), (_, b)| a >= b), "the longest first");
-                self.counted.fail(ErrorKind::Closed, waiters.len() as u64);
+                self.counted.fail(ErrorKind::Closed, running.len() as u64);
                 self.counted.abandoned += busy.difference(&self.abandoned).count() as u64;
                 self.abandoned = busy;
                 self.flights().into_iter().for_each(|flight| self.tidy(flight));
@@ -407,13 +557,34 @@ impl Model {
         self.check();
     }
 
-    pub(super) fn refused(&mut self, refused: Refused<Token>) {
-        let count = refused.stranded.len();
-        self.input(|engine, _| engine.count(0, Some((ErrorKind::ThreadRefused, count))));
-        if !refused.stranded.is_empty() || self.workers.is_empty() || self.keeper == Keeper::Absent {
-            self.cancel_queued(&refused.stranded, ErrorKind::ThreadRefused);
+    /// Has those come out of the engine whose lookups have no result.
+    fn drain(&mut self, why: ErrorKind, take: impl Fn(&mut Engine<Token>) -> Batch<Token>) -> Vec<Token> {
+        let mut tokens = Vec::new();
+        loop {
+            let Batch { waiters, more } = self.input(|engine, _| {
+                let batch = take(engine);
+                batch.waiters.iter().for_each(|_| engine.count(Err(why)));
+                batch
+            });
+            assert!(waiters.len() <= BATCH);
+            tokens.extend(waiters);
+            if !more {
+                return tokens;
+            }
         }
-        self.rouse(refused.rouse);
+    }
+
+    fn refused(&mut self) {
+        let stranded = self.drain(ErrorKind::ThreadRefused, Engine::strand);
+        if !self.has_somebody() || self.keeper == Keeper::Absent {
+            self.cancel_queued(&stranded, ErrorKind::ThreadRefused);
+        } else {
+            assert!(stranded.is_empty(), "someone may come for them");
+        }
+        if self.keeper != Keeper::Absent {
+            let rouse = self.input(|engine, now| engine.rouse(now));
+            self.rouse(rouse);
+        }
     }
 }
 
