@@ -2,13 +2,9 @@
 
 mod support;
 
-use std::error::Error as _;
-use std::io;
-use std::thread;
-
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Answer, Error, ErrorKind, Resolver};
+use gaiter::{ErrorKind, Resolver};
 use support::backend::{Kind, Scripted};
 use support::gate::OpenOnDrop;
 
@@ -63,23 +59,6 @@ fn a_full_queue_of_new_names_does_not_refuse_a_known_one(kind: Kind) {
     assert!(block_on(resolver.resolve("hang-c")).expect_err("full").is_overloaded());
     block_on(resolver.resolve("known")).expect("an answer");
     drop((running, queued));
-}
-
-#[test]
-fn a_thread_whose_call_met_a_system_error_is_retired() {
-    let resolver = support::plain()
-        .max_threads(1)
-        .backend(|name: &str| match name {
-            "system" => Err::<Answer, _>(Error::from(io::Error::from_raw_os_error(24))),
-            // Which thread it is.
-            _ => Err(Error::new(ErrorKind::Other, format!("{:?}", thread::current().id()))),
-        })
-        .build();
-    let thread = || block_on(resolver.resolve("which")).expect_err("an error").source().map(ToString::to_string);
-    let first = thread();
-    assert_eq!(thread(), first, "other errors cost no thread");
-    assert_eq!(block_on(resolver.resolve("system")).expect_err("an error").kind(), ErrorKind::System);
-    assert_ne!(thread(), first);
 }
 
 #[test]

@@ -64,9 +64,9 @@ impl<'a> Call<'a> {
         self.landed = Some(Landed { result, waiters: finished.waiters, replies });
     }
 
-    /// Replies; gives the kind of its failure.
-    pub(super) fn end(self) -> Option<ErrorKind> {
-        self.landed.as_ref().and_then(|landed| landed.result.as_ref().err()).map(Error::kind)
+    /// Replies. Returns whether the call may have broken libc's resolver in its thread.
+    pub(super) fn end(self) -> bool {
+        self.landed.as_ref().and_then(|landed| landed.result.as_ref().err()).is_some_and(Error::may_have_broken_libc)
     }
 
     /// Whether anybody gets its result.

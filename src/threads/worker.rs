@@ -5,7 +5,7 @@ use super::roster::Key;
 use super::{State, Threads};
 use crate::backend::Backend;
 use crate::engine::{Next, Rouse, WorkerId};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::foreign::caught;
 use crate::sync::{self, MutexGuard, thread};
 use crate::trace::Scope;
@@ -24,8 +24,7 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
                 let custody = state.engine.waiters(id).find_map(|waiter| waiter.take_custody());
                 slept = false;
                 threads.rouse(state, rouse);
-                if make(Call::new(threads, id, name), backend, custody) == Some(ErrorKind::System) {
-                    // After one such as EMFILE, libc's resolver state may stay broken in this thread.
+                if make(Call::new(threads, id, name), backend, custody) {
                     let mut state = threads.lock();
                     let rouse = state.engine.retire(id, sync::now());
                     return leave(threads, id, state, rouse);
@@ -49,8 +48,8 @@ fn leave(threads: &Arc<Threads>, id: WorkerId, state: MutexGuard<'_, State>, rou
     threads.depart(threads.lock(), Key::Worker(id));
 }
 
-/// Makes a call and replies; gives the kind of its failure.
-fn make(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> Option<ErrorKind> {
+/// Makes a call and replies. Returns whether the call may have broken libc's resolver in this thread.
+fn make(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> bool {
     let mut make = || {
         let answer = caught(|| backend.lookup(call.name.as_str()));
         // While the custody is still held: its subscriber may ask for this very name when it is let go, and must not
