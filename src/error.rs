@@ -5,13 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use once_cell::race::OnceBox;
+
 use crate::name::Name;
 
 /// Why a name could not be resolved.
 ///
 /// Cheap to clone: every caller of a shared lookup gets the same one. Its text names the host and, where the platform
 /// gave one, the reason in the platform's words; [`source`](StdError::source) is the cause underneath, if there is one
-/// (an [`io::Error`] with its OS code, or the error that a backend of the program's own returned).
+/// (an [`io::Error`] with its OS code, or the error that a backend of the program's own returned). A
+/// [`Timeout`](ErrorKind::Timeout) without another cause has an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut), by which
+/// clients such as reqwest tell a timeout from other errors.
 ///
 /// Converts into [`io::Error`], of which it is then the inner error.
 #[derive(Clone)]
@@ -293,7 +297,13 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+        // `OnceBox`, since a fork can find the lock of a `LazyLock` held.
+        static TIMED_OUT: OnceBox<io::Error> = OnceBox::new();
+        match &self.inner.source {
+            Some(source) => Some(&**source),
+            None if self.is_timeout() => Some(TIMED_OUT.get_or_init(|| Box::new(io::ErrorKind::TimedOut.into()))),
+            None => None,
+        }
     }
 }
 
