@@ -143,7 +143,7 @@ pub use crate::addrs::{Addrs, Answer, Source};
 pub use crate::backend::AsyncBackend;
 #[cfg(feature = "hickory")]
 pub use crate::backend::Hickory;
-pub use crate::backend::{Backend, System};
+pub use crate::backend::{Backend, System, Untraced};
 pub use crate::builder::{Builder, Config};
 pub use crate::cache::Cache;
 pub use crate::error::{Error, ErrorKind};
