@@ -5,13 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use once_cell::race::OnceBox;
+
 use crate::name::Name;
 
 /// Why a name could not be resolved.
 ///
 /// Cheap to clone: every caller of a shared lookup gets the same one. Its text names the host and, where the platform
 /// gave one, the reason in the platform's words; [`source`](StdError::source) is the cause underneath, if there is one
-/// (an [`io::Error`] with its OS code, or the error that a backend of the program's own returned).
+/// (an [`io::Error`] with its OS code, or the error that a backend of the program's own returned). A
+/// [`Timeout`](ErrorKind::Timeout) without another cause has an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut), by which
+/// clients such as reqwest tell a timeout from other errors.
 ///
 /// Converts into [`io::Error`], of which it is then the inner error.
 #[derive(Clone)]
@@ -43,12 +47,13 @@ pub enum ErrorKind {
     NotFound,
     /// The name exists and has no address: `EAI_NODATA`, `EAI_ADDRFAMILY`, `WSANO_DATA`, or an empty answer.
     NoData,
-    /// The resolver could not tell just now; another try may succeed: `EAI_AGAIN`, `WSATRY_AGAIN`.
+    /// The resolver could not tell just now; another try may succeed: `EAI_AGAIN`, `WSATRY_AGAIN`, or a network error of a backend
+    /// that does I/O of its own, such as a refused connection.
     Temporary,
     /// The resolver could not tell, and another try is not likely to help: `EAI_FAIL`, `WSANO_RECOVERY`.
     Permanent,
-    /// The operating system failed underneath the resolver (`EAI_SYSTEM`, `EAI_MEMORY`, no descriptors for an async backend); the
-    /// source says how, where there is an `errno`.
+    /// The operating system failed underneath the resolver (`EAI_SYSTEM`, `EAI_MEMORY`, no descriptors for a backend that does I/O
+    /// of its own); the source says how, where there is an `errno`.
     System,
     /// The backend panicked. The panic was contained: other lookups and the thread go on.
     Panicked,
@@ -240,6 +245,12 @@ impl Error {
         self.inner.times.map(|(_, in_call)| in_call)
     }
 
+    /// Whether `getaddrinfo` met a failure of the system (`EAI_SYSTEM`, `EAI_MEMORY`). After one such as `EMFILE`, libc's resolver
+    /// state may stay broken in the thread that called it.
+    pub(crate) fn may_have_broken_libc(&self) -> bool {
+        self.kind() == ErrorKind::System && self.code().is_some()
+    }
+
     /// OpenTelemetry's `error.type`: the name of `getaddrinfo`'s code where there is one, else the kind.
     pub(crate) fn error_type(&self) -> &'static str {
         self.inner.symbol.unwrap_or(self.kind().id())
@@ -286,7 +297,13 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_deref().map(|source| source as _)
+        // `OnceBox`, since a fork can find the lock of a `LazyLock` held.
+        static TIMED_OUT: OnceBox<io::Error> = OnceBox::new();
+        match &self.inner.source {
+            Some(source) => Some(&**source),
+            None if self.is_timeout() => Some(TIMED_OUT.get_or_init(|| Box::new(io::ErrorKind::TimedOut.into()))),
+            None => None,
+        }
     }
 }
 
@@ -296,19 +313,44 @@ impl From<ErrorKind> for Error {
     }
 }
 
-/// For a backend that does I/O of its own: [`ErrorKind::System`] where there is an OS code, [`ErrorKind::NotFound`] for
-/// that kind without one, else [`ErrorKind::Other`]. An `Error` that became an `io::Error` becomes itself again.
+/// Converts an error of a backend that does I/O of its own.
+///
+/// | [`io::ErrorKind`] | kind |
+/// |---|---|
+/// | `ConnectionRefused`, `ConnectionReset`, `ConnectionAborted`, `NotConnected`, `BrokenPipe`, `HostUnreachable`, `NetworkUnreachable`, `NetworkDown`, `AddrNotAvailable`, `TimedOut`, `WouldBlock`, `Interrupted`, `UnexpectedEof` | [`ErrorKind::Temporary`] |
+/// | any other, with an OS code | [`ErrorKind::System`] |
+/// | `NotFound`, without one | [`ErrorKind::NotFound`] |
+/// | any other, without one | [`ErrorKind::Other`] |
+///
+/// An `Error` that became an `io::Error` becomes itself again.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
-        let kind = match error.raw_os_error() {
-            Some(_) => ErrorKind::System,
-            None if error.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
-            None => ErrorKind::Other,
-        };
         match error.downcast::<Error>() {
             Ok(error) => error,
-            Err(error) => Self::new(kind, error),
+            Err(error) => Self::new(kind_of(&error), error),
         }
+    }
+}
+
+fn kind_of(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::AddrNotAvailable
+        | io::ErrorKind::TimedOut
+        // What a socket's read timeout ends with on Unix.
+        | io::ErrorKind::WouldBlock
+        | io::ErrorKind::Interrupted
+        | io::ErrorKind::UnexpectedEof => ErrorKind::Temporary,
+        _ if error.raw_os_error().is_some() => ErrorKind::System,
+        io::ErrorKind::NotFound => ErrorKind::NotFound,
+        _ => ErrorKind::Other,
     }
 }
 
@@ -319,7 +361,7 @@ impl From<Error> for io::Error {
             ErrorKind::NotFound | ErrorKind::NoData => io::ErrorKind::NotFound,
             ErrorKind::Timeout => io::ErrorKind::TimedOut,
             ErrorKind::Overloaded => io::ErrorKind::ResourceBusy,
-            ErrorKind::System => {
+            ErrorKind::System | ErrorKind::Temporary => {
                 let os = error.inner.source.as_deref().and_then(|source| source.downcast_ref::<io::Error>());
                 os.map_or(io::ErrorKind::Other, io::Error::kind)
             }
@@ -355,5 +397,45 @@ mod tests {
         assert_eq!(source.raw_os_error(), Some(24));
         assert!(Arc::ptr_eq(&Error::from(back).inner, &error.inner), "wrapped twice");
         assert_eq!(Error::from(io::Error::from(io::ErrorKind::NotFound)).kind(), ErrorKind::NotFound);
+        assert_eq!(Error::from(io::Error::from(io::ErrorKind::InvalidData)).kind(), ErrorKind::Other);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn network_errors_are_temporary_and_others_of_the_system_are_not() {
+        let network = [
+            libc::ECONNREFUSED,
+            libc::ECONNRESET,
+            libc::ECONNABORTED,
+            libc::ENOTCONN,
+            libc::EPIPE,
+            libc::EHOSTUNREACH,
+            libc::ENETUNREACH,
+            libc::ENETDOWN,
+            libc::EADDRNOTAVAIL,
+            libc::ETIMEDOUT,
+            libc::EAGAIN,
+            libc::EINTR,
+        ];
+        for os in network.map(io::Error::from_raw_os_error) {
+            let kind = os.kind();
+            let without_code = io::Error::new(kind, "in more words");
+            for error in [os, io::Error::from(kind), without_code].map(Error::from) {
+                assert_eq!(error.kind(), ErrorKind::Temporary, "{error:?}");
+                assert_eq!(io::Error::from(error).kind(), kind);
+            }
+        }
+        assert!(Error::from(io::Error::from(io::ErrorKind::UnexpectedEof)).is_temporary());
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EACCES, libc::ENOENT] {
+            assert_eq!(Error::from(io::Error::from_raw_os_error(code)).kind(), ErrorKind::System, "{code}");
+        }
+    }
+
+    #[test]
+    fn only_an_error_of_getaddrinfos_may_have_broken_libc() {
+        let system = || Error::from(io::Error::from_raw_os_error(24));
+        assert!(!system().may_have_broken_libc());
+        assert!(system().coded(-11, Some("EAI_SYSTEM")).may_have_broken_libc());
+        assert!(!Error::from(ErrorKind::Temporary).coded(-3, Some("EAI_AGAIN")).may_have_broken_libc());
     }
 }

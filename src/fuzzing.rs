@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use crate::backend::hickory;
 #[cfg(unix)]
 use crate::ffi;
-use crate::name::{self, Name, NameRef};
+use crate::name::{Name, NameRef};
 
 pub use crate::engine::tests::model::Scenario;
 
@@ -29,7 +29,8 @@ impl Parsed {
 
     /// Whether both are one name, for the engine as for the cache.
     pub fn is_same_as(&self, other: &str) -> bool {
-        let (hasher, borrowed) = (RandomState::new(), NameRef::new(other));
+        let Some(borrowed) = NameRef::new(other) else { return false };
+        let hasher = RandomState::new();
         let same = borrowed.is(&self.0);
         assert_eq!(same, Name::parse(other).is_ok_and(|other| other == self.0));
         assert!(!same || hasher.hash_one(&self.0) == hasher.hash_one(borrowed));
@@ -39,7 +40,7 @@ impl Parsed {
 
 /// The address that `text` is.
 pub fn literal(text: &str) -> Option<IpAddr> {
-    name::literal(text)
+    NameRef::new(text)?.literal()
 }
 
 /// What `getaddrinfo` takes `text` for, if it takes it for an address. Sends nothing.

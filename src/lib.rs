@@ -42,8 +42,10 @@
 //!   disturbs nobody who waits for the same name.
 //! - Who asks for a name within its answer's time makes no call; on a name that has expired many make one. While a resolver
 //!   fails or hangs, names that it has answered keep their answers for a while. See [`Cache`].
-//! - Threads and queue are [bounded](Builder::max_threads), also by calls that never return. Names that have answered before
-//!   do not wait behind names that never answer: some threads are [theirs](Builder::kept_for_known).
+//! - Threads and queue are [bounded](Builder::max_threads), also by calls that never return. Known names, which have answered
+//!   before, do not wait behind new names that never answer: some threads are [theirs](Builder::kept_for_known). Known names
+//!   that fall silent together can take every thread: others then wait until one of the calls returns, or ends at its deadline if
+//!   it is an async backend's. A name whose call has run for the [timeout](Builder::timeout) counts as a new one from then on.
 //! - No exit hangs: dropping a resolver, or a runtime that uses one, never blocks, and a shutdown waits as long as it is told
 //!   to, and says which names it left behind.
 //! - It may be made before a `fork` and used after it, on both sides, as far as the platform's `getaddrinfo` allows (glibc
@@ -54,8 +56,13 @@
 //! # Tracing
 //!
 //! Each lookup is a span `resolve`, at level DEBUG with the target `gaiter` (so `gaiter=off` in a filter silences the
-//! crate), child of the span that was current when the caller asked. It closes when the caller has its answer or has left,
-//! even while the system's call still hangs. Its fields:
+//! crate), child of the span that was current when the caller asked. It closes when the caller has its answer or has left.
+//!
+//! The system's call holds no span of a caller that has left, even while it hangs. Nor does an async backend, apart from spans that
+//! its future makes itself. A blocking [`Backend`] of the program's own, such as a closure, holds the spans of the caller that it
+//! runs inside until its call returns, unless it [emits no events](Backend::emits_events) or is [`Untraced`].
+//!
+//! The fields of `resolve`:
 //!
 //! | field | |
 //! |---|---|
@@ -75,6 +82,10 @@
 //!
 //! - A backend's events are inside the span that was current when the caller asked. A layer with a filter of its own that
 //!   disables just that span does not see the spans around it, as it would not in a spawned task.
+//! - A filter by the name of a span counts on a thread that has entered that span. A lookup's thread enters the caller's current
+//!   span and `resolve`, and none of the spans around them. With `info,[outer]=debug`, an `EnvFilter` records a backend's DEBUG
+//!   events for a caller in `outer`. For a caller in a span inside `outer` they are lost, as they are on a thread or in a task
+//!   that is given `Span::current()`.
 //! - A future dropped inside a subscriber's callback is closed by a thread of the crate's a moment later, where tracing can
 //!   tell that it is inside one: if any scoped subscriber exists. Dropped inside `on_close`, its span may never close. If the
 //!   last scoped subscriber goes at that very moment, as it may after every poll of an async backend's future, tracing panics
@@ -84,7 +95,9 @@
 //!
 //! # What it does not do
 //!
-//! - IP addresses in URLs never reach a resolver, this or another; hyper and reqwest connect to them as they are.
+//! - hyper and reqwest connect to an IP address in a URL without a resolver. The exception is reqwest with a SOCKS proxy of the
+//!   schemes `socks4` and `socks5`: it asks the resolver for the address, IPv6 in brackets, and gets it back at once, without a
+//!   call of the backend.
 //! - Behind an HTTP proxy a client resolves the proxy's name alone.
 //! - Under Tokio's paused test clock, a lookup runs on a thread that the clock does not know of: a `tokio::time::timeout`
 //!   around it fires at once.
@@ -143,7 +156,7 @@ pub use crate::addrs::{Addrs, Answer, Source};
 pub use crate::backend::AsyncBackend;
 #[cfg(feature = "hickory")]
 pub use crate::backend::Hickory;
-pub use crate::backend::{Backend, System};
+pub use crate::backend::{Backend, System, Untraced};
 pub use crate::builder::{Builder, Config};
 pub use crate::cache::Cache;
 pub use crate::error::{Error, ErrorKind};

@@ -40,22 +40,49 @@ impl Name {
     }
 }
 
-/// The address that `text` spells out, if it is one in full: every `getaddrinfo` answers it with itself.
-///
-/// The rest of what resolvers take for numeric (`127.1`, `0x7f000001`, `fe80::1%eth0`) is the backend's to read.
-#[inline]
-pub(crate) fn literal(text: &str) -> Option<IpAddr> {
-    let first = *text.as_bytes().first()?;
-    if first.is_ascii_hexdigit() || first == b':' { text.parse().ok() } else { None }
-}
-
 /// A name that is looked for, borrowed: equal to the [`Name`] that it would be, and hashed alike.
+///
+/// It has at most [`MAX_LEN`] bytes, so that no text of a caller's costs more than that to read. Whether it is a name at all is
+/// [`Name::parse`]'s to say.
 #[derive(Clone, Copy)]
 pub(crate) struct NameRef<'a>(&'a str);
 
 impl<'a> NameRef<'a> {
-    pub(crate) fn new(name: &'a str) -> Self {
-        Self(name)
+    /// Borrows `text`, unless it is too long for a name.
+    #[inline]
+    pub(crate) fn new(text: &'a str) -> Option<Self> {
+        (text.len() <= MAX_LEN).then_some(Self(text))
+    }
+
+    pub(crate) fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// Returns the address that the text spells out in full, as every `getaddrinfo` reads it; an IPv6 address may stand in the
+    /// brackets that it has in URLs, which `getaddrinfo` does not take.
+    ///
+    /// Other forms that resolvers take for numeric (`127.1`, `0x7f000001`, `fe80::1%eth0`) are left to the backend.
+    #[inline]
+    pub(crate) fn literal(self) -> Option<IpAddr> {
+        let bytes = self.0.as_bytes();
+        let (first, last) = (*bytes.first()?, *bytes.last()?);
+        // Names are told apart cheaply: an IPv4 address begins and ends with a digit, and an IPv6 address has a colon after at most
+        // four digits.
+        let may_be_one = match first {
+            b'[' => last == b']',
+            b':' => true,
+            b'0'..=b'9' if last.is_ascii_digit() => true,
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => bytes.iter().take(5).any(|&byte| byte == b':'),
+            _ => false,
+        };
+        if may_be_one { self.parsed() } else { None }
+    }
+
+    fn parsed(self) -> Option<IpAddr> {
+        match self.0.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(bracketed) => bracketed.parse().ok().map(IpAddr::V6),
+            None => self.0.parse().ok(),
+        }
     }
 
     #[inline]
@@ -164,11 +191,39 @@ mod tests {
     }
 
     #[test]
+    fn a_text_too_long_for_a_name_can_be_neither_hashed_nor_read() {
+        let longest = "1".repeat(MAX_LEN);
+        assert!(NameRef::new(&longest).is_some());
+        // Nor is it read for what else may be wrong with it.
+        for text in [longest.clone() + "1", longest + "\0"] {
+            assert!(NameRef::new(&text).is_none());
+            assert_eq!(Name::parse(&text).map(|_| ()), Err("a host name cannot be longer than 1024 bytes"));
+        }
+    }
+
+    fn literal(text: &str) -> Option<IpAddr> {
+        NameRef::new(text)?.literal()
+    }
+
+    #[test]
     fn literals_are_whole_addresses_only() {
-        for text in ["127.0.0.1", "::1", "fe80::1", "::ffff:1.2.3.4", "ABCD::"] {
+        let texts = ["127.0.0.1", "0.0.0.0", "::", "::1", "1::", "fe80::1", "fe80::a", "ABCD::", "1234:5:6:7:8:9:a:B"];
+        for text in texts.into_iter().chain(["::ffff:1.2.3.4", "64:ff9b::192.0.2.33"]) {
             assert_eq!(literal(text).map(|ip| ip == text.parse::<IpAddr>().unwrap()), Some(true), "{text}");
         }
-        for text in ["127.1", "010.0.0.1", "[::1]", "fe80::1%lo", "127.0.0.1.", "a", "", "cafe", "1.2.3.4:80"] {
+        for text in
+            ["127.1", "010.0.0.1", "fe80::1%lo", "127.0.0.1.", "a", "", "cafe", "1.2.3.4:80", "12345::", "api.example"]
+        {
+            assert_eq!(literal(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_literal_may_stand_in_brackets() {
+        for text in ["::1", "2001:db8::1", "::ffff:1.2.3.4"] {
+            assert_eq!(literal(&format!("[{text}]")), Some(text.parse().unwrap()), "{text}");
+        }
+        for text in ["[]", "[", "]", "[::1", "::1]", "[[::1]]", "[127.0.0.1]", "[fe80::1%lo]", "[::1]:80", "[::1] "] {
             assert_eq!(literal(text), None, "{text}");
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use crate::addrs::Addrs;
 use crate::builder::{Builder, Config};
 use crate::error::{Error, ErrorKind};
-use crate::name::{self, Name};
+use crate::name::{Name, NameRef};
 use crate::resolving::Resolving;
 use crate::shutdown::Shutdown;
 use crate::stats::Stats;
@@ -71,7 +71,7 @@ impl Resolver {
 
     /// Looks up the addresses of `name`. The lookup begins now, in the span that is current now.
     ///
-    /// An IPv4 or IPv6 address is answered with itself at once. Callers who ask for a name while it is being looked up (its
+    /// An IPv4 or IPv6 address is answered with itself at once, an IPv6 address in brackets (`[::1]`) with the address. Callers who ask for a name while it is being looked up (its
     /// ASCII case aside) share that lookup.
     ///
     /// # Errors
@@ -85,21 +85,23 @@ impl Resolver {
     #[inline]
     pub fn resolve(&self, name: impl AsRef<str>) -> Resolving {
         let epochs = &self.shared.epochs;
-        let name = name.as_ref();
-        if let Some(ip) = name::literal(name) {
-            if epochs.setup().is_closed() {
-                return Resolving::ready(Err(ErrorKind::Closed.into()));
+        let text = name.as_ref();
+        let is_closed = epochs.setup().is_closed();
+        if let Some(name) = NameRef::new(text) {
+            if let Some(ip) = name.literal() {
+                let addrs = if is_closed { Err(ErrorKind::Closed.into()) } else { Ok(Addrs::literal(ip)) };
+                return Resolving::ready(addrs);
             }
-            return Resolving::ready(Ok(Addrs::literal(ip)));
-        }
-        if !epochs.setup().is_closed() {
-            if let Some(cached) = epochs.current().cached(name, Resolving::ready) {
-                return cached;
+            if !is_closed {
+                if let Some(cached) = epochs.current().cached(name, Resolving::ready) {
+                    return cached;
+                }
             }
         }
-        match Name::parse(name) {
+        match Name::parse(text) {
             Ok(name) => Resolving::start(epochs, name),
-            Err(why) => Resolving::ready(Err(Error::invalid_name(name, why))),
+            Err(_) if is_closed => Resolving::ready(Err(ErrorKind::Closed.into())),
+            Err(why) => Resolving::ready(Err(Error::invalid_name(text, why))),
         }
     }
 
@@ -124,7 +126,7 @@ impl Resolver {
     }
 
     /// Stops admission, on every clone: whatever is asked from now on gets an error that
-    /// [`is_closed`](crate::Error::is_closed), IP addresses included. What is outstanding goes on, and threads leave when they
+    /// [`is_closed`](crate::Error::is_closed), IP addresses and invalid names included. What is outstanding goes on, and threads leave when they
     /// have nothing more to do. Never blocks.
     ///
     /// Dropping the last clone does the same.

@@ -2,15 +2,14 @@
 
 mod support;
 
-use std::error::Error as _;
-use std::io;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Answer, Error, ErrorKind, Resolver};
-use support::backend::{Kind, Scripted};
-use support::gate::OpenOnDrop;
+use gaiter::{ErrorKind, Resolver};
+use support::backend::{ADDR, Kind, Scripted};
+use support::gate::{Gate, OpenOnDrop};
 
 fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not(kind: Kind) {
     let backend = Scripted::new(kind);
@@ -65,21 +64,31 @@ fn a_full_queue_of_new_names_does_not_refuse_a_known_one(kind: Kind) {
     drop((running, queued));
 }
 
+/// What keeps new names from taking every thread does not keep known ones from it.
 #[test]
-fn a_thread_whose_call_met_a_system_error_is_retired() {
-    let resolver = support::plain()
-        .max_threads(1)
-        .backend(|name: &str| match name {
-            "system" => Err::<Answer, _>(Error::from(io::Error::from_raw_os_error(24))),
-            // Which thread it is.
-            _ => Err(Error::new(ErrorKind::Other, format!("{:?}", thread::current().id()))),
-        })
-        .build();
-    let thread = || block_on(resolver.resolve("which")).expect_err("an error").source().map(ToString::to_string);
-    let first = thread();
-    assert_eq!(thread(), first, "other errors cost no thread");
-    assert_eq!(block_on(resolver.resolve("system")).expect_err("an error").kind(), ErrorKind::System);
-    assert_ne!(thread(), first);
+fn known_names_that_fall_silent_together_take_every_thread_until_their_calls_return() {
+    let (gate, silent) = (Gate::default(), Arc::new(AtomicBool::new(false)));
+    let (held, is_silent) = (gate.clone(), Arc::clone(&silent));
+    let backend = move |name: &str| {
+        if name != "known" && is_silent.load(Ordering::SeqCst) {
+            held.pass();
+        }
+        Ok::<_, ErrorKind>([ADDR])
+    };
+    let resolver = support::plain().backend(backend).max_threads(4).kept_for_known(2).timeout(None).build();
+    let _open = OpenOnDrop(&gate);
+    let names = ["known", "a", "b", "c", "d"];
+    assert!(names.into_iter().all(|name| block_on(resolver.resolve(name)).is_ok()));
+
+    silent.store(true, Ordering::SeqCst);
+    let hung: Vec<_> = names[1..].iter().map(|name| resolver.resolve(name)).collect();
+    gate.await_arrivals(4);
+    let waits = resolver.resolve("known");
+    let stats = resolver.stats();
+    assert_eq!((stats.running, stats.queued), (4, 1));
+    gate.open();
+    assert!(block_on(join_all(hung)).iter().all(Result::is_ok));
+    block_on(waits).expect("an answer");
 }
 
 #[test]

@@ -5,11 +5,14 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::error::Error as _;
 use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use futures::executor::block_on;
-use gaiter::ErrorKind;
+use gaiter::{Backend, ErrorKind, System};
 
 /// Sets the soft limit of descriptors; gives the former one.
 fn limit_descriptors(soft: u64) -> u64 {
@@ -26,8 +29,14 @@ fn limit_descriptors(soft: u64) -> u64 {
 
 #[test]
 fn lookups_fail_with_a_type_and_work_again() {
+    let threads = Arc::new(Mutex::new(HashSet::new()));
+    let seen = Arc::clone(&threads);
+    let backend = move |name: &str| {
+        seen.lock().unwrap().insert(thread::current().id());
+        System::new().lookup(name)
+    };
     // One thread, so that it is the same one, or one that took its place, that works again.
-    let resolver = support::plain().max_threads(1).build();
+    let resolver = support::plain().max_threads(1).backend(backend).build();
     block_on(resolver.resolve("localhost")).expect("an answer");
     for _ in 0..20 {
         let former = limit_descriptors(0);
@@ -39,4 +48,6 @@ fn lookups_fail_with_a_type_and_work_again() {
         assert_eq!(errno, Some(libc::EMFILE));
         block_on(resolver.resolve("localhost")).expect("an answer");
     }
+    // libc's resolver may stay broken in a thread that met one.
+    assert_eq!(threads.lock().unwrap().len(), 21, "each failure costs its thread");
 }

@@ -50,8 +50,9 @@ fn after_close_everything_new_is_refused_and_the_rest_goes_on(kind: Kind) {
     let (backend, resolver, lookups) = busy(kind);
     let _open = OpenOnDrop(&backend.gate);
     resolver.clone().close();
-    // A name to join, a new one, and an address.
-    for name in ["hang-a", "queued-a", "new", "127.0.0.1"] {
+    let too_long = "a".repeat(2000);
+    // Names to join, a new one, addresses, and what is no name.
+    for name in ["hang-a", "queued-a", "new", "127.0.0.1", "[::1]", "", "a\0b", &too_long] {
         assert!(block_on(resolver.resolve(name)).expect_err("refused").is_closed(), "{name}");
     }
     backend.gate.open();

@@ -47,6 +47,15 @@ fn literals_agree_with_std() {
     }
 }
 
+/// As URLs have it, and clients hand it on.
+#[test]
+fn an_ipv6_address_in_brackets_is_that_address() {
+    for (name, ip) in [("[::1]", "::1"), ("[2001:DB8::1]", "2001:db8::1")] {
+        let addrs: Vec<_> = block_on(Resolver::new().resolve(name)).expect("an address").collect();
+        assert_eq!(addrs, [SocketAddr::new(ip.parse().unwrap(), 0)]);
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_scope_is_kept() {
@@ -58,7 +67,9 @@ fn a_scope_is_kept() {
 
 #[test]
 fn names_that_do_not_exist_agree_with_std() {
-    for name in ["name.invalid", "[::1]", "1.2.3.4:80", "a b", "-", "..", "127.0.0.1.example.invalid", "é.invalid"] {
+    for name in
+        ["name.invalid", "[127.0.0.1]", "1.2.3.4:80", "a b", "-", "..", "127.0.0.1.example.invalid", "é.invalid"]
+    {
         assert_agrees(name);
     }
 }

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::thread;
 
 use futures::executor::block_on;
-use gaiter::{Backend, Resolver, Resolving};
+use gaiter::{Backend, ErrorKind, Resolver, Resolving};
 use support::backend::Scripted;
 use support::gate::{Gate, OpenOnDrop};
 use support::log::{Ledger, Log};
 use support::panics;
+use tracing::instrument::WithSubscriber;
 use tracing::span::Id;
-use tracing::{Dispatch, Subscriber, dispatcher, info_span};
+use tracing::{Dispatch, Instrument, Span, Subscriber, dispatcher, info_span};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{Layer, registry};
+use tracing_subscriber::{EnvFilter, Layer, registry};
 
 thread_local! {
     static KEPT: RefCell<Option<Resolving>> = const { RefCell::new(None) };
@@ -92,6 +93,48 @@ fn a_shared_backend_is_the_backend() {
     assert_eq!(quiet.calls(), 2);
 }
 
+/// A directive such as `[outer]=debug` counts on a thread that has entered `outer` itself, and a span inside it is not enough: not for
+/// a lookup, and no more for a thread or a task that is given the caller's current span.
+fn a_filter_by_a_span_sees_the_current_span_alone() {
+    let tell = |what: &'static str| tracing::debug!("{what}");
+    let backend = move |name: &str| {
+        tell(if name == "in-outer" { "lookup in outer" } else { "lookup in inner" });
+        Ok::<_, ErrorKind>([support::backend::ADDR])
+    };
+    let resolver = support::plain().backend(backend).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let filter = || EnvFilter::new("info,[outer]=debug");
+    for is_per_layer in [false, true] {
+        let log = Log::default();
+        let own = match is_per_layer {
+            false => Dispatch::new(registry().with(filter()).with(Ledger(log.clone()))),
+            true => Dispatch::new(registry().with(Ledger(log.clone()).with_filter(filter()))),
+        };
+        dispatcher::with_default(&own, || {
+            info_span!("outer").in_scope(|| {
+                block_on(resolver.resolve("in-outer")).expect("an answer");
+                info_span!("inner").in_scope(|| {
+                    tell("caller in inner");
+                    block_on(resolver.resolve("in-inner")).expect("an answer");
+                    let (span, dispatch) = (Span::current(), own.clone());
+                    let thread =
+                        thread::spawn(move || dispatcher::with_default(&dispatch, || span.in_scope(|| tell("thread"))));
+                    thread.join().expect("no panic");
+                    let task = async move { tell("task") }.in_current_span().with_subscriber(own.clone());
+                    block_on(runtime.spawn(task)).expect("no panic");
+                });
+            });
+        });
+        log.await_closed();
+        let events = log.look(|seen| seen.events.clone());
+        let inner = ["outer", "inner"].to_vec();
+        assert_eq!(
+            events,
+            [("lookup in outer".into(), ["outer", "resolve"].to_vec()), ("caller in inner".into(), inner)]
+        );
+    }
+}
+
 #[test]
 fn corners() {
     let panics_before = panics::unexpected();
@@ -100,6 +143,7 @@ fn corners() {
     dropped_by_a_thread_local_destructor(&log);
     a_subscriber_asks_for_the_name_whose_call_has_just_ended();
     a_shared_backend_is_the_backend();
+    a_filter_by_a_span_sees_the_current_span_alone();
     log.look(|seen| assert_eq!(seen.failures, [""; 0]));
     assert_eq!(panics::unexpected(), panics_before);
 }

@@ -1,7 +1,7 @@
 //! Any bytes as a name: no panic, what comes out is what went in, and what is taken for an address is one for `getaddrinfo` too.
 #![no_main]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use gaiter::fuzzing::{self, Parsed};
 use libfuzzer_sys::fuzz_target;
@@ -36,8 +36,11 @@ fn next(c: char) -> char {
 
 fn numeric(text: &str) {
     let literal = fuzzing::literal(text);
-    assert_eq!(literal, text.parse::<IpAddr>().ok(), "{text:?}");
-    let platform = fuzzing::numeric_host(text);
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    // The platform does not take the brackets of a URL.
+    let unwrapped = bracketed.filter(|rest| rest.parse::<Ipv6Addr>().is_ok()).unwrap_or(text);
+    assert_eq!(literal, unwrapped.parse::<IpAddr>().ok(), "{text:?}");
+    let platform = fuzzing::numeric_host(unwrapped);
     match (literal, platform) {
         (Some(ip), platform) => assert_eq!(platform, Some(vec![SocketAddr::new(ip, 0)]), "{text:?}"),
         // Forms that are the platform's to read, and reach it as names do.

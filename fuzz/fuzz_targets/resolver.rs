@@ -338,7 +338,7 @@ impl World {
             // A name that is flushed is looked up once more.
             Err(ErrorKind::Overloaded) => assert!(!late && self.asks > self.queue, "{asked:?}: room enough"),
             _ => {
-                assert!(!late || asked.what == What::Invalid, "{asked:?}: admitted after close");
+                assert!(!late, "{asked:?}: admitted after close");
                 assert_eq!(kind, expected, "{asked:?}");
             }
         }

@@ -5,6 +5,7 @@ mod asynchronous;
 #[cfg(feature = "hickory")]
 pub(crate) mod hickory;
 mod system;
+mod untraced;
 
 #[cfg(feature = "async-backend")]
 pub use asynchronous::AsyncBackend;
@@ -13,6 +14,7 @@ pub(crate) use asynchronous::{Driven, Lookup, Session};
 #[cfg(feature = "hickory")]
 pub use hickory::Hickory;
 pub use system::System;
+pub use untraced::Untraced;
 
 use std::sync::Arc;
 
@@ -50,7 +52,7 @@ use crate::error::Error;
 /// A call runs on the subscriber and inside the span of one of its callers, the one that has waited longest when the call
 /// begins: its events land there, whichever thread it is on. That holds the caller's spans open until the call returns,
 /// even if the caller has left. A backend that emits no events says so with [`emits_events`](Self::emits_events), and
-/// then holds nothing.
+/// then holds nothing; [`Untraced`] says it for a closure, or for any other backend.
 ///
 /// # Panics
 ///

@@ -91,16 +91,16 @@ impl Store {
 
     /// What `give` makes of the answer for a name, if it is fresh. Made in place: a hit has no time for moving addresses about.
     #[inline]
-    pub(crate) fn fresh<T>(&self, name: &str, now: Coarse, give: impl FnOnce(Addrs) -> T) -> Option<T> {
-        self.with(NameRef::new(name), |entry| entry.fresh(now).map(give))?
+    pub(crate) fn fresh<T>(&self, name: NameRef<'_>, now: Coarse, give: impl FnOnce(Addrs) -> T) -> Option<T> {
+        self.with(name, |entry| entry.fresh(now).map(give))?
     }
 
     /// What there is for a name now.
-    pub(crate) fn look(&self, name: &str, now: Instant) -> Look {
+    pub(crate) fn look(&self, name: NameRef<'_>, now: Instant) -> Look {
         if !self.cache.is_enabled() {
             return Look::Nothing;
         }
-        self.with(NameRef::new(name), |entry| entry.look(now)).unwrap_or(Look::Nothing)
+        self.with(name, |entry| entry.look(now)).unwrap_or(Look::Nothing)
     }
 
     /// A lookup that began at `since` has ended: with an error, it is one that is fit to be [kept](Error::cached).

@@ -10,10 +10,14 @@ use super::*;
 use crate::addrs::{Answer, Source};
 use crate::clock::Coarse;
 use crate::error::{Error, ErrorKind};
-use crate::name::Name;
+use crate::name::{Name, NameRef};
 use std::time::Instant;
 
 const NAMES: u8 = 6;
+
+fn borrowed(text: &str) -> NameRef<'_> {
+    NameRef::new(text).expect("short enough")
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -129,7 +133,7 @@ impl Model {
 
     fn look(&mut self, number: u8) {
         let text = format!("nAME-{number}");
-        let look = self.store.look(&text, self.now);
+        let look = self.store.look(borrowed(&text), self.now);
         let known = self.known.entry(number).or_default();
         let Cache { stale_while_revalidate: stale, stale_if_error, .. } = self.cache;
         let windows = stale.max(stale_if_error);
@@ -240,7 +244,7 @@ fn names_are_found_and_forgotten_in_a_tree_of_any_depth() {
         let (store, mut index, now) = filled(names, count);
         assert_eq!(store.len(), count);
         assert!(store.most_in_a_leaf() <= 24, "{} in a leaf of {names}", store.most_in_a_leaf());
-        let is_found = |number: usize| matches!(store.look(&format!("N{number}"), now), Look::Fresh(_));
+        let is_found = |number: usize| matches!(store.look(borrowed(&format!("N{number}")), now), Look::Fresh(_));
         assert!((0..count).all(is_found) && !is_found(count));
         for number in (0..count).step_by(2) {
             store.flush_name(&mut index, &Name::parse(&format!("n{number}")).unwrap());
@@ -258,13 +262,13 @@ fn names_are_found_and_forgotten_in_a_tree_of_any_depth() {
 fn what_is_asked_for_outlives_what_is_not() {
     let (store, mut index, now) = filled(100, 100);
     for number in (0..100).step_by(2) {
-        assert!(matches!(store.look(&format!("n{number}"), now), Look::Fresh(_)));
+        assert!(matches!(store.look(borrowed(&format!("n{number}")), now), Look::Fresh(_)));
     }
     for number in 100..150 {
         let name = Name::parse(&format!("n{number}")).unwrap();
         store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
     }
-    let kept = |number: &usize| matches!(store.look(&format!("n{number}"), now), Look::Fresh(_));
+    let kept = |number: &usize| matches!(store.look(borrowed(&format!("n{number}")), now), Look::Fresh(_));
     assert_eq!((0..100).step_by(2).filter(kept).count(), 50, "all that were asked for");
     assert_eq!((100..150).filter(kept).count(), 50);
 }
@@ -274,7 +278,7 @@ fn of_those_that_nobody_asks_for_the_oldest_goes_first() {
     let (store, mut index, now) = filled(3, 3);
     let name = Name::parse("n3").unwrap();
     store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
-    let kept = |number: &usize| matches!(store.look(&format!("n{number}"), now), Look::Fresh(_));
+    let kept = |number: &usize| matches!(store.look(borrowed(&format!("n{number}")), now), Look::Fresh(_));
     assert_eq!((0..4).filter(kept).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
@@ -282,7 +286,7 @@ fn of_those_that_nobody_asks_for_the_oldest_goes_first() {
 fn an_eviction_ends_although_every_name_is_in_use() {
     let (store, mut index, now) = filled(10, 10);
     for number in 10..1000 {
-        (0..number).for_each(|number| _ = store.look(&format!("n{number}"), now));
+        (0..number).for_each(|number| _ = store.look(borrowed(&format!("n{number}")), now));
         let name = Name::parse(&format!("n{number}")).unwrap();
         store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
         assert_eq!(store.len(), 10);
@@ -294,7 +298,7 @@ fn names_stored_together_do_not_expire_together() {
     let (store, _, now) = filled(1000, 1000);
     let fresh_at = |share: u32| {
         let at = now + Cache::new().ttl * share / 100;
-        (0..1000).filter(|number| matches!(store.look(&format!("n{number}"), at), Look::Fresh(_))).count()
+        (0..1000).filter(|number| matches!(store.look(borrowed(&format!("n{number}")), at), Look::Fresh(_))).count()
     };
     assert_eq!((fresh_at(89), fresh_at(111)), (1000, 0));
     assert!((300..700).contains(&fresh_at(100)), "{}", fresh_at(100));
@@ -311,10 +315,10 @@ fn no_time_is_too_long_and_no_bounds_are_too_odd() {
         let answer = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         for answer in [answer(), answer().with_ttl(Duration::MAX), answer().with_ttl(Duration::ZERO)] {
             store.fill(&mut index, &name, &Ok(answer), now, now);
-            assert!(matches!(store.look(name.as_str(), now + Duration::from_secs(1 << 30)), Look::Fresh(_)));
+            assert!(matches!(store.look(name.borrowed(), now + Duration::from_secs(1 << 30)), Look::Fresh(_)));
         }
         store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now, now);
-        assert!(matches!(store.look(name.as_str(), now + Duration::from_secs(3600)), Look::Failed(_)));
+        assert!(matches!(store.look(name.borrowed(), now + Duration::from_secs(3600)), Look::Failed(_)));
     }
 }
 
@@ -325,16 +329,16 @@ fn what_an_older_call_says_later_does_not_count() {
     let later = now + Duration::from_secs(1);
     let before = now - Duration::from_secs(20);
     store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), before, later);
-    assert!(matches!(store.look("n0", later), Look::Fresh(_)));
+    assert!(matches!(store.look(borrowed("n0"), later), Look::Fresh(_)));
     store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now, later);
-    assert!(matches!(store.look("n0", later), Look::Failed(_)));
+    assert!(matches!(store.look(borrowed("n0"), later), Look::Failed(_)));
 }
 
 #[test]
 fn a_disabled_cache_keeps_nothing() {
     let (store, _, now) = filled(0, 10);
     assert_eq!(store.len(), 0);
-    assert!(matches!(store.look("n0", now), Look::Nothing));
+    assert!(matches!(store.look(borrowed("n0"), now), Look::Nothing));
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -356,14 +360,18 @@ fn every_time_ends_when_it_has_passed_and_not_before() {
     let (store, mut index, now) = by_tens(10);
     store.fill(&mut index, &name(0), &Ok(answer()), now, now);
     store.fill(&mut index, &name(1), &Err(ErrorKind::NotFound.into()), now, now);
-    let at =
-        |seconds| (store.look("name-0", now + seconds * SECOND - MOMENT), store.look("name-0", now + seconds * SECOND));
+    let at = |seconds| {
+        (
+            store.look(borrowed("name-0"), now + seconds * SECOND - MOMENT),
+            store.look(borrowed("name-0"), now + seconds * SECOND),
+        )
+    };
     assert!(matches!(at(10), (Look::Fresh(_), Look::Stale { .. })));
     assert!(matches!(at(20), (Look::Stale { .. }, Look::Old(_))));
     let (Look::Old(old), Look::Nothing) = at(30) else { panic!("it is old for ten seconds") };
     assert!(old.is_usable(now + 30 * SECOND - MOMENT) && !old.is_usable(now + 30 * SECOND));
-    assert!(matches!(store.look("name-1", now + 10 * SECOND - MOMENT), Look::Failed(_)));
-    assert!(matches!(store.look("name-1", now + 10 * SECOND), Look::Nothing));
+    assert!(matches!(store.look(borrowed("name-1"), now + 10 * SECOND - MOMENT), Look::Failed(_)));
+    assert!(matches!(store.look(borrowed("name-1"), now + 10 * SECOND), Look::Nothing));
 }
 
 /// What is fresh is found without the time being read.
@@ -371,16 +379,16 @@ fn every_time_ends_when_it_has_passed_and_not_before() {
 fn a_hit_is_a_hit_at_once() {
     let (store, mut index, now) = by_tens(10);
     store.fill(&mut index, &name(0), &Ok(answer()), now, now);
-    assert_eq!(store.fresh("NAME-0", Coarse::now(), |addrs| addrs.len()), Some(1));
-    assert!(store.fresh("name-0", Coarse::now().after(10 * SECOND), drop).is_none());
-    assert!(store.fresh("name-1", Coarse::now(), drop).is_none());
+    assert_eq!(store.fresh(borrowed("NAME-0"), Coarse::now(), |addrs| addrs.len()), Some(1));
+    assert!(store.fresh(borrowed("name-0"), Coarse::now().after(10 * SECOND), drop).is_none());
+    assert!(store.fresh(borrowed("name-1"), Coarse::now(), drop).is_none());
 }
 
 #[test]
 fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
     let (store, mut index, now) = by_tens(10);
     store.fill(&mut index, &name(0), &Ok(answer()), now, now);
-    let refreshes = |at| matches!(store.look("name-0", at), Look::Stale { refresh: true, .. });
+    let refreshes = |at| matches!(store.look(borrowed("name-0"), at), Look::Stale { refresh: true, .. });
     let first = now + 10 * SECOND;
     assert!(refreshes(first) && !refreshes(first) && !refreshes(first + CLAIM / 2));
     store.release(&name(0));
@@ -389,7 +397,7 @@ fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
     let lasting = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(10 * CLAIM);
     let (store, mut index) = (Store::new(lasting), Index::default());
     store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
-    let refreshes = |at| matches!(store.look("name-0", at), Look::Stale { refresh: true, .. });
+    let refreshes = |at| matches!(store.look(borrowed("name-0"), at), Look::Stale { refresh: true, .. });
     assert!(refreshes(now) && !refreshes(now + CLAIM) && refreshes(now + CLAIM + MOMENT));
 }
 
@@ -409,7 +417,7 @@ fn a_failure_may_be_believed_for_days() {
     let (store, mut index, now) =
         (Store::new(Cache::new().negative_ttl(100 * 86_400 * SECOND)), Index::default(), Instant::now());
     store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), now, now);
-    assert!(matches!(store.look("name-0", now + 99 * 86_400 * SECOND), Look::Failed(_)));
+    assert!(matches!(store.look(borrowed("name-0"), now + 99 * 86_400 * SECOND), Look::Failed(_)));
 }
 
 /// However often it has been asked for.
@@ -422,9 +430,9 @@ fn what_is_gone_makes_room_first() {
             store.fill(&mut index, &name(0), &result, now, now);
             let then = now + at;
             store.fill(&mut index, &name(1), &Ok(answer()), then, then);
-            _ = store.look("name-0", now);
+            _ = store.look(borrowed("name-0"), now);
             store.fill(&mut index, &name(2), &Ok(answer()), then, then);
-            let is_other_there = matches!(store.look("name-1", then), Look::Fresh(_));
+            let is_other_there = matches!(store.look(borrowed("name-1"), then), Look::Fresh(_));
             assert_eq!(is_other_there, is_evicted, "{result:?} after {at:?}");
         }
     }

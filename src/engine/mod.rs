@@ -299,7 +299,7 @@ impl<W> Engine<W> {
     }
 
     /// The driver has ended, and not for want of workers: those that sleep are no more.
-    #[cfg_attr(not(any(test, fuzzing, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
+    #[cfg(feature = "async-backend")]
     pub(crate) fn driver_lost(&mut self, now: Instant) -> Rouse {
         for worker in self.crew.dismiss_idle() {
             self.crew.gone(worker);

@@ -9,7 +9,7 @@ use crate::cache::{Look, Old};
 use crate::clock::Coarse;
 use crate::engine::{Asked, Rouse, Ticket};
 use crate::error::{Error, ErrorKind};
-use crate::name::Name;
+use crate::name::{Name, NameRef};
 use crate::sync;
 use crate::waiter::Waiter;
 
@@ -23,7 +23,11 @@ pub(crate) enum Ask {
 impl Threads {
     /// What the cache gives for a name at once, if anything.
     #[inline]
-    pub(crate) fn cached<T>(self: &Arc<Self>, name: &str, give: impl Fn(Result<Addrs, Error>) -> T) -> Option<T> {
+    pub(crate) fn cached<T>(
+        self: &Arc<Self>,
+        name: NameRef<'_>,
+        give: impl Fn(Result<Addrs, Error>) -> T,
+    ) -> Option<T> {
         if !self.setup.cache.is_enabled() {
             return None;
         }
@@ -34,7 +38,7 @@ impl Threads {
     }
 
     #[cold]
-    fn cached_but_not_fresh(self: &Arc<Self>, name: &str) -> Option<Result<Addrs, Error>> {
+    fn cached_but_not_fresh(self: &Arc<Self>, name: NameRef<'_>) -> Option<Result<Addrs, Error>> {
         let now = sync::now();
         let look = self.store.look(name, now);
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
@@ -44,7 +48,7 @@ impl Threads {
         };
         if wants_refresh {
             // It was stored under this name, which therefore is one.
-            Name::parse(name).into_iter().for_each(|name| self.refresh(name));
+            Name::parse(name.as_str()).into_iter().for_each(|name| self.refresh(name));
         }
         given
     }
@@ -59,7 +63,7 @@ impl Threads {
 
     /// The same under the lock of the state, where nobody fills the cache in between.
     fn refresh_in(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
-        if self.store.fresh(name.as_str(), Coarse::now(), drop).is_some() {
+        if self.store.fresh(name.borrowed(), Coarse::now(), drop).is_some() {
             return Rouse::default();
         }
         state.engine.refresh(now, name.clone()).unwrap_or_else(|| {
@@ -72,7 +76,7 @@ impl Threads {
     pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Ask {
         let now = waiter.asked;
         let mut state = self.lock();
-        let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.as_str(), now) };
+        let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.borrowed(), now) };
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
         let old = match given(look, now) {
             Given::Now(given) => {

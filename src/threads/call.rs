@@ -20,6 +20,7 @@ pub(super) struct Call<'a> {
 }
 
 /// How far a call is.
+#[expect(clippy::large_enum_variant, reason = "there is one for each call that runs")]
 enum Stage {
     Running,
     /// It has its result, which the only one that waits has yet to be told, if anybody waits.
@@ -34,8 +35,9 @@ impl<'a> Call<'a> {
         Self { threads, id, name, stage: Stage::Running }
     }
 
-    /// It has its result: the flight is over, and what is to be told to whom is settled. Gives the kind of its failure.
-    pub(super) fn land(&mut self, result: Result<Answer, Error>) -> Option<ErrorKind> {
+    /// It has its result: the flight is over, and what is to be told to whom is settled. Says whether
+    /// the call may have broken libc's resolver in its thread.
+    pub(super) fn land(&mut self, result: Result<Answer, Error>) -> bool {
         let result = match result {
             Ok(answer) if answer.is_empty() => Err(ErrorKind::NoData.into()),
             result => result,
@@ -48,6 +50,7 @@ impl<'a> Call<'a> {
         });
         let at = sync::now();
         let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
+        let may_be_broken = result.as_ref().is_err_and(Error::may_have_broken_libc);
         let mut guard = self.threads.lock();
         let state = &mut *guard;
         // Before the flight is gone, so that whoever finds neither is the first to ask.
@@ -72,7 +75,7 @@ impl<'a> Call<'a> {
         };
         self.threads.rouse(guard, Rouse { timekeeper: finished.timekeeper, worker: None });
         self.threads.stop(finished.stopped);
-        kind.err()
+        may_be_broken
     }
 
     /// Replies.

@@ -4,7 +4,7 @@ use super::Threads;
 use super::call::Call;
 use crate::backend::Backend;
 use crate::engine::{Next, WorkerId};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::foreign::caught;
 use crate::sync::{self, thread};
 use crate::trace::Scope;
@@ -25,7 +25,7 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
                 slept = false;
                 let call = Call::new(threads, id, name);
                 threads.rouse(state, rouse);
-                if make(call, backend, custody) == Some(ErrorKind::System) {
+                if make(call, backend, custody) {
                     // After one such as EMFILE, libc's resolver state may stay broken in this thread.
                     let mut state = threads.lock();
                     let rouse = state.engine.retire(id, sync::now());
@@ -42,18 +42,18 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
     }
 }
 
-/// Makes a call and replies; gives the kind of its failure.
-fn make(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> Option<ErrorKind> {
-    let mut failure = None;
+/// Makes a call and replies. Says whether it may have broken libc's resolver in this thread.
+fn make(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> bool {
+    let mut may_be_broken = false;
     let mut make = || {
         let answer = caught(|| backend.lookup(call.name.as_str()));
         // While the custody is still held: its subscriber may ask for this very name when it is let go, and must not
         // find a flight there that waits for it.
-        failure = call.land(answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0))));
+        may_be_broken = call.land(answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0))));
     };
     match custody {
         Some(scope) => scope.run(&mut make),
         None => make(),
     }
-    failure
+    may_be_broken
 }
