@@ -86,7 +86,7 @@ impl State {
     }
 
     /// Whether nothing is left to be done for anybody, but for threads to end.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.engine.is_over() && self.errands.is_empty()
     }
 
@@ -153,8 +153,14 @@ impl Threads {
         deadline: Option<Instant>,
         wakeup: Wakeup,
     ) -> Poll<Outcome> {
-        let is_end = self.is_end(PATIENCE);
+        let mut is_end = self.is_end(PATIENCE);
         let mut state = self.lock();
+        if !is_end && state.is_over() {
+            // It is near, and the timekeeper may have left meanwhile: another look may spare another one.
+            drop(state);
+            is_end = self.is_end(PATIENCE);
+            state = self.lock();
+        }
         let old = closer.and_then(|closer| state.closers.closers.remove(&closer));
         if is_end && !state.has_closers() {
             let tally = state.engine.tally();

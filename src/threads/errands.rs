@@ -67,10 +67,12 @@ impl Errands {
 }
 
 impl Errand {
-    /// Gives a waiter its reply, and leaves it to another thread to wake its caller.
-    pub(super) fn told(waiter: Arc<Waiter>, reply: Reply) -> Self {
+    /// Gives a waiter its reply, and leaves it to another thread to wake its caller, if that is to be woken.
+    pub(super) fn told(waiter: Arc<Waiter>, reply: Reply) -> Option<Self> {
+        // With a source, which is foreign and may go with the waiter.
+        let is_foreign = reply.result.as_ref().is_err_and(|error| std::error::Error::source(error).is_some());
         let waker = waiter.fill(reply);
-        Self::Told(waiter, waker)
+        (is_foreign || waker.is_some()).then_some(Self::Told(waiter, waker))
     }
 
     fn run(self) {

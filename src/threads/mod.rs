@@ -229,7 +229,7 @@ impl Threads {
             let replies: Vec<_> = waiters.iter().map(reply).collect();
             replies.iter().for_each(|reply| state.count(reply));
             drop(state);
-            self.send(waiters.into_iter().zip(replies).map(|(waiter, reply)| Errand::told(waiter, reply)));
+            self.send(waiters.into_iter().zip(replies).filter_map(|(waiter, reply)| Errand::told(waiter, reply)));
             if !more {
                 return;
             }

@@ -25,10 +25,11 @@ fn keep(threads: &Arc<Threads>) {
         while threads.run_stranded_errand() {}
         threads.start_runners();
         threads.join_ended();
-        let is_waited_for = threads.lock().has_closers();
-        let is_end = is_waited_for && threads.is_end(Duration::ZERO);
+        // Whoever begins to wait from here on finds this out alone, or is seen below.
+        let are_others_gone = threads.roster.are_others_gone(Duration::ZERO) == Some(true);
         let now = sync::now();
         let mut state = threads.lock();
+        let is_end = are_others_gone && state.is_over();
         let due = state.take_due_closers(now, is_end);
         // For this thread, which is awake.
         _ = state.set_alarm();
@@ -40,7 +41,7 @@ fn keep(threads: &Arc<Threads>) {
                 idle.into_iter().for_each(|worker| threads.wake(worker));
                 threads.stop(stopped);
                 threads.rouse_all(rouse);
-                threads.send(told.into_iter().map(|(waiter, reply)| Errand::told(waiter, reply)));
+                threads.send(told.into_iter().filter_map(|(waiter, reply)| Errand::told(waiter, reply)));
                 sleep(until);
             }
             Tick::Leave => {
