@@ -78,12 +78,14 @@ impl Full {
             let watch = scope.spawn(|| {
                 let mut worst = Duration::ZERO;
                 barrier.wait();
-                while !ended.load(Ordering::Relaxed) {
+                loop {
                     let began = Instant::now();
                     _ = resolver.stats();
                     worst = worst.max(began.elapsed());
+                    if ended.load(Ordering::Relaxed) {
+                        return worst;
+                    }
                 }
-                worst
             });
             barrier.wait();
             write(self);
