@@ -187,11 +187,6 @@ impl Entry {
         self.claimed.store(0, Ordering::Relaxed);
     }
 
-    /// Whether its answer came after a lookup that began at `since`.
-    pub(super) fn is_newer_than(&self, since: Instant) -> bool {
-        self.answer.as_ref().is_some_and(|kept| kept.stored > since)
-    }
-
     /// Whether it is of no use to anybody any more.
     pub(super) fn is_gone(&self, now: Instant) -> bool {
         let answers = self.answer.as_ref().is_some_and(|kept| is_before(now, kept.old_until));

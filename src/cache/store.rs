@@ -103,37 +103,24 @@ impl Store {
         self.with(NameRef::new(name), |entry| entry.look(now)).unwrap_or(Look::Nothing)
     }
 
-    /// A lookup that began at `since` has ended: with an error, it is one that is fit to be [kept](Error::cached).
-    pub(crate) fn fill(
-        &self,
-        index: &mut Index,
-        name: &Name,
-        result: &Result<Answer, Error>,
-        since: Instant,
-        now: Instant,
-    ) {
+    /// Stores what a lookup has ended with: an error is one that is fit to be [kept](Error::cached).
+    pub(crate) fn fill(&self, index: &mut Index, name: &Name, result: &Result<Answer, Error>, now: Instant) {
         if !self.cache.is_enabled() {
             return;
         }
-        let after = |former: Option<&Entry>| {
-            // The first of two calls to answer has; what the other says is older.
-            if former.is_some_and(|former| former.is_newer_than(since)) {
-                return None;
-            }
-            let luck = self.hasher.hash_one((name, now)) as u8;
-            Some((former.is_some(), Entry::after(former, result, now, &self.cache, luck)))
-        };
+        let luck = self.hasher.hash_one((name, now)) as u8;
+        let after = |former: Option<&Entry>| (former.is_some(), Entry::after(former, result, now, &self.cache, luck));
         let after = self.with(name.borrowed(), |former| after(Some(former))).unwrap_or_else(|| after(None));
         match after {
-            Some((was_there, Some(entry))) => {
+            (was_there, Some(entry)) => {
                 if !was_there {
                     self.make_room(index, now);
                     index.order.push_back(name.clone());
                 }
                 self.replace(name, Some(entry));
             }
-            Some((true, None)) => self.forget(index, name),
-            Some((false, None)) | None => {}
+            (true, None) => self.forget(index, name),
+            (false, None) => {}
         }
     }
 

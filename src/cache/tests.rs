@@ -101,7 +101,7 @@ impl Model {
             ttl.map_or(answer.clone(), |ttl| answer.with_ttl(Duration::from_secs(ttl.into())))
         };
         let result_here = result.map(answer).map_err(|kind| Error::from(kind).cached());
-        self.store.fill(&mut self.index, &name(number), &result_here, self.now, self.now);
+        self.store.fill(&mut self.index, &name(number), &result_here, self.now);
 
         let known = self.known.entry(number).or_default();
         self.full |= self.store.len() >= self.cache.names;
@@ -228,7 +228,7 @@ fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
     let (store, mut index, now) = (Store::new(Cache::new().names(names)), Index::default(), Instant::now());
     for number in 0..filled {
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
     }
     (store, index, now)
 }
@@ -262,7 +262,7 @@ fn what_is_asked_for_outlives_what_is_not() {
     }
     for number in 100..150 {
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
     }
     let kept = |number: &usize| matches!(store.look(&format!("n{number}"), now), Look::Fresh(_));
     assert_eq!((0..100).step_by(2).filter(kept).count(), 50, "all that were asked for");
@@ -273,7 +273,7 @@ fn what_is_asked_for_outlives_what_is_not() {
 fn of_those_that_nobody_asks_for_the_oldest_goes_first() {
     let (store, mut index, now) = filled(3, 3);
     let name = Name::parse("n3").unwrap();
-    store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
+    store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
     let kept = |number: &usize| matches!(store.look(&format!("n{number}"), now), Look::Fresh(_));
     assert_eq!((0..4).filter(kept).collect::<Vec<_>>(), [1, 2, 3]);
 }
@@ -284,7 +284,7 @@ fn an_eviction_ends_although_every_name_is_in_use() {
     for number in 10..1000 {
         (0..number).for_each(|number| _ = store.look(&format!("n{number}"), now));
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
         assert_eq!(store.len(), 10);
     }
 }
@@ -310,24 +310,12 @@ fn no_time_is_too_long_and_no_bounds_are_too_odd() {
         let name = Name::parse(&format!("n{number}")).unwrap();
         let answer = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         for answer in [answer(), answer().with_ttl(Duration::MAX), answer().with_ttl(Duration::ZERO)] {
-            store.fill(&mut index, &name, &Ok(answer), now, now);
+            store.fill(&mut index, &name, &Ok(answer), now);
             assert!(matches!(store.look(name.as_str(), now + Duration::from_secs(1 << 30)), Look::Fresh(_)));
         }
-        store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now, now);
+        store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now);
         assert!(matches!(store.look(name.as_str(), now + Duration::from_secs(3600)), Look::Failed(_)));
     }
-}
-
-#[test]
-fn what_an_older_call_says_later_does_not_count() {
-    let (store, mut index, now) = filled(10, 1);
-    let name = Name::parse("n0").unwrap();
-    let later = now + Duration::from_secs(1);
-    let before = now - Duration::from_secs(20);
-    store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), before, later);
-    assert!(matches!(store.look("n0", later), Look::Fresh(_)));
-    store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now, later);
-    assert!(matches!(store.look("n0", later), Look::Failed(_)));
 }
 
 #[test]
@@ -354,8 +342,8 @@ fn answer() -> Answer {
 #[test]
 fn every_time_ends_when_it_has_passed_and_not_before() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), now, now);
-    store.fill(&mut index, &name(1), &Err(ErrorKind::NotFound.into()), now, now);
+    store.fill(&mut index, &name(0), &Ok(answer()), now);
+    store.fill(&mut index, &name(1), &Err(ErrorKind::NotFound.into()), now);
     let at =
         |seconds| (store.look("name-0", now + seconds * SECOND - MOMENT), store.look("name-0", now + seconds * SECOND));
     assert!(matches!(at(10), (Look::Fresh(_), Look::Stale { .. })));
@@ -370,7 +358,7 @@ fn every_time_ends_when_it_has_passed_and_not_before() {
 #[test]
 fn a_hit_is_a_hit_at_once() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), now, now);
+    store.fill(&mut index, &name(0), &Ok(answer()), now);
     assert_eq!(store.fresh("NAME-0", Coarse::now(), |addrs| addrs.len()), Some(1));
     assert!(store.fresh("name-0", Coarse::now().after(10 * SECOND), drop).is_none());
     assert!(store.fresh("name-1", Coarse::now(), drop).is_none());
@@ -379,7 +367,7 @@ fn a_hit_is_a_hit_at_once() {
 #[test]
 fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), now, now);
+    store.fill(&mut index, &name(0), &Ok(answer()), now);
     let refreshes = |at| matches!(store.look("name-0", at), Look::Stale { refresh: true, .. });
     let first = now + 10 * SECOND;
     assert!(refreshes(first) && !refreshes(first) && !refreshes(first + CLAIM / 2));
@@ -388,7 +376,7 @@ fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
 
     let lasting = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(10 * CLAIM);
     let (store, mut index) = (Store::new(lasting), Index::default());
-    store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now, now);
+    store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
     let refreshes = |at| matches!(store.look("name-0", at), Look::Stale { refresh: true, .. });
     assert!(refreshes(now) && !refreshes(now + CLAIM) && refreshes(now + CLAIM + MOMENT));
 }
@@ -399,7 +387,7 @@ fn a_failure_that_is_believed_for_no_time_takes_no_room() {
     let (store, mut index, now) = (Store::new(never), Index::default(), Instant::now());
     for kind in [ErrorKind::NotFound, ErrorKind::NoData, ErrorKind::Temporary, ErrorKind::Permanent, ErrorKind::System]
     {
-        store.fill(&mut index, &name(0), &Err(kind.into()), now, now);
+        store.fill(&mut index, &name(0), &Err(kind.into()), now);
         assert_eq!(store.len(), 0, "{kind:?}");
     }
 }
@@ -408,7 +396,7 @@ fn a_failure_that_is_believed_for_no_time_takes_no_room() {
 fn a_failure_may_be_believed_for_days() {
     let (store, mut index, now) =
         (Store::new(Cache::new().negative_ttl(100 * 86_400 * SECOND)), Index::default(), Instant::now());
-    store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), now, now);
+    store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), now);
     assert!(matches!(store.look("name-0", now + 99 * 86_400 * SECOND), Look::Failed(_)));
 }
 
@@ -419,11 +407,11 @@ fn what_is_gone_makes_room_first() {
         let lasts = if result.is_ok() { 30 * SECOND } else { 10 * SECOND };
         for (at, is_evicted) in [(lasts - MOMENT, false), (lasts, true)] {
             let (store, mut index, now) = by_tens(2);
-            store.fill(&mut index, &name(0), &result, now, now);
+            store.fill(&mut index, &name(0), &result, now);
             let then = now + at;
-            store.fill(&mut index, &name(1), &Ok(answer()), then, then);
+            store.fill(&mut index, &name(1), &Ok(answer()), then);
             _ = store.look("name-0", now);
-            store.fill(&mut index, &name(2), &Ok(answer()), then, then);
+            store.fill(&mut index, &name(2), &Ok(answer()), then);
             let is_other_there = matches!(store.look("name-1", then), Look::Fresh(_));
             assert_eq!(is_other_there, is_evicted, "{result:?} after {at:?}");
         }

@@ -51,8 +51,8 @@ impl<'a> Call<'a> {
         let mut guard = self.threads.lock();
         let state = &mut *guard;
         // Before the flight is gone, so that whoever finds neither is the first to ask.
-        if let Some(since) = state.engine.lasts(self.id) {
-            self.threads.store.fill(&mut state.index, &self.name, &kept, since, at);
+        if let Some(_since) = state.engine.lasts(self.id) {
+            self.threads.store.fill(&mut state.index, &self.name, &kept, at);
         }
         let finished = state.engine.finish(self.id, at, kind);
         let replies = finished.waiters.iter().map(|waiter| reply(waiter, &result, &finished, at)).collect::<Vec<_>>();
