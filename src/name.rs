@@ -49,6 +49,10 @@ pub(crate) fn literal(text: &str) -> Option<IpAddr> {
     if first.is_ascii_hexdigit() || first == b':' { text.parse().ok() } else { None }
 }
 
+// How many times this thread has compared a name.
+#[cfg(test)]
+thread_local!(pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
 /// A name that is looked for, borrowed: equal to the [`Name`] that it would be, and hashed alike.
 #[derive(Clone, Copy)]
 pub(crate) struct NameRef<'a>(&'a str);
@@ -60,6 +64,8 @@ impl<'a> NameRef<'a> {
 
     #[inline]
     pub(crate) fn is(self, name: &Name) -> bool {
+        #[cfg(test)]
+        COMPARED.set(COMPARED.get() + 1);
         // Almost everyone writes a name as others do, and comparing the bytes themselves is faster.
         *self.0 == *name.0 || self.0.eq_ignore_ascii_case(&name.0)
     }

@@ -1,16 +1,17 @@
 //! The cache against a model of what may be given when, in virtual time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
 use super::entry::CLAIM;
+use super::store::PASSED_BY;
 use super::*;
 use crate::addrs::{Answer, Source};
 use crate::clock::Coarse;
 use crate::error::{Error, ErrorKind};
-use crate::name::Name;
+use crate::name::{COMPARED, Name};
 use std::time::Instant;
 
 const NAMES: u8 = 6;
@@ -207,6 +208,7 @@ impl Model {
             }
         }
         assert!(self.store.len() <= self.cache.names, "more names than there may be");
+        assert!(self.store.is_ordered_by(&self.index), "a name without a place, or a place without a name");
     }
 }
 
@@ -287,6 +289,51 @@ fn an_eviction_ends_although_every_name_is_in_use() {
         store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
         assert_eq!(store.len(), 10);
     }
+}
+
+/// The number of every name that is kept, and whether it has been visited.
+fn kept(store: &Store) -> BTreeMap<usize, bool> {
+    let mut kept = BTreeMap::new();
+    store.for_each(|name, entry| _ = kept.insert(name.as_str()[1..].parse().unwrap(), entry.is_visited()));
+    kept
+}
+
+#[test]
+fn an_eviction_passes_by_few_names_although_every_name_is_in_use() {
+    const NAMES: usize = 1000;
+    let (store, mut index, now) = filled(NAMES, NAMES);
+    (0..NAMES).for_each(|number| _ = store.look(&format!("n{number}"), now));
+    for turn in 0..3 {
+        let name = Name::parse(&format!("n{}", NAMES + turn)).unwrap();
+        store.fill(&mut index, &name, &Ok(answer()), now);
+    }
+    // Each insertion passes by `PASSED_BY` names and evicts the next one.
+    let each = PASSED_BY + 1;
+    let expected = (0..NAMES + 3)
+        .filter(|number| *number >= 3 * each || number % each != PASSED_BY)
+        .map(|number| (number, (3 * each..NAMES).contains(&number)));
+    assert_eq!(kept(&store), expected.collect());
+}
+
+/// Writes hold the lock of the engine.
+#[test]
+fn a_write_compares_the_names_of_its_leaf_alone() {
+    const NAMES: usize = 5000;
+    let (store, mut index, now) = filled(NAMES, NAMES);
+    (0..NAMES).for_each(|number| _ = store.look(&format!("n{number}"), now));
+    let leaf = store.most_in_a_leaf();
+    let name = |number| Name::parse(&format!("n{number}")).unwrap();
+    let mut compares_few = |what: &str, write: &dyn Fn(&mut Index)| {
+        let before = COMPARED.get();
+        write(&mut index);
+        let compared = COMPARED.get() - before;
+        // To find it, and to take it out or put it in; as many for the one that is evicted.
+        assert!(compared <= 3 * (leaf + 1), "{what}: {compared} comparisons, with up to {leaf} names in a leaf");
+    };
+    compares_few("a name is added", &|index| store.fill(index, &name(NAMES), &Ok(answer()), now));
+    compares_few("a name is flushed", &|index| store.flush_name(index, &name(NAMES / 2)));
+    let fails = Err(ErrorKind::NotFound.into());
+    compares_few("an answer is replaced", &|index| store.fill(index, &name(NAMES / 3), &fails, now));
 }
 
 #[test]
