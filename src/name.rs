@@ -40,6 +40,10 @@ impl Name {
     }
 }
 
+// How many times this thread has compared a name.
+#[cfg(test)]
+thread_local!(pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
 /// A name that is looked for, borrowed: equal to the [`Name`] that it would be, and hashed alike.
 ///
 /// It has at most [`MAX_LEN`] bytes, so that no text of a caller's costs more than that to read. Whether it is a name at all is
@@ -87,6 +91,8 @@ impl<'a> NameRef<'a> {
 
     #[inline]
     pub(crate) fn is(self, name: &Name) -> bool {
+        #[cfg(test)]
+        COMPARED.set(COMPARED.get() + 1);
         // Almost everyone writes a name as others do, and comparing the bytes themselves is faster.
         *self.0 == *name.0 || self.0.eq_ignore_ascii_case(&name.0)
     }

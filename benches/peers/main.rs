@@ -8,6 +8,7 @@ mod crowd;
 mod footprint;
 mod hit;
 mod hung;
+mod locked;
 mod measure;
 mod misses;
 mod peers;
@@ -58,6 +59,7 @@ const SCENARIOS: &[Scenario] = &[
     ("endings", hung::endings),
     ("memory", footprint::memory),
     ("growth", footprint::growth),
+    ("locked", locked::run),
 ];
 
 const USAGE: &str = "usage: cargo bench --bench peers -- [--quick] [--rounds N] [SCENARIO...]";

@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Cache;
@@ -9,12 +9,16 @@ use crate::error::{Error, ErrorKind};
 /// After this a refresh that has not come about is undertaken anew: the call may hang, or never have begun.
 pub(super) const CLAIM: Duration = Duration::from_secs(10);
 
+/// The bit of an entry's mark that says it was visited.
+const VISITED: u64 = 1;
+
 /// What the cache has for a name. In this order, so that what a hit reads stands together.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Entry {
-    /// It was asked for since it was stored, or since an eviction passed it by.
-    pub(super) visited: AtomicBool,
+    /// Twice its place in the order of eviction, with [`VISITED`] set if it was asked for since it was stored or passed by. One
+    /// word for both takes 16 bytes less per name.
+    mark: AtomicU64,
     /// When someone undertook to refresh this very entry, in nanoseconds after its answer was stored and one more; 0 if
     /// nobody has.
     claimed: AtomicU64,
@@ -44,7 +48,7 @@ impl Clone for Entry {
             answer: self.answer.clone(),
             failure: self.failure.clone(),
             claimed: AtomicU64::new(self.claimed.load(Ordering::Relaxed)),
-            visited: AtomicBool::new(self.visited.load(Ordering::Relaxed)),
+            mark: AtomicU64::new(self.mark.load(Ordering::Relaxed)),
         }
     }
 }
@@ -98,7 +102,7 @@ fn is_before(now: Instant, until: Option<Instant>) -> bool {
 
 impl Entry {
     fn new(answer: Option<Kept>, failure: Option<Failure>) -> Self {
-        Self { answer, failure, claimed: AtomicU64::new(0), visited: AtomicBool::new(false) }
+        Self { answer, failure, claimed: AtomicU64::new(0), mark: AtomicU64::new(0) }
     }
 
     /// The entry that takes the place of `former` once a lookup has ended; `None` if there is nothing to keep. `luck`, from
@@ -145,9 +149,34 @@ impl Entry {
     /// Marks it as asked for; a write only the first time.
     #[inline]
     fn visit(&self) {
-        if !self.visited.load(Ordering::Relaxed) {
-            self.visited.store(true, Ordering::Relaxed);
+        if !self.is_visited() {
+            // Not a store: it could undo a move by an eviction at the same time.
+            self.mark.fetch_or(VISITED, Ordering::Relaxed);
         }
+    }
+
+    #[inline]
+    pub(super) fn is_visited(&self) -> bool {
+        self.mark.load(Ordering::Relaxed) & VISITED != 0
+    }
+
+    /// Puts it at a place in the order of eviction, not visited.
+    pub(super) fn at(self, place: u64) -> Self {
+        Self { mark: AtomicU64::new(place * 2), ..self }
+    }
+
+    /// Its place in the order of eviction, which only the holder of the index changes.
+    pub(super) fn place(&self) -> u64 {
+        self.mark.load(Ordering::Relaxed) / 2
+    }
+
+    /// Moves it to another place, not visited, if it was visited; returns whether it was.
+    pub(super) fn pass_by(&self, place: u64) -> bool {
+        let is_visited = self.is_visited();
+        if is_visited {
+            self.mark.store(place * 2, Ordering::Relaxed);
+        }
+        is_visited
     }
 
     /// What may be given now. Writes to the entry only if it has not been visited, or is to be refreshed.
@@ -185,11 +214,6 @@ impl Entry {
     /// The refresh that was undertaken did not come about.
     pub(super) fn release(&self) {
         self.claimed.store(0, Ordering::Relaxed);
-    }
-
-    /// Whether its answer came after a lookup that began at `since`.
-    pub(super) fn is_newer_than(&self, since: Instant) -> bool {
-        self.answer.as_ref().is_some_and(|kept| kept.stored > since)
     }
 
     /// Whether it is of no use to anybody any more.

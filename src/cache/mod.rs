@@ -83,7 +83,7 @@ impl Cache {
     }
 
     /// How many names are kept; 0 disables the cache. Over the bound, names that were not asked for since they were stored go
-    /// first. Default: 1,024.
+    /// first. Adding a name examines at most 9 others, and evicts the last of these if all are in use. Default: 1,024.
     #[must_use]
     pub fn names(mut self, names: usize) -> Self {
         self.names = names;

@@ -66,12 +66,10 @@ impl<W> Engine<W> {
         Telling { waiter, timekeeper: self.dismiss_timekeeper() }
     }
 
-    /// Since when the call of `worker` has been running, if its result may be given to those who ask later: not after a flush, and
-    /// not after the answer of a call that began later.
-    pub(crate) fn cacheable_since(&self, worker: WorkerId) -> Option<Instant> {
-        let flight = self.calls.flight(worker)?;
-        let since = self.flights.calls(flight).find(|&(caller, _)| caller == worker).map(|(_, since)| since);
-        since.filter(|_| self.flights.is_cacheable(flight, worker))
+    /// Whether the result of the call of `worker` may be given to those who ask later: not after a flush, and not after the
+    /// answer of a call that began later.
+    pub(crate) fn is_cacheable(&self, worker: WorkerId) -> bool {
+        self.calls.flight(worker).is_some_and(|flight| self.flights.is_cacheable(flight, worker))
     }
 
     /// Takes out some of those whose time is up.

@@ -203,11 +203,26 @@ const COARSE_CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
 /// Nanoseconds since a moment of the system's choosing, some milliseconds behind.
 #[inline]
 pub(crate) fn coarse_nanos() -> u64 {
+    nanos_by(COARSE_CLOCK)
+}
+
+/// Nanoseconds by a clock, or by the one that `Instant` reads where the system does not have it.
+///
+/// On Linux that one counts from the same moment as the coarse clock, so times by either compare.
+#[inline]
+fn nanos_by(clock: libc::clockid_t) -> u64 {
+    read_clock(clock).unwrap_or_else(|| {
+        // Without any clock, nothing is fresh by this one.
+        read_clock(libc::CLOCK_MONOTONIC).unwrap_or(u64::MAX)
+    })
+}
+
+#[inline]
+fn read_clock(clock: libc::clockid_t) -> Option<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for the call to write to. A clock that there is not leaves it at zero, and every answer fresh
-    // by this clock: the caches of such a system would never expire, and there is none (POSIX.1-2008 has the clock).
-    unsafe { libc::clock_gettime(COARSE_CLOCK, &mut time) };
-    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+    // SAFETY: `time` is valid for the call to write to.
+    let failed = unsafe { libc::clock_gettime(clock, &mut time) } != 0;
+    (!failed).then(|| (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64))
 }
 
 /// `host` for C, which is refused only if it has a NUL byte inside.
@@ -239,6 +254,17 @@ mod tests {
         assert_eq!(socket_addr(&node(libc::AF_INET6, addr, 0)), None, "empty");
         assert_eq!(socket_addr(&node(libc::AF_INET6, ptr::null_mut(), len)), None, "missing");
         assert_eq!(socket_addr(&node(libc::AF_UNIX, addr, len)), None, "another family");
+    }
+
+    /// Where it gave nothing, every answer would stay fresh for ever.
+    #[test]
+    fn a_clock_that_there_is_not_gives_way_to_the_monotonic_one() {
+        const NO_CLOCK: libc::clockid_t = 1 << 20;
+        assert_eq!(read_clock(NO_CLOCK), None);
+        let monotonic = || read_clock(libc::CLOCK_MONOTONIC).unwrap();
+        let (before, given, after) = (monotonic(), nanos_by(NO_CLOCK), monotonic());
+        assert!(0 < before && before <= given && given <= after, "{before} {given} {after}");
+        while nanos_by(NO_CLOCK) == given {}
     }
 
     #[test]

@@ -54,8 +54,8 @@ impl<'a> Call<'a> {
         let mut guard = self.threads.lock();
         let state = &mut *guard;
         // Before the flight is gone, so that whoever finds neither is the first to ask.
-        if let Some(since) = state.engine.cacheable_since(self.id) {
-            self.threads.store.fill(&mut state.index, &self.name, &kept, since, at);
+        if state.engine.is_cacheable(self.id) {
+            self.threads.store.fill(&mut state.index, &self.name, &kept, at);
         }
         let finished = state.engine.finish(self.id, at, kind);
         let landing = Landing { result, since: finished.since, at, shared: finished.shared };

@@ -365,7 +365,7 @@ fn what_was_asked_before_a_flush_is_for_those_who_asked() {
         let (_, rouse) = ask(&mut engine, now, 0);
         let Some(RouseWorker::Start(second)) = rouse.worker else { panic!("no call of its own") };
         assert_eq!(hang_all(&mut engine, rouse, now), 1);
-        assert_eq!((engine.cacheable_since(first), engine.cacheable_since(second)), (None, Some(now)));
+        assert_eq!((engine.is_cacheable(first), engine.is_cacheable(second)), (false, true));
         assert_eq!(finish(&mut engine, first, now, Ok(())).len(), 1);
         let (_, joined) = ask(&mut engine, now, 0);
         assert_eq!(joined.worker, None, "the flight after the flush is there to be joined");
@@ -521,9 +521,9 @@ fn what_a_later_call_has_said_stands() {
         let (_, rouse) = ask(&mut engine, late, 0);
         let Some(RouseWorker::Start(second)) = rouse.worker else { panic!("not started") };
         assert_eq!(hang_all(&mut engine, rouse, late), 1);
-        assert_eq!(engine.cacheable_since(second), Some(late));
+        assert!(engine.is_cacheable(second));
         assert_eq!(finish(&mut engine, second, late, later).len(), if stands { 2 } else { 0 });
-        assert_eq!(engine.cacheable_since(first), if stands { None } else { Some(start) });
+        assert_eq!(engine.is_cacheable(first), !stands);
     }
 }
 

@@ -228,7 +228,7 @@ impl Model {
             unreachable!()
         };
         let is_last_word = flight == self.flight(flight.name) && !superseded;
-        assert_eq!(self.engine.cacheable_since(id), is_last_word.then_some(since), "what is kept");
+        assert_eq!(self.engine.is_cacheable(id), is_last_word, "what is kept");
         let finished = self.input(|engine, now| {
             let finished = engine.finish(id, now, result);
             finished.waiter.iter().for_each(|_| engine.count(result));
