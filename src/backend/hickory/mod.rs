@@ -80,6 +80,8 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 ///   also compares IPv4 addresses of the machine's own networks, and those of one IPv6 network, by how much of them they have in
 ///   common, and tells deprecated sources from others; here these keep the server's order.
 /// - An alias that leads in a circle has no address. glibc does not find the name.
+/// - An answer has at most 512 addresses of each family: the first ones that the server gives. The others are left out, which bounds
+///   the cost of ordering and keeping them. Addresses in the hosts file have no such bound.
 ///
 /// # Errors
 ///
