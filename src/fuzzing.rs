@@ -8,6 +8,9 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 
 #[cfg(feature = "hickory")]
+use futures_util::FutureExt as _;
+
+#[cfg(feature = "hickory")]
 use crate::backend::hickory;
 #[cfg(unix)]
 use crate::ffi;
@@ -62,8 +65,8 @@ pub fn rank(destination: IpAddr, source: Option<IpAddr>) -> impl Ord + Copy + st
     hickory::order::Rank::of(destination, source)
 }
 
-/// Puts addresses into RFC 6724's order, by their sources.
+/// Puts addresses into RFC 6724's order, by their sources. For as many as one turn of the driver takes.
 #[cfg(feature = "hickory")]
 pub fn sort(addrs: &mut [IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) {
-    hickory::order::sort(addrs, source);
+    hickory::order::sort(addrs, source).now_or_never().expect("a single turn");
 }

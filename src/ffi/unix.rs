@@ -147,6 +147,17 @@ pub(crate) fn report_errors(socket: &impl std::os::fd::AsRawFd, is_ipv4: bool) -
     failed == 0
 }
 
+/// Undoes what `connect` has made of a socket for datagrams: its address and port, and where it sends to. Says whether the system can.
+#[cfg(all(feature = "hickory", target_os = "linux"))]
+pub(crate) fn dissolve(socket: &impl std::os::fd::AsRawFd) -> bool {
+    let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    // SAFETY: `nowhere` is valid for the call to read, and of the length that is given; the descriptor is the socket's own.
+    let failed = unsafe {
+        libc::connect(socket.as_raw_fd(), ptr::from_ref(&nowhere), mem::size_of_val(&nowhere) as libc::socklen_t)
+    };
+    failed == 0
+}
+
 /// How many forks lie between this process and the first one that called [`watch_forks`].
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 

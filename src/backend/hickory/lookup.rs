@@ -9,7 +9,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts}
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode};
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use socket2::{Domain, Socket, Type};
 
@@ -19,6 +19,10 @@ use crate::error::{Error, ErrorKind};
 
 /// How long half an answer lasts, of which a server owes the other: as long as a failure does.
 const HALF: Duration = Duration::from_secs(1);
+
+/// Number of addresses of each family that are used of an answer, the first ones. That is more than a headless service of Kubernetes
+/// usually has. Ordering both families takes 3 ms of system calls, in turns of 0.2 ms; keeping them takes 32 KiB of a cache.
+const MOST: usize = 512;
 
 /// The servers, with the connections to them.
 pub(super) struct Servers {
@@ -218,13 +222,16 @@ fn found(response: &DnsResponse, name: &Name, kind: RecordType) -> Result<Found,
     let mut owner = name;
     let mut ttl = u32::MAX;
     for record in &response.answers {
-        if let (RData::CNAME(target), true) = (&record.data, record.name == *owner) {
-            owner = &target.0;
-            ttl = ttl.min(record.ttl);
+        if let RData::CNAME(target) = &record.data {
+            if record.name == *owner {
+                owner = &target.0;
+                ttl = ttl.min(record.ttl);
+            }
         }
     }
+    let is_asked_for = |record: &&Record| record.record_type() == kind && record.name == *owner;
     let mut ips = Vec::new();
-    for record in response.answers.iter().filter(|record| record.record_type() == kind && record.name == *owner) {
+    for record in response.answers.iter().filter(is_asked_for).take(MOST) {
         if let Some(ip) = record.data.ip_addr() {
             ips.push(ip);
             ttl = ttl.min(record.ttl);

@@ -5,6 +5,7 @@ mod lookup;
 pub(crate) mod name;
 pub(crate) mod order;
 mod socket;
+mod source;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,6 +19,7 @@ use arc_swap::ArcSwap;
 
 use self::config::{HostsFile, Settings, Watched};
 use self::lookup::{Found, Servers};
+use self::source::Sources;
 use crate::addrs::Answer;
 use crate::backend::AsyncBackend;
 use crate::error::Error;
@@ -78,6 +80,8 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 ///   also compares IPv4 addresses of the machine's own networks, and those of one IPv6 network, by how much of them they have in
 ///   common, and tells deprecated sources from others; here these keep the server's order.
 /// - An alias that leads in a circle has no address. glibc does not find the name.
+/// - An answer has at most 512 addresses of each family: the first ones that the server gives. The others are left out, which bounds
+///   the cost of ordering and keeping them. Addresses in the hosts file have no such bound.
 ///
 /// # Errors
 ///
@@ -135,7 +139,7 @@ impl fmt::Debug for Hickory {
     }
 }
 
-/// What its lookups share on the driver: connections, and what the files say.
+/// What its lookups share on the driver: connections, sockets for finding sources, and what the files say.
 pub struct Session(RefCell<Shared>);
 
 struct Shared {
@@ -143,6 +147,7 @@ struct Shared {
     hosts: Watched<HostsFile>,
     /// With the settings that they are of.
     servers: Option<(Arc<Settings>, Rc<Servers>)>,
+    sources: Rc<Sources>,
 }
 
 impl Shared {
@@ -168,13 +173,14 @@ impl AsyncBackend for Hickory {
             false => Watched::fixed(&self.settings),
         };
         let hosts = Watched::new(HOSTS, HostsFile::read, &self.hosts);
-        Session(RefCell::new(Shared { settings, hosts, servers: None }))
+        Session(RefCell::new(Shared { settings, hosts, servers: None, sources: Rc::default() }))
     }
 
     fn lookup(&self, Session(shared): &Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
         let mut shared = shared.borrow_mut();
         let listed = shared.hosts.current().find(name).map(<[_]>::to_vec);
         let servers = shared.servers();
+        let sources = Rc::clone(&shared.sources);
         let name = name::parse(name);
         async move {
             let (mut ips, ttl) = match listed {
@@ -184,7 +190,7 @@ impl AsyncBackend for Hickory {
                     (ips, Some(ttl))
                 }
             };
-            order::sort(&mut ips, order::source);
+            order::sort(&mut ips, |ip| sources.find(ip)).await;
             let answer = Answer::from(ips);
             Ok(match ttl {
                 Some(ttl) => answer.with_ttl(ttl),

@@ -1,17 +1,20 @@
 //! hickory's sockets, for the one server that they are for.
 //!
-//! Its own neither hear that nobody listens at a server's port, which then costs the whole timeout, nor tell one link from another.
+//! Its own neither hear that nobody listens at a server's port, which then costs the whole timeout, nor tell one link from another. And
+//! of a connection hickory reads up to a hundred messages in one turn of the driver, for each of which it may take 1 ms.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider};
+use futures_util::{AsyncRead, AsyncWrite};
+use hickory_resolver::net::runtime::{DnsTcpStream, DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
+use tokio::task;
 
 /// What hickory runs on: Tokio, and sockets for this server.
 #[derive(Clone)]
@@ -32,14 +35,15 @@ impl RuntimeProvider for Sockets {
     type Handle = <TokioRuntimeProvider as RuntimeProvider>::Handle;
     type Timer = <TokioRuntimeProvider as RuntimeProvider>::Timer;
     type Udp = Udp;
-    type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
+    type Tcp = Paced<<TokioRuntimeProvider as RuntimeProvider>::Tcp>;
 
     fn create_handle(&self) -> Self::Handle {
         self.tokio.create_handle()
     }
 
     fn connect_tcp(&self, _: SocketAddr, local: Option<SocketAddr>, wait: Option<Duration>) -> Opening<Self::Tcp> {
-        self.tokio.connect_tcp(self.server, local, wait)
+        let connecting = self.tokio.connect_tcp(self.server, local, wait);
+        Box::pin(async move { Ok(Paced { stream: connecting.await?, unpaid: 0 }) })
     }
 
     fn bind_udp(&self, local: SocketAddr, _: SocketAddr) -> Opening<Self::Udp> {
@@ -107,6 +111,90 @@ impl DnsUdpSocket for Udp {
         match self.target {
             Some(target) => self.socket.poll_send_to(cx, buf, target),
             None => self.socket.poll_send(cx, buf),
+        }
+    }
+}
+
+/// A stream whose reader gives others their turn after half of what the longest message has.
+pub(super) struct Paced<S> {
+    stream: S,
+    /// Bytes that have been read, and not yet taken from the budget of the task.
+    unpaid: usize,
+}
+
+/// Number of bytes that use up one unit of a task's budget, of which Tokio gives it 128 a turn.
+const UNIT: usize = 256;
+
+/// Number of bytes read at once at most, so that a turn that ends one long message does not read all of the next.
+const PIECE: usize = 8 << 10;
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        while self.unpaid >= UNIT {
+            ready!(pin!(task::consume_budget()).poll(cx));
+            self.unpaid -= UNIT;
+        }
+        let piece = buf.len().min(PIECE);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf[..piece]))?;
+        self.unpaid += read;
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+impl<S: DnsTcpStream> DnsTcpStream for Paced<S> {
+    type Time = S::Time;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_that_has_more_to_read_gives_others_their_turn() {
+        let mut endless = Paced { stream: futures::io::repeat(0), unpaid: 0 };
+        // The longest message, and one of a usual answer.
+        for length in [0xffff, 400] {
+            let (mut turns, mut read) = (0, 0);
+            let mut buf = vec![0; length];
+            let reading = poll_fn(|cx| {
+                turns += 1;
+                // Far more than a turn has room for.
+                for _ in 0..1_000 {
+                    match Pin::new(&mut endless).poll_read(cx, &mut buf) {
+                        Poll::Ready(some) => read += some.expect("there is no end"),
+                        Poll::Pending if turns < 10 => return Poll::Pending,
+                        Poll::Pending => return Poll::Ready(()),
+                    }
+                }
+                panic!("{length}: {read} bytes in {turns} turns")
+            });
+            tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(reading);
+            let budget = turns * 128 * UNIT;
+            assert!(read > budget / 2 && read <= budget + PIECE, "{length}: {read} bytes in {turns} turns");
         }
     }
 }

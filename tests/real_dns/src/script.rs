@@ -9,6 +9,9 @@ use hickory_server::proto::rr::{Name, RData, Record, RecordType, rdata};
 /// How long what the server says may be kept: `ttl-N` as a name's second label says otherwise.
 const TTL: u32 = 60;
 
+/// The most that a number in a name asks for: so many addresses of either family fit into a message by TCP.
+const MOST: u16 = 1_500;
+
 /// What a name's first label asks for: a word, and for some a number after a `-`; whatever follows only tells names apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Script {
@@ -22,7 +25,7 @@ pub(crate) struct Script {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// This many addresses of either family.
-    Addresses { v4: u8, v6: u8 },
+    Addresses { v4: u16, v6: u16 },
     /// One address for each scope that the order of RFC 6724 tells apart.
     EveryScope,
     /// Addresses whose order RFC 3484, RFC 6724 and glibc agree on.
@@ -32,7 +35,7 @@ pub(crate) enum Act {
     /// As `Addresses { v4: 1, v6: 1 }`, behind an answer to another question, if it comes by UDP.
     WrongId,
     /// This many CNAMEs, then one address of either family.
-    Chain(u8),
+    Chain(u16),
     /// A CNAME to itself.
     Loop,
     /// A CNAME to a name that does not exist.
@@ -53,7 +56,7 @@ impl Script {
         let word = words.next().unwrap_or_default();
         let number = words.next().and_then(|number| number.parse::<u32>().ok());
         let ttl = labels.next().and_then(|label| label.strip_prefix("ttl-")?.parse().ok()).unwrap_or(TTL);
-        let count = number.map_or(1, |number| number.min(250) as u8);
+        let count = number.map_or(1, |number| number.min(MOST.into()) as u16);
         let fails = |code, v4, v6| Act::Fails { code, v4, v6 };
         let act = match word {
             _ if name.ends_with(".absent.test") => fails(ResponseCode::NXDomain, true, true),
@@ -96,7 +99,7 @@ impl Script {
         let concerns = |v4, v6| if is_v4 { v4 } else { v6 };
         let record = |owner: &Name, data| Record::from_rdata(owner.clone(), self.ttl, data);
         let cname = |target: &Name| RData::CNAME(rdata::CNAME(target.clone()));
-        let addresses = |owner: &Name, count: u8| {
+        let addresses = |owner: &Name, count: u16| {
             (0..count).map(|index| record(owner, address(is_v4, number, index))).collect::<Vec<Record>>()
         };
         let found = |records| Some((ResponseCode::NoError, records));
@@ -142,12 +145,15 @@ fn sibling(name: &Name, label: &str) -> Option<Name> {
     Name::from_ascii(label).ok()?.append_domain(&name.base_name()).ok()
 }
 
-/// The `index`th address of the documentation's networks (RFC 5737, RFC 3849).
-fn address(is_v4: bool, number: u8, index: u8) -> RData {
+/// The `index`th address of the documentation's networks (RFC 5737, RFC 3849); past their 256 of IPv4, of that for benchmarks (RFC 2544).
+fn address(is_v4: bool, number: u8, index: u16) -> RData {
     if is_v4 {
-        RData::A(rdata::A(Ipv4Addr::new(192, 0, 2, number.wrapping_add(index))))
+        RData::A(rdata::A(match index.to_be_bytes() {
+            [0, low] => Ipv4Addr::new(192, 0, 2, number.wrapping_add(low)),
+            [high, low] => Ipv4Addr::new(198, 18, high, low),
+        }))
     } else {
-        RData::AAAA(rdata::AAAA(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, number.into(), index.into())))
+        RData::AAAA(rdata::AAAA(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, number.into(), index)))
     }
 }
 

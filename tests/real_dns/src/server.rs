@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `ok` | an A and an AAAA record |
 //! | `a`, `a-3`, `aaaa`, `aaaa-3` | one or three of that family, none of the other |
-//! | `many-N` | N of either family; from 29 on truncated over UDP |
+//! | `many-N` | N of either family, at most 1,500; from 29 on truncated over UDP |
 //! | `scopes`, `common` | one for each scope that address selection tells apart; those that all agree on |
 //! | `alien` | as `ok`, between the address of another name and one of the other family |
 //! | `wrongid` | as `ok`, behind an answer with another id, by UDP |

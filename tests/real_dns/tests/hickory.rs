@@ -1,6 +1,7 @@
 //! `Hickory` against the scripted server, on a free port and in no namespace: each answer is the right one, and is kept for as long as it
 //! may be; and no runtime that a lookup was asked on matters to the next one.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -73,6 +74,27 @@ fn each_answer_is_what_it_should_be() {
     assert_eq!(truncated, [false, true, true], "only what was cut short is asked for again");
     assert_eq!(server.count("ok.test"), 4, "two for each lookup");
     assert_eq!(server.count("nx.test"), 2, "what is said once is believed");
+}
+
+#[test]
+fn an_answer_has_a_bounded_number_of_addresses_the_first_ones() {
+    const MOST: usize = 512;
+    let server = Server::start_anywhere();
+    let resolver = plain(&server);
+    let of = |name: &str| block_on(resolver.resolve(name)).expect("an answer");
+    for (name, expected) in [
+        ("many-511.test", (511, 511)),
+        ("many-512.test", (512, 512)),
+        ("many-513.test", (512, 512)),
+        ("a-1500.test", (512, 0)),
+        ("aaaa-1500.test", (0, 512)),
+    ] {
+        assert_eq!(count(of(name)), expected, "{name}");
+    }
+    let addresses = |name: &str| of(name).map(|addr| addr.ip()).collect::<HashSet<IpAddr>>();
+    let exactly = addresses("many-512.test");
+    assert_eq!(exactly.len(), 2 * MOST);
+    assert_eq!(addresses("many-1500.test"), exactly, "the server gives them one after another");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! `Hickory` beside the system's resolver.
 
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use gaiter::{ErrorKind, Hickory, Resolver};
+use gaiter::{Answer, AsyncBackend, Error, ErrorKind, Hickory, Resolver};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 
@@ -122,5 +125,38 @@ pub fn a_lookup_without_descriptors() {
         limit(libc::RLIMIT_NOFILE, former);
         assert_eq!(failed, Err(ErrorKind::System), "round {round}");
         outcome(&resolver, "ok.test").expect("an answer");
+    }
+}
+
+/// A backend that counts how often the futures of another one are polled.
+struct Polled(Hickory, Arc<AtomicUsize>);
+
+impl AsyncBackend for Polled {
+    type Session = <Hickory as AsyncBackend>::Session;
+
+    fn begin(&self) -> Self::Session {
+        AsyncBackend::begin(&self.0)
+    }
+
+    fn lookup(&self, session: &Self::Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        let (mut lookup, polls) = (Box::pin(self.0.lookup(session, name)), Arc::clone(&self.1));
+        poll_fn(move |cx| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            lookup.as_mut().poll(cx)
+        })
+    }
+}
+
+/// From the hosts file, so that it waits for nothing else.
+pub fn a_large_answer_is_ordered_in_turns_of_the_driver() {
+    let lines = |name, count: u8| (0..count).map(move |number| format!("192.0.2.{number} {name}.test\n"));
+    namespace::write("hosts", &lines("few", 60).chain(lines("many", 200)).collect::<String>());
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\n");
+    let polls = Arc::default();
+    let backend = Polled(Hickory::from_system().expect("it can be read"), Arc::clone(&polls));
+    let resolver = plain().async_backend(backend).build();
+    for (name, count, turns) in [("few.test", 60, 1), ("many.test", 200, 4)] {
+        assert_eq!(outcome(&resolver, name).map(|ips| ips.len()), Ok(count), "{name}");
+        assert_eq!(polls.swap(0, Ordering::Relaxed), turns, "{name}");
     }
 }

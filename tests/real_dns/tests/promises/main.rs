@@ -59,6 +59,10 @@ const TRIALS: &[(&str, fn())] = &[
     ("hickory::nothing_reads_it_and_it_says_so", hickory::nothing_reads_it_and_it_says_so),
     ("hickory::a_change_is_read_when_it_can_be", hickory::a_change_is_read_when_it_can_be),
     ("hickory::a_lookup_without_descriptors", hickory::a_lookup_without_descriptors),
+    (
+        "hickory::a_large_answer_is_ordered_in_turns_of_the_driver",
+        hickory::a_large_answer_is_ordered_in_turns_of_the_driver,
+    ),
     ("machines::many_behind_unbound", machines::many_behind_unbound),
     ("machines::unbound_serves_what_expired", machines::unbound_serves_what_expired),
 ];
