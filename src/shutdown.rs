@@ -17,8 +17,8 @@ use crate::threads::{CloserId, ClosingOutcome, Threads, Wakeup};
 /// the calls that were left behind. Those end on their own, on their threads, whenever they do; those of an async backend are
 /// dropped.
 ///
-/// Polling it joins threads that are at their end, which takes as long as the destructors of their thread-locals do; past the
-/// deadline it does not.
+/// A thread has left when the destructors of its thread-locals have run. Polling waits for none of them: those that have not
+/// ended when it gives up are in the report.
 ///
 /// It needs no runtime. Several may wait at once, each with bounds of its own; one that gives up ends the wait of callers,
 /// and not that of the others, which go on until the calls have ended.
@@ -83,7 +83,7 @@ impl<'a> Shutdown<'a> {
         if signalled {
             self.until = None;
         }
-        if late || signalled { Poll::Ready(self.threads.give_up().into()) } else { Poll::Pending }
+        if late || signalled { Poll::Ready(self.threads.give_up(self.closer).into()) } else { Poll::Pending }
     }
 
     /// Waits on the calling thread, for programs without a runtime.
@@ -159,7 +159,8 @@ pub struct Report {
     pub cancelled: usize,
     /// Calls that were still running, or whose callers were still being told, when the shutdown gave up; the longest first.
     pub abandoned: Vec<Abandoned>,
-    /// Threads that had not left when the shutdown gave up, those of the abandoned calls included.
+    /// Threads that had not ended when the shutdown gave up: those of the abandoned calls, and those of callers' wakers that
+    /// block. The one that keeps the time is not counted.
     pub threads: usize,
 }
 
@@ -200,8 +201,8 @@ impl fmt::Display for Report {
         }
         match threads.saturating_sub(abandoned.len()) {
             0 => Ok(()),
-            1 => f.write_str("; 1 more thread had not left"),
-            more => write!(f, "; {more} more threads had not left"),
+            1 => f.write_str("; 1 more thread had not ended"),
+            more => write!(f, "; {more} more threads had not ended"),
         }
     }
 }

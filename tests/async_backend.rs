@@ -265,6 +265,39 @@ fn what_a_backend_leaves_behind_in_tokio_stops_no_driver() {
     assert!(block_on(resolver.shutdown()).is_clean());
 }
 
+/// Leaves Tokio's context in disorder when it is dropped.
+struct Disorder;
+
+impl Drop for Disorder {
+    fn drop(&mut self) {
+        std::mem::forget(Handle::current().enter());
+    }
+}
+
+struct LeavesDisorder;
+
+impl AsyncBackend for LeavesDisorder {
+    type Session = Disorder;
+
+    fn begin(&self) -> Disorder {
+        Disorder
+    }
+
+    fn lookup(&self, _: &Disorder, _: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        async { Ok([ADDR].into()) }
+    }
+}
+
+#[test]
+fn what_a_session_leaves_behind_in_tokio_keeps_no_driver() {
+    panics::unexpected();
+    let resolver = support::plain().async_backend(LeavesDisorder).build();
+    block_on(resolver.resolve("ok")).expect("an answer");
+    let report = resolver.shutdown().wait();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(resolver.stats().threads, 0);
+}
+
 /// A waker that goes on with its task there and then, and notes what it finds.
 struct Inline(Gate, Mutex<Option<bool>>);
 

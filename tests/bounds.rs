@@ -31,6 +31,20 @@ fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not(kind: Kind) {
     assert_eq!(resolver.stats().refused, 1);
 }
 
+fn a_caller_that_waits_for_one_lookup_at_a_time_is_never_refused(kind: Kind) {
+    let backend = Scripted::new(kind);
+    let resolver = backend.builder(1).max_queued(0).build();
+    let _open = OpenOnDrop(&backend.gate);
+    for number in 0..5_000 {
+        block_on(resolver.resolve(format!("ok-{number}"))).expect("there is a place for it");
+    }
+    // What is dropped makes room at once, where it can be stopped.
+    for number in 0..if kind.stops() { 500 } else { 0 } {
+        drop(resolver.resolve(format!("hang-{number}")));
+        block_on(resolver.resolve("ok")).expect("there is a place for it");
+    }
+}
+
 fn a_known_name_is_answered_while_more_names_hang_than_there_are_threads(kind: Kind) {
     let backend = Scripted::new(kind);
     let resolver = backend.builder(16).build();
@@ -103,6 +117,7 @@ fn every_setting_can_be_read_back() {
 }
 
 over_every_kind! {
+    a_caller_that_waits_for_one_lookup_at_a_time_is_never_refused
     over_the_bound_a_name_is_refused_at_once_and_joining_is_not
     a_known_name_is_answered_while_more_names_hang_than_there_are_threads
     a_full_queue_of_new_names_does_not_refuse_a_known_one

@@ -16,7 +16,10 @@ use crate::sync::thread::Thread;
 /// Mostly that takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How long one who gives up waits for the thread that has woken it, so as not to count it. Its waker is its own affair.
+const PATIENCE_AT_LAST: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CloserId(u64);
 
 /// Those who wait for the end.
@@ -95,9 +98,10 @@ impl State {
     }
 
     /// Those who wait for the end and have to hear that it has come, or that their deadline has.
-    pub(super) fn take_due_closers(&mut self, now: Instant, is_end: bool) -> Vec<Wakeup> {
-        let is_due = |closer: &&mut Closer| is_end || closer.deadline.is_some_and(|deadline| deadline <= now);
-        self.closers.closers.values_mut().filter(is_due).filter_map(|closer| closer.wakeup.take()).collect()
+    pub(super) fn take_due_closers(&mut self, now: Instant, is_end: bool) -> Vec<(CloserId, Wakeup)> {
+        let is_due = |closer: &Closer| is_end || closer.deadline.is_some_and(|deadline| deadline <= now);
+        let due = self.closers.closers.iter_mut().filter(|(_, closer)| is_due(closer));
+        due.filter_map(|(&id, closer)| Some((id, closer.wakeup.take()?))).collect()
     }
 }
 
@@ -116,7 +120,7 @@ impl Threads {
     }
 
     /// Leaves everything that is outstanding to itself; nobody waits for it any longer.
-    pub(crate) fn give_up(self: &Arc<Self>) -> Outcome {
+    pub(crate) fn give_up(self: &Arc<Self>, closer: Option<CloserId>) -> Outcome {
         // First, so that no call that ends now makes room for another.
         self.fail(&ErrorKind::Closed.into(), Engine::abort_queued);
         let now = sync::now();
@@ -124,7 +128,7 @@ impl Threads {
         let given_up = state.engine.give_up(now);
         let tally = state.engine.tally();
         drop(state);
-        let threads = self.roster.count_others();
+        let threads = self.roster.count_others(closer, PATIENCE_AT_LAST);
         self.stop(given_up.stopped);
         self.fail(&ErrorKind::Closed.into(), Engine::abort_running);
         Outcome { tally, abandoned: given_up.abandoned, threads }

@@ -7,14 +7,15 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::Threads;
+use super::closing::CloserId;
 use super::roster::{Key, Kind};
 use crate::foreign::caught;
 use crate::sync;
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
 
-/// So many threads may run errands whatever the bound on lookups.
-const RUNNERS: usize = 4;
+/// So many threads may run errands, or as many as lookups may run if that is more.
+const RUNNERS: usize = 64;
 
 /// When no errand has been begun for so long, those that run block, and others get a thread.
 const STALL: Duration = Duration::from_millis(20);
@@ -139,12 +140,12 @@ impl Threads {
     }
 
     /// Has one who waits for the end woken by a thread of its own, however many errands are blocked.
-    pub(super) fn wake_apart(self: &Arc<Self>, waker: Waker) {
+    pub(super) fn wake_apart(self: &Arc<Self>, closer: CloserId, waker: Waker) {
         let waker = Arc::new(Mutex::new(Some(waker)));
         let take = |waker: &Mutex<Option<Waker>>| waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         let theirs = Arc::clone(&waker);
         let run = move |_: &Arc<Self>| take(&theirs).into_iter().for_each(Waker::wake);
-        if self.start("gaiter-errand", Key::Errand, run).is_err() {
+        if self.start("gaiter-errand", |number| Key::Closer(closer, number), run).is_err() {
             let mut state = self.lock();
             state.errands.waiting.extend(take(&waker).map(Errand::Wake));
             state.errands.is_refused = true;

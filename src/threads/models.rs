@@ -109,9 +109,9 @@ fn whoever_asks_is_told_that_no_thread_could_be_had() {
             let resolver = backend.builder().build();
             let other = {
                 let resolver = resolver.clone();
-                thread::spawn(move || resolver.resolve("a"))
+                thread::spawn(move || resolver.resolve("b"))
             };
-            // Polled only then: an errand to wake either would take more threads than loom has.
+            // Of two names, and polled only then: an errand to wake either would take more threads than loom has.
             let lookups = [resolver.resolve("a"), other.join().unwrap()];
             let answers = lookups.map(|lookup| kind(block_on(lookup)));
             let refused = answers.iter().filter(|answer| **answer == Err(ErrorKind::ThreadRefused)).count();

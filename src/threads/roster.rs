@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::closing::CloserId;
 use crate::engine::WorkerId;
 use crate::ffi;
 use crate::foreign::{Panic, caught};
@@ -20,6 +21,8 @@ pub(super) enum Key {
     #[cfg_attr(not(feature = "async-backend"), expect(dead_code, reason = "there is no driver"))]
     Driver(u64),
     Errand(u64),
+    /// One that wakes someone who waits for the end, and which it is.
+    Closer(CloserId, u64),
 }
 
 /// What a thread is for.
@@ -29,6 +32,7 @@ pub(super) enum Kind {
     Timekeeper,
     Driver,
     Errand,
+    Closer,
 }
 
 impl Key {
@@ -38,6 +42,7 @@ impl Key {
             Self::Timekeeper(_) => Kind::Timekeeper,
             Self::Driver(_) => Kind::Driver,
             Self::Errand(_) => Kind::Errand,
+            Self::Closer(..) => Kind::Closer,
         }
     }
 }
@@ -79,11 +84,11 @@ struct Member {
 
 impl Members {
     /// Threads other than the timekeeper and the one that asks.
-    fn others(&self) -> impl Iterator<Item = &Member> {
+    fn others(&self) -> impl Iterator<Item = (&Key, &Member)> {
         let current = thread::current().id();
-        let others =
-            self.alive.iter().filter(move |(key, member)| key.kind() != Kind::Timekeeper && member.id != Some(current));
-        others.map(|(_, member)| member)
+        let is_other =
+            move |(key, member): &(&Key, &Member)| key.kind() != Kind::Timekeeper && member.id != Some(current);
+        self.alive.iter().filter(is_other)
     }
 }
 
@@ -156,9 +161,19 @@ impl Roster {
         self.lock().alive.keys().filter(|key| key.kind() == kind).count()
     }
 
-    /// How many threads there are beside the timekeeper and this one.
-    pub(super) fn count_others(&self) -> usize {
-        self.lock().others().count()
+    /// How many threads there are beside the timekeeper and this one. Waits for those that wake `closer`, but no longer than
+    /// `patience`: it has been woken by them, and they are about to end.
+    pub(super) fn count_others(&self, closer: Option<CloserId>, patience: Duration) -> usize {
+        let is_its = |key: &Key| matches!(key, Key::Closer(id, _) if Some(*id) == closer);
+        let mut members = self.lock();
+        let until = sync::now().checked_add(patience);
+        loop {
+            let left = until.unwrap_or(sync::now()).saturating_duration_since(sync::now());
+            if left.is_zero() || !members.others().any(|(key, _)| is_its(key)) {
+                return members.others().count();
+            }
+            members = self.changed.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Joins the threads that have ended, and has `tell` hear which they were before anybody takes them for joined.
@@ -198,7 +213,9 @@ impl Roster {
                 return Some(true);
             }
             let left = until.unwrap_or(sync::now()).saturating_duration_since(sync::now());
-            if !members.others().all(|member| member.is_ending) || left.is_zero() {
+            // What wakes those who wait for the end has no more to do than that.
+            let is_ending = |(key, member): (&Key, &Member)| member.is_ending || key.kind() == Kind::Closer;
+            if !members.others().all(is_ending) || left.is_zero() {
                 return Some(false);
             }
             members = self.changed.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::closing::Wakeup;
+use super::closing::{CloserId, Wakeup};
 use super::errands::Errand;
 use super::{State, Threads};
 use crate::engine::{Expired, Tick};
@@ -37,7 +37,7 @@ fn keep(threads: &Arc<Threads>) {
             Tick::Sleep { expired, rouse, stopped, idle, until } => {
                 let told: Vec<_> = expired.into_iter().map(|expired| state.expire(expired, now)).collect();
                 drop(state);
-                due.into_iter().for_each(|closer| threads.wake_closer(closer));
+                due.into_iter().for_each(|(id, wakeup)| threads.wake_closer(id, wakeup));
                 idle.into_iter().for_each(|worker| threads.wake(worker));
                 threads.stop(stopped);
                 threads.rouse_all(rouse);
@@ -48,7 +48,7 @@ fn keep(threads: &Arc<Threads>) {
                 // Under the lock: another one may be on its way from here on.
                 threads.roster.set_timekeeper(None);
                 drop(state);
-                return due.into_iter().for_each(|closer| threads.wake_closer(closer));
+                return due.into_iter().for_each(|(id, wakeup)| threads.wake_closer(id, wakeup));
             }
         }
     }
@@ -76,9 +76,9 @@ impl State {
 }
 
 impl Threads {
-    fn wake_closer(self: &Arc<Self>, closer: Wakeup) {
-        match closer {
-            Wakeup::Foreign(waker) => self.wake_apart(waker),
+    fn wake_closer(self: &Arc<Self>, closer: CloserId, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Foreign(waker) => self.wake_apart(closer, waker),
             Wakeup::Unpark(thread) => thread.unpark(),
         }
     }

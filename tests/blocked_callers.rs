@@ -1,0 +1,166 @@
+//! A caller whose waker or subscriber blocks delays nobody else, whoever shares its call.
+
+mod support;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use gaiter::Resolving;
+use support::backend::{Kind, Scripted};
+use support::gate::{Gate, OpenOnDrop};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+/// A waker that arrives at its gate, and may be kept there.
+struct Stopping(Gate);
+
+impl Wake for Stopping {
+    fn wake(self: Arc<Self>) {
+        self.0.pass();
+    }
+}
+
+fn waker(gate: &Gate) -> Waker {
+    Arc::new(Stopping(gate.clone())).into()
+}
+
+/// A waker that opens a gate.
+struct Opening(Gate);
+
+impl Wake for Opening {
+    fn wake(self: Arc<Self>) {
+        self.0.open();
+    }
+}
+
+fn begin(lookup: &mut Resolving, waker: &Waker) {
+    assert!(Pin::new(lookup).poll(&mut Context::from_waker(waker)).is_pending());
+}
+
+/// Waits until a lookup is woken, and gives its result.
+fn woken(mut lookup: Resolving) -> Result<gaiter::Addrs, gaiter::Error> {
+    let gate = Gate::default();
+    let waker = Waker::from(Arc::new(Opening(gate.clone())));
+    if let Poll::Ready(result) = Pin::new(&mut lookup).poll(&mut Context::from_waker(&waker)) {
+        return result;
+    }
+    gate.await_open();
+    match Pin::new(&mut lookup).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => panic!("woken for nothing"),
+    }
+}
+
+fn a_waker_that_blocks_delays_nobody_who_shares_the_call(kind: Kind) {
+    let backend = Scripted::new(kind);
+    let resolver = backend.builder(4).timeout(None).build();
+    let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
+    let _unblock = OpenOnDrop(&blocked);
+    let [mut first, mut second, third] = ["hang", "hang", "hang"].map(|name| resolver.resolve(name));
+    // Two of them, so that it does not hang on who comes first.
+    begin(&mut first, &waker(&blocked));
+    begin(&mut second, &waker(&blocked));
+    let third = std::thread::spawn(move || woken(third));
+    backend.gate.await_arrivals(1);
+    backend.gate.open();
+    blocked.await_arrivals(2);
+    third.join().expect("woken").expect("an answer, while the others' wakers block");
+    blocked.open();
+    assert!(resolver.shutdown().wait().is_clean());
+}
+
+/// Without an answer, too: each has a deadline of its own.
+fn a_waker_that_blocks_delays_no_deadline(kind: Kind) {
+    let backend = Scripted::new(kind);
+    let resolver = backend.builder(4).timeout(Duration::from_millis(20)).build();
+    let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
+    let _unblock = OpenOnDrop(&blocked);
+    // More than there are threads for errands to begin with.
+    let mut stopped: Vec<_> = (0..8).map(|_| resolver.resolve("hang")).collect();
+    stopped.iter_mut().for_each(|lookup| begin(lookup, &waker(&blocked)));
+    blocked.await_arrivals(4);
+    let error = woken(resolver.resolve("hang")).expect_err("no answer");
+    assert!(error.is_timeout());
+    backend.gate.open();
+    blocked.open();
+    assert!(resolver.shutdown().wait().is_clean());
+}
+
+/// Blocks in one of its callbacks.
+struct Blocking {
+    gate: Gate,
+    on_exit: bool,
+    last: AtomicU64,
+}
+
+impl Subscriber for Blocking {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {
+        if self.on_exit {
+            self.gate.pass();
+        }
+    }
+
+    fn try_close(&self, _: Id) -> bool {
+        if !self.on_exit {
+            self.gate.pass();
+        }
+        true
+    }
+}
+
+fn a_subscriber_that_blocks_delays_nobody_who_shares_the_call(kind: Kind) {
+    for on_exit in [true, false] {
+        let backend = Scripted::new(kind);
+        // An async backend's driver is kept by it, and then its callers' deadlines.
+        let timeout = if kind.stops() { Some(Duration::from_millis(50)) } else { None };
+        let resolver = backend.builder(4).timeout(timeout).build();
+        let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
+        let unblock = OpenOnDrop(&blocked);
+        let subscriber = Blocking { gate: blocked.clone(), on_exit, last: AtomicU64::new(0) };
+        let first = tracing::subscriber::with_default(subscriber, || resolver.resolve("hang"));
+        if on_exit && kind.stops() {
+            // It is kept after the very first poll.
+            blocked.await_arrivals(1);
+        } else {
+            backend.gate.await_arrivals(1);
+        }
+        let others = [0, 1].map(|_| {
+            let lookup = resolver.resolve("hang");
+            std::thread::spawn(move || woken(lookup))
+        });
+        backend.gate.open();
+        for other in others {
+            let result = other.join().expect("woken, while the first one's subscriber blocks");
+            assert!(result.is_ok() || kind.stops() && result.is_err_and(|error| error.is_timeout()));
+        }
+        drop(unblock);
+        drop(first);
+        assert!(resolver.shutdown().wait().is_clean());
+    }
+}
+
+over_every_kind! {
+    a_waker_that_blocks_delays_nobody_who_shares_the_call
+    a_waker_that_blocks_delays_no_deadline
+    a_subscriber_that_blocks_delays_nobody_who_shares_the_call
+}

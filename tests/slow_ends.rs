@@ -1,0 +1,215 @@
+//! Threads that take their time to end count as threads for as long as they do, and keep no shutdown beyond its bound.
+//!
+//! It goes by the threads of the process, so that its tests run one after another.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::cell::OnceCell;
+use std::fs;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use futures::executor::block_on;
+use futures::future::join_all;
+use gaiter::{Answer, Backend, Error, Report, Resolver};
+use support::backend::ADDR;
+use support::gate::{Gate, OpenOnDrop};
+
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many threads of the crate's there are, beside the timekeeper.
+fn threads() -> usize {
+    threads_named(|name| name.starts_with("gaiter") && name != "gaiter-time")
+}
+
+/// How many of them make calls.
+fn workers() -> usize {
+    threads_named(|name| name == "gaiter")
+}
+
+fn threads_named(is_named: impl Fn(&str) -> bool) -> usize {
+    let tasks = fs::read_dir("/proc/self/task").expect("it is there on Linux");
+    let name = |task: std::io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("comm")).ok();
+    tasks.filter_map(name).filter(|name| is_named(name.trim())).count()
+}
+
+/// Leaves something with each thread that it runs on, which is dropped when the gate is open.
+#[derive(Clone, Default)]
+struct Slow {
+    calls: Gate,
+    ends: Gate,
+}
+
+struct End(Gate);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.pass();
+    }
+}
+
+thread_local!(static END: OnceCell<End> = const { OnceCell::new() });
+
+impl Backend for Slow {
+    fn lookup(&self, name: &str) -> Result<Answer, Error> {
+        if name != "plain" {
+            END.with(|end| _ = end.get_or_init(|| End(self.ends.clone())));
+        }
+        if name.starts_with("hang") {
+            self.calls.pass();
+        }
+        Ok([ADDR].into())
+    }
+}
+
+/// Has the name of each of so many threads looked up by a thread of its own.
+fn use_threads(backend: &Slow, resolver: &Resolver, count: usize) {
+    let lookups: Vec<_> = (0..count).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
+    backend.calls.await_arrivals(count);
+    backend.calls.open();
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+}
+
+struct Opening(Gate);
+
+impl Wake for Opening {
+    fn wake(self: Arc<Self>) {
+        self.0.open();
+    }
+}
+
+struct Stopping(Gate);
+
+impl Wake for Stopping {
+    fn wake(self: Arc<Self>) {
+        self.0.pass();
+    }
+}
+
+#[test]
+fn a_shutdown_keeps_its_bound_and_says_who_has_not_ended() {
+    let _alone = one_at_a_time();
+    for polled in [true, false] {
+        let backend = Slow::default();
+        let _open = OpenOnDrop(&backend.ends);
+        let resolver = support::plain().backend(backend.clone()).build();
+        use_threads(&backend, &resolver, 2);
+        let shutdown = resolver.shutdown().within(Duration::from_millis(5));
+        let report: Report = if polled { block_on(shutdown) } else { shutdown.wait() };
+        assert!(!report.is_clean());
+        assert_eq!((report.abandoned.len(), report.threads), (0, 2), "{report}");
+        assert_eq!(threads(), 2, "nothing was joined");
+        assert!(report.to_string().ends_with("; 2 more threads had not ended"), "{report}");
+
+        // Without a bound it hears of their end, and no poll waits for that.
+        backend.ends.await_arrivals(2);
+        let (mut shutdown, end) = (resolver.shutdown(), Gate::default());
+        let waker = Waker::from(Arc::new(Opening(end.clone())));
+        assert!(Pin::new(&mut shutdown).poll(&mut Context::from_waker(&waker)).is_pending());
+        backend.ends.open();
+        end.await_open();
+        assert!(block_on(shutdown).is_clean());
+        assert_eq!(threads(), 0);
+    }
+}
+
+#[test]
+fn threads_that_have_not_ended_count_as_threads() {
+    let _alone = one_at_a_time();
+    let backend = Slow::default();
+    let _open = OpenOnDrop(&backend.ends);
+    let builder = support::plain().backend(backend.clone()).max_threads(4).kept_for_known(0);
+    let resolver = builder.thread_idle(Duration::ZERO).timeout(Duration::from_millis(10)).build();
+    let waits = |number: usize| block_on(resolver.resolve(format!("late-{number}"))).expect_err("no thread is left");
+    use_threads_of(&backend, &resolver);
+    backend.ends.await_arrivals(4);
+    for number in 0..20 {
+        assert!(waits(number).is_timeout());
+        assert_eq!((workers(), resolver.stats().threads), (4, 4));
+    }
+    backend.ends.open();
+    while block_on(resolver.resolve("plain")).is_err() {}
+    assert!(resolver.shutdown().wait().is_clean());
+    assert_eq!((threads(), resolver.stats().threads), (0, 0));
+}
+
+/// The same as [`use_threads`], where their callers may have left by then.
+fn use_threads_of(backend: &Slow, resolver: &Resolver) {
+    let lookups: Vec<_> = (0..4).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
+    backend.calls.await_arrivals(4);
+    backend.calls.open();
+    drop(lookups);
+}
+
+#[test]
+fn a_report_counts_the_threads_that_there_are() {
+    let _alone = one_at_a_time();
+    let backend = Slow::default();
+    let _open = OpenOnDrop(&backend.calls);
+    backend.ends.open();
+    let resolver = support::plain().backend(backend.clone()).build();
+    let lookups: Vec<_> = (0..5).map(|number| resolver.resolve(format!("ok-{number}"))).collect();
+    assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
+    let hung = resolver.resolve("hang");
+    backend.calls.await_arrivals(1);
+    resolver.close();
+    while resolver.stats().threads > 1 {
+        thread::yield_now();
+    }
+    for _ in 0..3 {
+        let report = resolver.shutdown().within(Duration::ZERO).wait();
+        assert_eq!((report.abandoned.len(), report.threads), (1, threads()), "{report}");
+        assert!(!report.to_string().contains("more"), "{report}");
+    }
+    backend.calls.open();
+    drop(hung);
+    assert!(resolver.shutdown().wait().is_clean());
+    assert_eq!(threads(), 0);
+}
+
+#[test]
+fn a_shutdown_whose_waker_blocks_keeps_no_other() {
+    let _alone = one_at_a_time();
+    for bound in [None, Some(Duration::from_millis(5))] {
+        let backend = Slow::default();
+        let _open = OpenOnDrop(&backend.calls);
+        backend.ends.open();
+        let resolver = support::plain().backend(backend.clone()).build();
+        let hung = resolver.resolve("hang");
+        backend.calls.await_arrivals(1);
+        let blocked = Gate::default();
+        let _unblock = OpenOnDrop(&blocked);
+        let mut first = match bound {
+            Some(bound) => resolver.shutdown().within(bound),
+            None => resolver.shutdown(),
+        };
+        let waker = Waker::from(Arc::new(Stopping(blocked.clone())));
+        assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&waker)).is_pending());
+        if bound.is_none() {
+            backend.calls.open();
+        }
+        blocked.await_arrivals(1);
+        // The thread that runs that waker is one of the resolver's, and has not ended.
+        let second = resolver.shutdown().within(Duration::from_millis(10));
+        let report = block_on(second);
+        let calls = usize::from(bound.is_some());
+        assert_eq!((report.abandoned.len(), report.threads), (calls, 1 + calls), "{report}");
+        blocked.open();
+        backend.calls.open();
+        drop(hung);
+        assert!(block_on(first).is_clean() || bound.is_some());
+        assert!(resolver.shutdown().wait().is_clean());
+        assert!(matches!(
+            Pin::new(&mut resolver.shutdown()).poll(&mut Context::from_waker(Waker::noop())),
+            Poll::Ready(_)
+        ));
+    }
+}
