@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::future::pending;
+use std::future::{pending, ready};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -284,7 +284,7 @@ impl AsyncBackend for LeavesDisorder {
     }
 
     fn lookup(&self, _: &Disorder, _: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
-        async { Ok([ADDR].into()) }
+        ready(Ok([ADDR].into()))
     }
 }
 

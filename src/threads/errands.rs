@@ -68,12 +68,15 @@ impl Errands {
 }
 
 impl Errand {
-    /// Gives a waiter its reply, and leaves it to another thread to wake its caller, if that is to be woken.
-    pub(super) fn told(waiter: Arc<Waiter>, reply: Reply) -> Option<Self> {
-        // With a source, which is foreign and may go with the waiter.
-        let is_foreign = reply.result.as_ref().is_err_and(|error| std::error::Error::source(error).is_some());
+    /// Gives a waiter its reply, and leaves the rest to another thread.
+    pub(super) fn told(waiter: Arc<Waiter>, reply: Reply) -> Self {
         let waker = waiter.fill(reply);
-        (is_foreign || waker.is_some()).then_some(Self::Told(waiter, waker))
+        Self::Told(waiter, waker)
+    }
+
+    /// Whether it wakes someone.
+    pub(super) fn wakes(&self) -> bool {
+        !matches!(self, Self::Told(_, None))
     }
 
     fn run(self) {

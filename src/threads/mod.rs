@@ -229,7 +229,9 @@ impl Threads {
             let replies: Vec<_> = waiters.iter().map(reply).collect();
             replies.iter().for_each(|reply| state.count(reply));
             drop(state);
-            self.send(waiters.into_iter().zip(replies).filter_map(|(waiter, reply)| Errand::told(waiter, reply)));
+            let told = waiters.into_iter().zip(replies).map(|(waiter, reply)| Errand::told(waiter, reply));
+            // The reply is the crate's own, and so is what is left of a caller that is not to be woken.
+            self.send(told.filter(Errand::wakes));
             if !more {
                 return;
             }

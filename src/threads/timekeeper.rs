@@ -35,13 +35,16 @@ fn keep(threads: &Arc<Threads>) {
         _ = state.set_alarm();
         match state.engine.tick(now) {
             Tick::Sleep { expired, rouse, stopped, idle, until } => {
-                let told: Vec<_> = expired.into_iter().map(|expired| state.expire(expired, now)).collect();
+                let told: Vec<_> =
+                    expired.into_iter().map(|expired| (expired.landed, state.expire(expired, now))).collect();
                 drop(state);
                 due.into_iter().for_each(|(id, wakeup)| threads.wake_closer(id, wakeup));
                 idle.into_iter().for_each(|worker| threads.wake(worker));
                 threads.stop(stopped);
                 threads.rouse_all(rouse);
-                threads.send(told.into_iter().filter_map(|(waiter, reply)| Errand::told(waiter, reply)));
+                let told = told.into_iter().map(|(landed, (waiter, reply))| (landed, Errand::told(waiter, reply)));
+                // A result may have something foreign in it, which goes with a waiter that has left.
+                threads.send(told.filter(|(landed, told)| landed.is_some() || told.wakes()).map(|(_, told)| told));
                 sleep(until);
             }
             Tick::Leave => {
