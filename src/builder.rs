@@ -120,8 +120,9 @@ impl Builder {
     /// How many lookups of a [`backend`](Self::backend) may run at once, each on a thread of its own; at least 1. What comes in
     /// above it waits in the queue.
     ///
-    /// Besides these there is one thread that keeps the time while there are lookups, and now and then one that wakes callers
-    /// whose time is up (at most four, if wakers block).
+    /// A thread counts until it has ended, destructors of thread-locals included. Besides these there is one thread that keeps
+    /// the time while there are lookups, and now and then one that wakes callers whose time is up. If wakers block there are
+    /// more of the latter: at most 64, or as many as lookups may run.
     ///
     /// Default: 512, as Tokio's blocking pool has it (Go's resolver: 500), and at most half of the descriptors that the
     /// process may open when the builder is made (the soft `RLIMIT_NOFILE`).

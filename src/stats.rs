@@ -18,7 +18,8 @@ pub struct Stats {
     pub running: usize,
     /// Of these, the ones that have run for more than a second.
     pub running_long: usize,
-    /// Threads that run calls or wait for one: for an async backend one at most.
+    /// Threads that run calls, wait for one, or have yet to end. An async backend has one, and at most three more that have yet
+    /// to end.
     pub threads: usize,
     /// Of these, the ones that wait.
     pub idle_threads: usize,

@@ -429,3 +429,24 @@ fn after_close_not_even_a_hit_is_given() {
     resolver.close();
     assert!(ask(&resolver).expect_err("closed").is_closed());
 }
+
+#[test]
+fn what_a_later_call_has_said_stands_against_an_earlier_one() {
+    let (backend, gate) = (Changing::default(), Gate::default());
+    let _open = OpenOnDrop(&gate);
+    let builder = Resolver::builder().backend(backend.clone()).cache(Cache::new().negative_ttl(HOUR));
+    let resolver = builder.timeout(Duration::from_millis(5)).build();
+    backend.set(Now::Hangs(gate.clone()));
+    assert!(block_on(resolver.resolve("a")).expect_err("it hangs").is_timeout());
+    backend.set(Now::Fails(ErrorKind::NotFound));
+    // Until the first call is taken for stuck, they wait for that.
+    let denied = std::iter::repeat_with(|| block_on(resolver.resolve("a")).expect_err("no answer"));
+    assert!(denied.skip_while(Error::is_timeout).next().is_some_and(|error| error.is_not_found()));
+    gate.open();
+    while resolver.stats().running > 0 {
+        thread::yield_now();
+    }
+    let error = block_on(resolver.resolve("a")).expect_err("it was denied after that call began");
+    assert!(error.is_not_found() && error.is_cached());
+    assert_eq!(backend.calls(), 2);
+}

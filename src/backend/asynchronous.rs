@@ -34,8 +34,8 @@ use crate::error::Error;
 /// [session](Self::Session): while an old one is being dropped, another may be there already. `tokio::spawn` and `spawn_local` have
 /// somewhere to run. Callers are woken outside of it.
 ///
-/// A future that blocks holds up all others, and whoever has an answer from the same turn; the deadlines of all who have none are kept. So
-/// does a caller's waker or subscriber that blocks. A guard that is held across an `.await`, of Tokio's or of tracing's, is in
+/// A future that blocks holds up all others, and callers that have yet to be told of an answer. So does a caller's waker or
+/// subscriber that blocks. Everybody's deadline is kept all the same. A guard that is held across an `.await`, of Tokio's or of tracing's, is in
 /// everybody's way. And a future that waits for its own name, through its own resolver, waits for itself until somebody's deadline.
 ///
 /// A future serves every caller that waits for the name, and is dropped when the last of them leaves: it gives up, has its deadline

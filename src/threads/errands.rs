@@ -54,10 +54,15 @@ impl Errands {
         Some(moved.checked_add(STALL).unwrap_or(moved))
     }
 
-    /// How many runners to start for those that wait, if there may be `free` more: as many as are blocked.
-    fn wanted(&self, now: Instant, free: usize) -> usize {
-        let is_stalled = self.alarm().is_some_and(|at| at <= now) && self.busy == self.runners;
-        let wanted = if self.runners == 0 { 1 } else { self.runners * usize::from(is_stalled) };
+    /// How many runners to start for those that wait, if there may be `free` more: as many as are blocked. Not asked again before
+    /// another stall.
+    fn wanted(&mut self, now: Instant, free: usize) -> usize {
+        let is_stalled = self.alarm().is_some_and(|at| at <= now);
+        if is_stalled {
+            self.moved = Some(now);
+        }
+        let blocked = if is_stalled && self.busy == self.runners { self.runners } else { 0 };
+        let wanted = if self.runners == 0 { 1 } else { blocked };
         wanted.min(self.waiting.len()).min(free)
     }
 
@@ -128,7 +133,6 @@ impl Threads {
                 return;
             }
             state.errands.runners += wanted;
-            state.errands.moved = Some(now);
             drop(state);
             let refused = (0..wanted).filter(|_| self.start("gaiter-errand", Key::Errand, run).is_err()).count();
             state = self.lock();
@@ -173,4 +177,45 @@ fn run(threads: &Arc<Threads>) {
         state.errands.busy -= 1;
     }
     state.errands.runners -= 1;
+}
+
+#[cfg(all(test, not(gaiter_loom)))]
+mod tests {
+    use super::*;
+
+    /// As many errands as that wait, and as many runners, each of which is blocked.
+    fn blocked(count: usize) -> (Errands, Instant) {
+        let now = Instant::now();
+        let waiting = (0..count).map(|_| Errand::Wake(Waker::noop().clone())).collect();
+        (Errands { waiting, runners: count, busy: count, moved: Some(now), is_refused: false }, now)
+    }
+
+    #[test]
+    fn those_that_are_blocked_are_made_up_for_after_a_while() {
+        let (mut errands, now) = blocked(3);
+        assert_eq!(errands.wanted(now, 100), 0);
+        let at = errands.alarm().expect("a look at them");
+        assert_eq!(errands.wanted(at, 2), 2, "no more than there may be");
+        let at = errands.alarm().expect("another look");
+        assert_eq!(errands.wanted(at, 100), 3);
+        errands.busy -= 1;
+        assert_eq!(errands.wanted(at + STALL, 100), 0, "one is free");
+    }
+
+    /// Else the timekeeper would spin.
+    #[test]
+    fn where_there_may_be_no_more_runners_the_next_look_is_later() {
+        let (mut errands, now) = blocked(3);
+        for step in 1..10 {
+            let now = now + step * STALL;
+            assert_eq!(errands.wanted(now, 0), 0);
+            assert!(errands.alarm().is_some_and(|at| at > now));
+        }
+    }
+
+    #[test]
+    fn there_is_nothing_to_look_at_where_none_waits() {
+        let (mut errands, now) = blocked(0);
+        assert_eq!((errands.alarm(), errands.wanted(now + STALL, 1)), (None, 0));
+    }
 }
