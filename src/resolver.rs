@@ -125,6 +125,12 @@ impl Resolver {
         self.shared.epochs.current().stats()
     }
 
+    /// Whether none is left but the timekeeper.
+    #[cfg(all(test, gaiter_loom))]
+    pub(crate) fn are_threads_joined(&self) -> bool {
+        self.shared.epochs.current().are_threads_joined()
+    }
+
     /// Stops admission, on every clone: whatever is asked from now on gets an error that
     /// [`is_closed`](crate::Error::is_closed), IP addresses and invalid names included. What is outstanding goes on, and threads leave when they
     /// have nothing more to do. Never blocks.

@@ -75,14 +75,15 @@ impl<'a> Shutdown<'a> {
         if self.threads.are_foreign() {
             return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new(), threads: 0 });
         }
-        if let Poll::Ready(outcome) = self.threads.poll_end(&mut self.closer, self.deadline, wakeup) {
-            return Poll::Ready(outcome.into());
-        }
-        let late = self.deadline.is_some_and(|deadline| deadline <= sync::now());
+        // First, since it is foreign and may have the thread's token for unparking.
         let signalled = self.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
         if signalled {
             self.until = None;
         }
+        if let Poll::Ready(outcome) = self.threads.poll_end(&mut self.closer, self.deadline, wakeup) {
+            return Poll::Ready(outcome.into());
+        }
+        let late = self.deadline.is_some_and(|deadline| deadline <= sync::now());
         if late || signalled { Poll::Ready(self.threads.give_up(self.closer).into()) } else { Poll::Pending }
     }
 

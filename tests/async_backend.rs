@@ -298,6 +298,47 @@ fn what_a_session_leaves_behind_in_tokio_keeps_no_driver() {
     assert_eq!(resolver.stats().threads, 0);
 }
 
+/// A waker that panics where Tokio runs it, inside the driver.
+struct Bomb;
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        std::panic::panic_any(panics::DELIBERATE);
+    }
+}
+
+#[test]
+fn a_driver_that_is_lost_is_made_up_for() {
+    panics::unexpected();
+    let gate = Gate::default();
+    let backend = {
+        let gate = gate.clone();
+        move |name: &str| {
+            let (gate, name) = (gate.clone(), name.to_owned());
+            async move {
+                if name == "lost" {
+                    gate.passed().await;
+                    let mut sleep = Box::pin(tokio::time::sleep(Duration::from_millis(1)));
+                    let bomb = Waker::from(Arc::new(Bomb));
+                    assert!(sleep.as_mut().poll(&mut Context::from_waker(&bomb)).is_pending());
+                    pending::<()>().await;
+                }
+                Ok::<_, Error>(ADDR)
+            }
+        }
+    };
+    let resolver = support::plain().async_backend(backend).max_in_flight(1).kept_for_known(0).build();
+    let _open = OpenOnDrop(&gate);
+    let lost = resolver.resolve("lost");
+    gate.await_arrivals(1);
+    let queued = resolver.resolve("queued");
+    gate.open();
+    assert_eq!(block_on(lost).expect_err("its driver is gone").kind(), ErrorKind::Panicked);
+    block_on(queued).expect("another driver");
+    block_on(resolver.resolve("later")).expect("an answer");
+    assert!(resolver.shutdown().wait().is_clean());
+}
+
 /// A waker that goes on with its task there and then, and notes what it finds.
 struct Inline(Gate, Mutex<Option<bool>>);
 

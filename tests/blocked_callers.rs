@@ -159,6 +159,67 @@ fn a_subscriber_that_blocks_delays_nobody_who_shares_the_call(kind: Kind) {
     }
 }
 
+/// The one whose span the call runs in has left, and is still in it.
+#[test]
+fn the_subscriber_of_one_who_has_left_delays_nobody() {
+    let backend = Scripted::default();
+    let resolver = backend.builder(4).timeout(None).build();
+    let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
+    let _unblock = OpenOnDrop(&blocked);
+    let subscriber = Blocking { gate: blocked.clone(), on_exit: true, last: AtomicU64::new(0) };
+    let first = tracing::subscriber::with_default(subscriber, || resolver.resolve("hang"));
+    backend.gate.await_arrivals(1);
+    let last = resolver.resolve("hang");
+    let last = std::thread::spawn(move || woken(last));
+    drop(first);
+    backend.gate.open();
+    last.join().expect("woken").expect("an answer, while the other's subscriber blocks");
+}
+
+/// Both have their answers in one turn of the driver.
+#[cfg(feature = "async-backend")]
+#[test]
+fn the_subscriber_of_another_lookup_delays_nobody() {
+    let gate = Gate::default();
+    let backend = {
+        let gate = gate.clone();
+        move |_: &str| {
+            let gate = gate.clone();
+            async move {
+                gate.passed().await;
+                Ok::<_, gaiter::Error>(support::backend::ADDR)
+            }
+        }
+    };
+    let resolver = support::plain().async_backend(backend).timeout(None).build();
+    let (_open, blocked) = (OpenOnDrop(&gate), Gate::default());
+    let _unblock = OpenOnDrop(&blocked);
+    let first = resolver.resolve("first");
+    gate.await_arrivals(1);
+    let subscriber = Blocking { gate: blocked.clone(), on_exit: false, last: AtomicU64::new(0) };
+    let second = tracing::subscriber::with_default(subscriber, || resolver.resolve("second"));
+    gate.await_arrivals(2);
+    gate.open();
+    woken(first).expect("an answer, while the other's subscriber blocks");
+    blocked.open();
+    drop(second);
+}
+
+#[test]
+fn shutdowns_whose_wakers_block_delay_no_deadline() {
+    let backend = Scripted::default();
+    let resolver = backend.builder(1).timeout(Duration::from_millis(50)).build();
+    let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
+    let _unblock = OpenOnDrop(&blocked);
+    let lookup = resolver.resolve("hang");
+    let mut shutdowns: Vec<_> = (0..80).map(|_| resolver.shutdown().within(Duration::from_millis(5))).collect();
+    for shutdown in &mut shutdowns {
+        assert!(Pin::new(shutdown).poll(&mut Context::from_waker(&waker(&blocked))).is_pending());
+    }
+    blocked.await_arrivals(80);
+    assert!(woken(lookup).expect_err("no answer").is_timeout());
+}
+
 over_every_kind! {
     a_waker_that_blocks_delays_nobody_who_shares_the_call
     a_waker_that_blocks_delays_no_deadline

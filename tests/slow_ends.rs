@@ -9,7 +9,7 @@ use std::cell::OnceCell;
 use std::fs;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -173,6 +173,41 @@ fn a_report_counts_the_threads_that_there_are() {
     drop(hung);
     assert!(resolver.shutdown().wait().is_clean());
     assert_eq!(threads(), 0);
+}
+
+/// Tells that it was woken, and then takes its time.
+struct Dawdling(Mutex<usize>, Condvar);
+
+impl Wake for Dawdling {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().unwrap() += 1;
+        self.1.notify_all();
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_shutdown_whose_waker_takes_its_time_ends() {
+    let _alone = one_at_a_time();
+    let backend = Slow::default();
+    let _open = OpenOnDrop(&backend.calls);
+    backend.ends.open();
+    let resolver = support::plain().backend(backend.clone()).build();
+    drop(resolver.resolve("hang"));
+    let (mut shutdown, dawdling) = (resolver.shutdown(), Arc::new(Dawdling(Mutex::new(0), Condvar::new())));
+    backend.calls.open();
+    let waker = Waker::from(Arc::clone(&dawdling));
+    for polls in 0.. {
+        if Pin::new(&mut shutdown).poll(&mut Context::from_waker(&waker)).is_ready() {
+            break;
+        }
+        let woken = dawdling.0.lock().unwrap();
+        let (woken, _) = dawdling.1.wait_timeout_while(woken, support::WATCHDOG, |woken| *woken <= polls).unwrap();
+        assert!(*woken > polls, "it was not woken again");
+        assert!(polls < 100, "it never ends");
+    }
+    drop(shutdown);
+    assert!(resolver.shutdown().wait().is_clean());
 }
 
 #[test]

@@ -85,7 +85,8 @@ impl<W> Engine<W> {
         self.stats.abandoned += self.calls.abandon() as u64;
         let flights = self.calls.flights();
         let stopped = flights.iter().flat_map(|&flight| self.stop_calls(flight)).collect();
-        self.given_up = flights;
+        // Beside those that another shutdown has given up on and has yet to tell.
+        self.given_up.extend(flights);
         GivenUp { abandoned, stopped }
     }
 

@@ -18,6 +18,13 @@ pub(crate) struct Rouse {
     pub(crate) worker: Option<RouseWorker>,
 }
 
+impl Rouse {
+    /// Both, of two that come one after the other.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { timekeeper: self.timekeeper.or(other.timekeeper), worker: self.worker.or(other.worker) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RouseTimekeeper {
     Start,
@@ -151,7 +158,7 @@ impl Crew {
     }
 
     /// A worker is no more; says whether it had left.
-    pub(super) fn gone(&mut self, worker: WorkerId) -> bool {
+    pub(super) fn forget(&mut self, worker: WorkerId) -> bool {
         let had_left = self.leaving.remove(&worker);
         if !had_left {
             self.idle.retain(|&(idle, _)| idle != worker);
@@ -160,6 +167,14 @@ impl Crew {
         }
         self.lose_one(None);
         had_left
+    }
+
+    /// No worker is left but one that is on the way.
+    #[cfg(feature = "async-backend")]
+    pub(super) fn forget_all(&mut self) {
+        self.idle.clear();
+        self.dismissed.clear();
+        self.alive = usize::from(self.rising.is_some());
     }
 
     /// All threads, those about to end included, and the idle ones.

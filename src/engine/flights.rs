@@ -289,10 +289,6 @@ impl<W> Flights<W> {
         self.flights.get_mut(&flight).is_some_and(|flight| std::mem::take(&mut flight.has_moved))
     }
 
-    pub(super) fn has_several(&self, flight: FlightId) -> bool {
-        self.flights.get(&flight).is_some_and(|flight| flight.waiters.are_several())
-    }
-
     pub(super) fn waiters(&self, flight: FlightId) -> impl Iterator<Item = &W> {
         self.flights.get(&flight).into_iter().flat_map(|flight| flight.waiters.iter()).map(|waiting| &waiting.waiter)
     }

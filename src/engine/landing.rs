@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::crew::WorkerId;
+use super::crew::{RouseTimekeeper, WorkerId};
 use super::flights::{Due, FlightId, Lane, Left};
 use super::outcomes::{Expired, Finished, Landed, Stopped, Telling};
 use super::{BATCH, Engine, Execution};
@@ -33,7 +33,7 @@ impl<W> Engine<W> {
         } else if shared || self.limits.execution == Execution::Async {
             // The driver has others to tell as well, and one who shares a call waits for the span of the one it runs for.
             if !self.flights.is_deserted(flight) {
-                rest = self.land(flight, now);
+                rest = self.land(flight, shared, now);
                 landed = Some(Landed(flight));
             }
         } else {
@@ -45,18 +45,26 @@ impl<W> Engine<W> {
     }
 
     /// Gives the flight in which calls for the name that go on do so.
-    fn land(&mut self, flight: FlightId, now: Instant) -> Option<FlightId> {
+    fn land(&mut self, flight: FlightId, shared: bool, now: Instant) -> Option<FlightId> {
         let rest = self.flights.land(flight);
         if let Some(rest) = rest {
             for (worker, _) in self.flights.calls(rest) {
                 self.calls.move_to(worker, rest);
             }
         }
-        // A single waiter waits for no code but its own. Its deadline is kept all the same.
-        if self.flights.has_several(flight) || self.flights.landed() > 1 {
+        // One that nobody else has waited with, or lands with, is told before any other's code runs.
+        if shared || self.flights.landed() > 1 {
             self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
         }
         rest
+    }
+
+    /// Other callers' code is about to run on the thread that is to tell those who wait for a flight: has the timekeeper see to
+    /// them if that blocks.
+    #[cfg_attr(not(any(test, fuzzing, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
+    pub(crate) fn watch(&mut self, Landed(flight): Landed, now: Instant) -> Option<RouseTimekeeper> {
+        self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
+        self.rouse_timekeeper()
     }
 
     /// Takes out the waiter that has waited longest for a result, to be told of it. It is to be counted, too.

@@ -290,20 +290,19 @@ impl<W> Engine<W> {
         self.rouse(now)
     }
 
-    /// The thread of a worker has ended, or its task: after it has left, or because it panicked.
-    pub(crate) fn gone(&mut self, worker: WorkerId, now: Instant) -> Rouse {
-        if !self.crew.gone(worker) {
+    /// The thread of a worker has ended, or its task: after it has left, or because it panicked. To be followed by
+    /// [`rouse`](Self::rouse).
+    pub(crate) fn forget(&mut self, worker: WorkerId) {
+        if !self.crew.forget(worker) {
             self.end_call(worker);
         }
-        self.rouse(now)
     }
 
-    /// The driver has ended, and not for want of workers: those that sleep are no more.
+    /// The driver has ended, and not for want of workers: those that sleep are no more, as are those that were
+    /// [forgotten](Self::forget).
     #[cfg(feature = "async-backend")]
     pub(crate) fn driver_lost(&mut self, now: Instant) -> Rouse {
-        for worker in self.crew.dismiss_idle() {
-            self.crew.gone(worker);
-        }
+        self.crew.forget_all();
         self.rouse(now)
     }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::roster::Others;
 use super::{State, Threads};
 use crate::engine::{Alarm, Engine, Rouse, Tally};
 use crate::error::ErrorKind;
+use crate::foreign::caught;
 use crate::name::Name;
 use crate::sync;
 use crate::sync::thread::Thread;
@@ -15,6 +17,9 @@ use crate::sync::thread::Thread;
 /// How long one who waits for the end waits for threads that run nothing any more but the destructors of their thread-locals.
 /// Mostly that takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(1);
+
+/// So often one who waits for the end is woken again because the thread that wakes it has not ended.
+const TRIES: u32 = 20;
 
 /// How long one who gives up waits for the thread that has woken it, so as not to count it. Its waker is its own affair.
 const PATIENCE_AT_LAST: Duration = Duration::from_millis(20);
@@ -27,6 +32,8 @@ pub(crate) struct CloserId(u64);
 pub(super) struct Closers {
     closers: BTreeMap<CloserId, Closer>,
     last: u64,
+    /// How many were taken to be woken and have no thread for that yet.
+    waking: usize,
     /// How many have found the end and wait for the timekeeper to leave, which stays for none of the others meanwhile.
     ending: usize,
 }
@@ -36,6 +43,8 @@ struct Closer {
     deadline: Option<Instant>,
     /// `None` once it was woken.
     wakeup: Option<Wakeup>,
+    /// How often it found no thread but those that wake it.
+    tries: u32,
 }
 
 /// How one who waits for the end is woken.
@@ -90,7 +99,7 @@ impl State {
 
     /// Whether nothing is left to be done for anybody, but for threads to end.
     pub(super) fn is_over(&self) -> bool {
-        self.engine.is_over() && self.errands.is_empty()
+        self.engine.is_over() && self.errands.is_empty() && self.closers.waking == 0
     }
 
     pub(super) fn has_closers(&self) -> bool {
@@ -101,7 +110,14 @@ impl State {
     pub(super) fn take_due_closers(&mut self, now: Instant, is_end: bool) -> Vec<(CloserId, Wakeup)> {
         let is_due = |closer: &Closer| is_end || closer.deadline.is_some_and(|deadline| deadline <= now);
         let due = self.closers.closers.iter_mut().filter(|(_, closer)| is_due(closer));
-        due.filter_map(|(&id, closer)| Some((id, closer.wakeup.take()?))).collect()
+        let due: Vec<_> = due.filter_map(|(&id, closer)| Some((id, closer.wakeup.take()?))).collect();
+        self.closers.waking += due.len();
+        due
+    }
+
+    /// One of those is being woken.
+    pub(super) fn wakes_closer(&mut self) {
+        self.closers.waking -= 1;
     }
 }
 
@@ -134,14 +150,14 @@ impl Threads {
         Outcome { tally, abandoned: given_up.abandoned, threads }
     }
 
-    /// Whether nothing is left but the timekeeper and this thread. Joins what has ended, and waits so long for what is about to.
-    pub(super) fn is_end(self: &Arc<Self>, patience: Duration) -> bool {
+    /// What is left beside the timekeeper and this thread. Joins what has ended, and waits for what is about to.
+    fn others(self: &Arc<Self>, closer: Option<CloserId>) -> Others {
+        let until = sync::now().checked_add(PATIENCE);
         loop {
             self.join_ended();
-            match self.roster.are_others_gone(patience) {
-                Some(true) => return self.lock().is_over(),
-                Some(false) => return false,
-                None => {}
+            let others = self.roster.others(closer, until);
+            if others != Others::ToBeJoined {
+                return others;
             }
         }
     }
@@ -157,16 +173,24 @@ impl Threads {
         deadline: Option<Instant>,
         wakeup: Wakeup,
     ) -> Poll<Outcome> {
-        let mut is_end = self.is_end(PATIENCE);
+        let mut others = self.others(*closer);
         let mut state = self.lock();
-        if !is_end && state.is_over() {
+        if others == Others::Left && state.is_over() {
             // It is near, and the timekeeper may have left meanwhile: another look may spare another one.
             drop(state);
-            is_end = self.is_end(PATIENCE);
+            others = self.others(*closer);
             state = self.lock();
         }
         let old = closer.and_then(|closer| state.closers.closers.remove(&closer));
-        if is_end && !state.has_closers() {
+        let tries = old.as_ref().map_or(0, |closer| closer.tries) + u32::from(matches!(others, Others::Wake(_)));
+        let threads = match others {
+            Others::Gone => Some(0),
+            // A waker that goes on after it has woken would keep the end from coming for ever.
+            Others::Wake(threads) if tries > TRIES => Some(threads),
+            _ => None,
+        };
+        let is_end = threads.filter(|_| state.is_over());
+        if let Some(threads) = is_end.filter(|_| !state.has_closers()) {
             let tally = state.engine.tally();
             state.closers.ending += 1;
             let rouse = state.set_alarm();
@@ -177,7 +201,8 @@ impl Threads {
             state.closers.ending -= 1;
             let rouse = state.set_alarm();
             self.rouse(state, rouse);
-            return Poll::Ready(Outcome { tally, abandoned: Vec::new(), threads: 0 });
+            self.wake_forlorn_closers();
+            return Poll::Ready(Outcome { tally, abandoned: Vec::new(), threads });
         }
         if deadline.is_some_and(|deadline| deadline <= sync::now()) {
             drop(state);
@@ -188,22 +213,27 @@ impl Threads {
             state.closers.last += 1;
             CloserId(state.closers.last)
         });
-        state.closers.closers.insert(id, Closer { deadline, wakeup: Some(wakeup) });
+        state.closers.closers.insert(id, Closer { deadline, wakeup: Some(wakeup), tries });
         let rouse = state.set_alarm();
         self.rouse(state, rouse);
         drop(old);
-        if is_end {
+        if is_end.is_some() {
             // Those who have yet to hear of it hear of it first.
             self.roster.unpark_timekeeper();
         }
-        let mut state = self.lock();
-        if state.closers.ending == 0 && !state.engine.has_timekeeper() {
-            // There is nobody to wake this one, and no thread to be had for that.
-            let wakeup = state.closers.closers.get_mut(&id).and_then(|closer| closer.wakeup.take());
-            drop(state);
-            wakeup.into_iter().for_each(Wakeup::wake);
-        }
+        self.wake_forlorn_closers();
         Poll::Pending
+    }
+
+    /// Wakes those who wait for the end where there is no timekeeper, and no thread to be had for one.
+    fn wake_forlorn_closers(&self) {
+        let mut state = self.lock();
+        if state.closers.ending > 0 || state.engine.has_timekeeper() {
+            return;
+        }
+        let forlorn: Vec<_> = state.closers.closers.values_mut().filter_map(|closer| closer.wakeup.take()).collect();
+        drop(state);
+        forlorn.into_iter().for_each(|wakeup| _ = caught(|| wakeup.wake()));
     }
 
     /// One who waited for the end does not any more.

@@ -84,6 +84,7 @@ fn run(threads: &Arc<Threads>, bell: &Arc<Notify>) {
         bell: Arc::clone(bell),
         session: RefCell::default(),
         untold: RefCell::default(),
+        watched: Cell::default(),
         stops: RefCell::default(),
     });
     let local = LocalSet::new();
@@ -122,7 +123,7 @@ impl Drop for Lost<'_> {
         let Some(inbox) = state.driver.take_if(|inbox| Arc::ptr_eq(&inbox.bell, self.bell)) else { return };
         for order in inbox.orders {
             if let Order::Start(worker) | Order::Wake(worker) = order {
-                _ = state.engine.gone(worker, now);
+                state.engine.forget(worker);
             }
         }
         let rouse = state.engine.driver_lost(now);
@@ -177,6 +178,8 @@ struct Driver {
     session: RefCell<Option<Rc<Session>>>,
     /// Flights that have landed.
     untold: RefCell<Vec<Landed>>,
+    /// How many of them the timekeeper knows of.
+    watched: Cell<usize>,
     /// The calls that run.
     stops: RefCell<HashMap<WorkerId, Rc<Stop>>>,
 }
@@ -208,7 +211,7 @@ impl Driver {
         match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
             Next::Call { name, rouse } => {
                 let lend = |waiter: &Arc<Waiter>| Some((Arc::clone(waiter), waiter.borrow_custody()?));
-                let lender = state.engine.waiters(id).find_map(lend);
+                let lender = state.engine.waiters(id).take(2).find_map(lend);
                 self.rouse(state, rouse);
                 return Some((name, lender));
             }
@@ -242,7 +245,18 @@ impl Driver {
         }
     }
 
+    /// Others' code is about to run, which may block.
+    fn watch_untold(&self) {
+        let untold = self.untold.borrow();
+        for &landed in &untold[self.watched.replace(untold.len())..] {
+            let mut state = self.threads.lock();
+            let timekeeper = state.engine.watch(landed, sync::now());
+            self.threads.rouse(state, Rouse { timekeeper, worker: None });
+        }
+    }
+
     fn tell_all(&self) {
+        self.watched.set(0);
         let untold = self.untold.take();
         untold.into_iter().for_each(|landed| self.threads.tell_all(landed));
     }
@@ -284,7 +298,7 @@ impl Drop for Task<'_> {
     fn drop(&mut self) {
         if !self.has_left {
             // Others are roused when the driver is known to be lost.
-            _ = self.driver.threads.lock().engine.gone(self.id, sync::now());
+            self.driver.threads.lock().engine.forget(self.id);
         }
     }
 }
@@ -294,8 +308,8 @@ async fn make(driver: &Driver, id: WorkerId, name: Name, lender: Option<Loan>) {
     let stop = Rc::new(Stop::default());
     driver.stops.borrow_mut().insert(id, Rc::clone(&stop));
     let call = Call::new(&driver.threads, id, name);
-    let mut flying =
-        Flying { session: driver.session(), future: None, call: Some(call), custody: Custody::new(lender) };
+    let custody = Custody::new(lender);
+    let mut flying = Flying { driver, session: driver.session(), future: None, call: Some(call), custody };
     let landed = poll_fn(|cx| flying.poll(&stop, cx)).await;
     driver.tell_later(landed);
     driver.stops.borrow_mut().remove(&id);
@@ -303,6 +317,7 @@ async fn make(driver: &Driver, id: WorkerId, name: Name, lender: Option<Loan>) {
 
 /// A call that is a future, which is made, polled and dropped in the scope that it runs in.
 struct Flying<'a> {
+    driver: &'a Driver,
     session: Result<Rc<Session>, Error>,
     future: Option<Lookup>,
     /// `None` when it is over.
@@ -312,7 +327,8 @@ struct Flying<'a> {
 
 impl Flying<'_> {
     fn poll(&mut self, stop: &Stop, cx: &mut Context<'_>) -> Poll<Option<Landed>> {
-        let Self { session, future, call, custody } = self;
+        let Self { driver, session, future, call, custody } = self;
+        driver.watch_untold();
         if stop.told.get() {
             custody.within(|| forget(future));
             call.take().into_iter().for_each(Call::forget);
@@ -347,9 +363,14 @@ impl Flying<'_> {
 
 impl Drop for Flying<'_> {
     fn drop(&mut self) {
-        let Self { future, custody, .. } = self;
+        let Self { driver, future, call, custody, .. } = self;
         if future.is_some() {
             custody.within(|| forget(future));
+        }
+        // With the task and its runtime, inside which nobody is told.
+        if let Some(call) = call {
+            call.land(Err(Error::panicked(None)));
+            driver.tell_later(call.end_later());
         }
     }
 }

@@ -35,7 +35,6 @@ pub(super) struct Errands {
 }
 
 pub(super) enum Errand {
-    Wake(Waker),
     /// To drop what was told, which may be the last handle of something foreign, and wake who waits for it.
     Told(Arc<Waiter>, Option<Waker>),
     /// A scope that could not be closed where its lookup ended.
@@ -86,7 +85,6 @@ impl Errand {
 
     fn run(self) {
         _ = caught(|| match self {
-            Self::Wake(waker) => waker.wake(),
             Self::Told(waiter, waker) => {
                 _ = caught(|| drop(waiter));
                 waker.into_iter().for_each(Waker::wake);
@@ -125,7 +123,7 @@ impl Threads {
     pub(super) fn start_runners(self: &Arc<Self>) {
         let bound = self.setup.limits.max_calls.max(RUNNERS);
         let mut state = self.lock();
-        loop {
+        while !state.errands.is_empty() {
             let now = sync::now();
             let free = bound.saturating_sub(self.roster.count(Kind::Errand));
             let wanted = state.errands.wanted(now, free);
@@ -153,9 +151,7 @@ impl Threads {
         let theirs = Arc::clone(&waker);
         let run = move |_: &Arc<Self>| take(&theirs).into_iter().for_each(Waker::wake);
         if self.start("gaiter-errand", |number| Key::Closer(closer, number), run).is_err() {
-            let mut state = self.lock();
-            state.errands.waiting.extend(take(&waker).map(Errand::Wake));
-            state.errands.is_refused = true;
+            take(&waker).into_iter().for_each(|waker| _ = caught(|| waker.wake()));
         }
     }
 
@@ -186,7 +182,7 @@ mod tests {
     /// As many errands as that wait, and as many runners, each of which is blocked.
     fn blocked(count: usize) -> (Errands, Instant) {
         let now = Instant::now();
-        let waiting = (0..count).map(|_| Errand::Wake(Waker::noop().clone())).collect();
+        let waiting = (0..count).map(|_| Errand::Told(Arc::new(Waiter::new(now, None)), None)).collect();
         (Errands { waiting, runners: count, busy: count, moved: Some(now), is_refused: false }, now)
     }
 

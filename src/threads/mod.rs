@@ -238,20 +238,25 @@ impl Threads {
         }
     }
 
-    fn wake(&self, worker: WorkerId) {
+    fn wake(self: &Arc<Self>, worker: WorkerId) {
         self.wake_in(self.lock(), worker);
     }
 
-    fn wake_in(&self, state: MutexGuard<'_, State>, worker: WorkerId) {
+    fn wake_in(self: &Arc<Self>, state: MutexGuard<'_, State>, worker: WorkerId) {
         match &self.setup.origin {
             Origin::Blocking(_) => {
                 let thread = state.workers.get(&worker).cloned();
                 drop(state);
                 thread.iter().for_each(Thread::unpark);
             }
-            // It is there, since this worker is.
+            // It is there, since this worker is, unless it was lost meanwhile.
             #[cfg(feature = "async-backend")]
-            Origin::Async(_) => driver::tell(state, [Order::Wake(worker)]),
+            Origin::Async(_) => {
+                if let Err(error) = self.order(state, Order::Wake(worker)) {
+                    self.lock().engine.forget(worker);
+                    self.fail(&Error::new(ErrorKind::ThreadRefused, error), Engine::strand);
+                }
+            }
         }
     }
 
@@ -286,18 +291,20 @@ impl Threads {
     /// Joins threads that have ended, whose places are free from then on.
     fn join_ended(self: &Arc<Self>) {
         let mut rouse = Rouse::default();
-        self.roster.join_ended(|keys| {
-            let now = sync::now();
-            let mut state = self.lock();
-            for key in keys {
-                if let Key::Worker(worker) = key {
-                    state.workers.remove(worker);
-                    let Rouse { timekeeper, worker } = state.engine.gone(*worker, now);
-                    rouse = Rouse { timekeeper: timekeeper.or(rouse.timekeeper), worker: worker.or(rouse.worker) };
-                }
+        self.roster.join_ended(|key| {
+            if let Key::Worker(worker) = key {
+                let mut state = self.lock();
+                state.workers.remove(&worker);
+                state.engine.forget(worker);
+                rouse = state.engine.rouse(sync::now()).or(rouse);
             }
         });
         self.rouse_all(rouse);
+    }
+
+    #[cfg(all(test, gaiter_loom))]
+    pub(crate) fn are_threads_joined(&self) -> bool {
+        self.roster.others(None, None) == roster::Others::Gone
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -147,6 +147,63 @@ fn no_waker_runs_where_another_asks() {
         drop(resolver.resolve("a"));
         other.join().unwrap();
         assert_eq!(here.load(Ordering::Relaxed), 0);
+    });
+}
+
+/// The wake-up at the end, where no thread can be had for it. Would catch a shutdown that never hears of it.
+#[test]
+fn a_shutdown_is_woken_though_no_thread_can_be_had_for_that() {
+    explore(1, &[("gaiter-errand", 1)], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().build();
+        let lookup = resolver.resolve("a");
+        let report = block_on(resolver.shutdown());
+        assert!(report.is_clean(), "{report}");
+        assert_eq!(kind(block_on(lookup)), Ok(()));
+    });
+}
+
+/// Two shutdowns, one of which is polled without having been woken. Would catch one that ends while the thread that is to wake the
+/// other has yet to do so.
+#[test]
+fn a_clean_report_comes_after_the_others_were_woken() {
+    explore(2, &[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().build();
+        let lookup = resolver.resolve("a");
+        let [mut first, mut second] = [resolver.shutdown(), resolver.shutdown()];
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let is_pending = Pin::new(&mut second).poll(&mut Context::from_waker(&waker)).is_pending();
+        if let Poll::Ready(report) = Pin::new(&mut first).poll(&mut Context::from_waker(Waker::noop())) {
+            assert!(!report.is_clean() || !is_pending || woken.0.load(Ordering::Relaxed) > 0);
+        }
+        drop((first, second));
+        assert_eq!(kind(block_on(lookup)), Ok(()));
+    });
+}
+
+/// A waker that takes its time, and counts at its end.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        thread::yield_now();
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Giving up against the end of a thread. Would catch a report that is clean although one has yet to be joined.
+#[test]
+fn whoever_gives_up_says_clean_only_when_all_were_joined() {
+    explore(2, &[], || {
+        let backend = Counting::default();
+        let resolver = backend.builder().build();
+        let lookup = resolver.resolve("a");
+        let report = resolver.shutdown().within(Duration::ZERO).wait();
+        assert!(!report.is_clean() || resolver.are_threads_joined());
+        _ = block_on(lookup);
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
@@ -47,6 +47,17 @@ impl Key {
     }
 }
 
+/// Which threads are left, beside the timekeeper and the one that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    Gone,
+    /// Some have ended, and are to be joined before this is asked again.
+    ToBeJoined,
+    /// So many, all of which wake the one who asks.
+    Wake(usize),
+    Left,
+}
+
 /// Every thread that was started and has not been joined.
 ///
 /// Its lock is taken after that of the state, never before, and held while a thread is started: so that whoever knows of a
@@ -65,8 +76,8 @@ struct Members {
     alive: HashMap<Key, Member>,
     /// Those that have ended, to be joined.
     ended: Vec<(Key, JoinHandle<()>)>,
-    /// How many are being joined, the timekeeper aside.
-    joining: usize,
+    /// Those that are being joined, but by [`join_timekeeper`](Roster::join_timekeeper).
+    joining: Vec<Key>,
     /// How many timekeepers are being joined: the last one may not have ended when the next begins.
     joining_timekeepers: usize,
     /// To be unparked when one has ended.
@@ -161,8 +172,8 @@ impl Roster {
         self.lock().alive.keys().filter(|key| key.kind() == kind).count()
     }
 
-    /// How many threads there are beside the timekeeper and this one. Waits for those that wake `closer`, but no longer than
-    /// `patience`: it has been woken by them, and they are about to end.
+    /// How many threads have not been joined, beside the timekeeper and this one. Waits for those that wake `closer`, but no
+    /// longer than `patience`: it has been woken by them, and they are about to end.
     pub(super) fn count_others(&self, closer: Option<CloserId>, patience: Duration) -> usize {
         let is_its = |key: &Key| matches!(key, Key::Closer(id, _) if Some(*id) == closer);
         let mut members = self.lock();
@@ -170,29 +181,29 @@ impl Roster {
         loop {
             let left = until.unwrap_or(sync::now()).saturating_duration_since(sync::now());
             if left.is_zero() || !members.others().any(|(key, _)| is_its(key)) {
-                return members.others().count();
+                let ended = members.ended.iter().map(|(key, _)| key).chain(&members.joining);
+                let ended = ended.filter(|key| key.kind() != Kind::Timekeeper && !is_its(key));
+                return members.others().count() + ended.count();
             }
             members = self.changed.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Joins the threads that have ended, and has `tell` hear which they were before anybody takes them for joined.
-    pub(super) fn join_ended(&self, tell: impl FnOnce(&[Key])) {
+    /// Joins the threads that have ended, and has `tell` hear of each before anybody takes it for joined.
+    pub(super) fn join_ended(&self, mut tell: impl FnMut(Key)) {
         let mut members = self.lock();
         if members.ended.is_empty() {
             return;
         }
         let ended = std::mem::take(&mut members.ended);
-        members.joining += ended.len();
+        members.joining.extend(ended.iter().map(|(key, _)| key));
         drop(members);
-        let mut keys = Vec::with_capacity(ended.len());
         for (key, handle) in ended {
             _ = caught(|| _ = handle.join());
-            keys.push(key);
+            tell(key);
+            self.lock().joining.retain(|joining| *joining != key);
         }
-        tell(&keys);
-        let mut members = self.lock();
-        members.joining -= keys.len();
+        let members = self.lock();
         let timekeeper = members.timekeeper.clone();
         drop(members);
         self.changed.notify_all();
@@ -200,23 +211,23 @@ impl Roster {
         timekeeper.iter().filter(|thread| thread.id() != thread::current().id()).for_each(Thread::unpark);
     }
 
-    /// Whether no thread is left but the timekeeper and this one. Waits for those that are about to end, but no longer than
-    /// `patience`. `None` if there are some to be joined first.
-    pub(super) fn are_others_gone(&self, patience: Duration) -> Option<bool> {
+    /// Which threads are left beside the timekeeper and this one. Waits for those that are about to end, but not beyond `until`.
+    pub(super) fn others(&self, closer: Option<CloserId>, until: Option<Instant>) -> Others {
         let mut members = self.lock();
-        let until = sync::now().checked_add(patience);
         loop {
             if !members.ended.is_empty() {
-                return None;
+                return Others::ToBeJoined;
             }
-            if members.joining == 0 && members.others().next().is_none() {
-                return Some(true);
+            if members.joining.is_empty() && members.others().next().is_none() {
+                return Others::Gone;
             }
-            let left = until.unwrap_or(sync::now()).saturating_duration_since(sync::now());
             // What wakes those who wait for the end has no more to do than that.
             let is_ending = |(key, member): (&Key, &Member)| member.is_ending || key.kind() == Kind::Closer;
+            let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(sync::now()));
             if !members.others().all(is_ending) || left.is_zero() {
-                return Some(false);
+                let is_its = |(key, _): (&Key, &Member)| matches!(key, Key::Closer(id, _) if Some(*id) == closer);
+                let are_its = members.joining.is_empty() && members.others().all(is_its);
+                return if are_its { Others::Wake(members.others().count()) } else { Others::Left };
             }
             members = self.changed.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;
         }

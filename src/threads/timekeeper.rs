@@ -1,8 +1,9 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::closing::{CloserId, Wakeup};
 use super::errands::Errand;
+use super::roster::Others;
 use super::{State, Threads};
 use crate::engine::{Expired, Tick};
 use crate::error::Error;
@@ -16,6 +17,8 @@ pub(super) fn run(threads: &Arc<Threads>) {
         let mut state = threads.lock();
         state.engine.timekeeper_lost();
         threads.roster.set_timekeeper(None);
+        let rouse = state.engine.rouse(sync::now());
+        threads.rouse(state, rouse);
     }
 }
 
@@ -26,11 +29,16 @@ fn keep(threads: &Arc<Threads>) {
         threads.start_runners();
         threads.join_ended();
         // Whoever begins to wait from here on finds this out alone, or is seen below.
-        let are_others_gone = threads.roster.are_others_gone(Duration::ZERO) == Some(true);
+        let are_others_gone = threads.roster.others(None, None) == Others::Gone;
         let now = sync::now();
         let mut state = threads.lock();
         let is_end = are_others_gone && state.is_over();
         let due = state.take_due_closers(now, is_end);
+        if !due.is_empty() {
+            drop(state);
+            due.into_iter().for_each(|(id, wakeup)| threads.wake_closer(id, wakeup));
+            continue;
+        }
         // For this thread, which is awake.
         _ = state.set_alarm();
         match state.engine.tick(now) {
@@ -38,7 +46,6 @@ fn keep(threads: &Arc<Threads>) {
                 let told: Vec<_> =
                     expired.into_iter().map(|expired| (expired.landed, state.expire(expired, now))).collect();
                 drop(state);
-                due.into_iter().for_each(|(id, wakeup)| threads.wake_closer(id, wakeup));
                 idle.into_iter().for_each(|worker| threads.wake(worker));
                 threads.stop(stopped);
                 threads.rouse_all(rouse);
@@ -49,9 +56,7 @@ fn keep(threads: &Arc<Threads>) {
             }
             Tick::Leave => {
                 // Under the lock: another one may be on its way from here on.
-                threads.roster.set_timekeeper(None);
-                drop(state);
-                return due.into_iter().for_each(|(id, wakeup)| threads.wake_closer(id, wakeup));
+                return threads.roster.set_timekeeper(None);
             }
         }
     }
@@ -84,6 +89,7 @@ impl Threads {
             Wakeup::Foreign(waker) => self.wake_apart(closer, waker),
             Wakeup::Unpark(thread) => thread.unpark(),
         }
+        self.lock().wakes_closer();
     }
 }
 

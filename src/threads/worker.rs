@@ -20,8 +20,9 @@ pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
         match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
             Next::Call { name, rouse } => {
                 // The custody alone, and not its waiter: a call that hangs holds nothing of a caller that leaves. The oldest
-                // waiter's may be with another call for this name.
-                let custody = state.engine.waiters(id).find_map(|waiter| waiter.take_custody());
+                // waiter's may be with another call for this name, of which there is one.
+                let waiters = state.engine.waiters(id).take(if threads.setup.traced { 2 } else { 0 });
+                let custody = waiters.filter_map(|waiter| waiter.take_custody()).next();
                 slept = false;
                 let call = Call::new(threads, id, name);
                 threads.rouse(state, rouse);

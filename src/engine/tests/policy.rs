@@ -509,6 +509,22 @@ fn those_who_are_to_be_told_keep_their_deadlines() {
     assert_eq!(engine.stats(now).timed_out, 0, "they have a result");
 }
 
+/// The calls of the first are stopped, and gone, before it comes for those who wait for them.
+#[test]
+fn two_who_give_up_leave_nobody_waiting() {
+    let now = Instant::now();
+    let mut engine = engine_of(Execution::Async, 4, 0);
+    let (_, rouse) = ask(&mut engine, now, 1);
+    let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
+    assert!(matches!(engine.take(id, now), Next::Call { .. }));
+    _ = engine.close();
+    assert_eq!(engine.give_up(now).stopped, [id]);
+    assert!(matches!(engine.take(id, now), Next::Leave { .. }));
+    assert_eq!(engine.give_up(now).stopped, []);
+    assert_eq!(engine.abort_running().waiters, [1]);
+    assert!(!engine.abort_running().more && engine.is_over());
+}
+
 #[test]
 fn what_a_later_call_has_said_stands() {
     for (later, stands) in [(Err(ErrorKind::NotFound), true), (Err(ErrorKind::Temporary), false)] {
@@ -556,5 +572,6 @@ fn the_place_of_a_thread_is_free_when_it_has_ended() {
     assert_eq!(engine.retire(id, now).worker, None);
     assert_eq!(ask(&mut engine, now, 1).1.worker, None, "it is still ending");
     assert_eq!(engine.stats(now).threads, 1);
-    assert!(matches!(engine.gone(id, now).worker, Some(RouseWorker::Start(_))));
+    engine.forget(id);
+    assert!(matches!(engine.rouse(now).worker, Some(RouseWorker::Start(_))));
 }

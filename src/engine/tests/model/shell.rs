@@ -261,7 +261,7 @@ impl Model {
             assert!(count > 0, "nobody is to be told");
             self.shared.remove(&flight);
             // Others may keep whoever is to tell them.
-            let limited = count > 1 || self.tellings.keys().any(|&other| self.is_to_be_told(other));
+            let limited = shared || self.tellings.keys().any(|&other| self.is_to_be_told(other));
             let limit = limited.then(|| self.now() + Duration::from_millis(20));
             self.tellings.insert(landed, Telling { flight, result, limit, has_moved: false });
         }
@@ -369,7 +369,10 @@ impl Model {
     pub(super) fn end_thread(&mut self, key: u64) {
         let (id, doing) = self.workers.remove(&key).expect("picked");
         assert_eq!(doing, Doing::Leaving);
-        let rouse = self.input(|engine, now| engine.gone(id, now));
+        let rouse = self.input(|engine, now| {
+            engine.forget(id);
+            engine.rouse(now)
+        });
         self.rouse(rouse);
     }
 
