@@ -2,7 +2,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::sync;
@@ -73,7 +73,7 @@ impl<'a> Shutdown<'a> {
     fn poll_with(&mut self, wakeup: Wakeup, cx: &mut Context<'_>) -> Poll<Report> {
         // In a forked child: nothing that was outstanding is here.
         if self.threads.are_foreign() {
-            return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new(), threads: 0 });
+            return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new(), threads: 0, joined: true });
         }
         // First, since it is foreign and may have the thread's token for unparking.
         let signalled = self.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
@@ -84,7 +84,19 @@ impl<'a> Shutdown<'a> {
             return Poll::Ready(outcome.into());
         }
         let late = self.deadline.is_some_and(|deadline| deadline <= sync::now());
-        if late || signalled { Poll::Ready(self.threads.give_up(self.closer).into()) } else { Poll::Pending }
+        if !late && !signalled {
+            return Poll::Pending;
+        }
+        let outcome = self.threads.give_up(self.closer);
+        if outcome.abandoned.is_empty() && outcome.threads == 0 {
+            // The end has come just now.
+            self.deadline = Some(sync::now());
+            let noop = Wakeup::Foreign(Waker::noop().clone());
+            if let Poll::Ready(outcome) = self.threads.poll_end(&mut self.closer, self.deadline, noop) {
+                return Poll::Ready(outcome.into());
+            }
+        }
+        Poll::Ready(outcome.into())
     }
 
     /// Waits on the calling thread, for programs without a runtime.
@@ -163,6 +175,8 @@ pub struct Report {
     /// Threads that had not ended when the shutdown gave up: those of the abandoned calls, and those of callers' wakers that
     /// block. The one that keeps the time is not counted.
     pub threads: usize,
+    /// Every thread was joined.
+    joined: bool,
 }
 
 /// A call that a shutdown has left behind.
@@ -180,21 +194,21 @@ impl Report {
     /// backend has started on other threads, such as with Tokio's `spawn_blocking`, is its own affair.)
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.abandoned.is_empty() && self.threads == 0
+        self.joined && self.abandoned.is_empty() && self.threads == 0
     }
 }
 
 impl From<ClosingOutcome> for Report {
-    fn from(ClosingOutcome { tally, abandoned, threads }: ClosingOutcome) -> Self {
+    fn from(ClosingOutcome { tally, abandoned, threads, joined }: ClosingOutcome) -> Self {
         let abandoned = abandoned.into_iter().map(|(name, running)| Abandoned { name: name.to_string(), running });
-        Self { finished: tally.finished, cancelled: tally.cancelled, abandoned: abandoned.collect(), threads }
+        Self { finished: tally.finished, cancelled: tally.cancelled, abandoned: abandoned.collect(), threads, joined }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.finished == 1 { "" } else { "s" };
-        let Self { finished, cancelled, abandoned, threads } = self;
+        let Self { finished, cancelled, abandoned, threads, joined: _ } = self;
         write!(f, "{finished} lookup{plural} finished, {cancelled} cancelled, {} abandoned", abandoned.len())?;
         for (number, Abandoned { name, running }) in abandoned.iter().enumerate() {
             let before = if number == 0 { ": " } else { ", " };
@@ -215,7 +229,8 @@ mod tests {
     #[test]
     fn it_is_clean_if_neither_call_nor_thread_is_left() {
         let report = |abandoned: &[Abandoned], threads| {
-            Report { finished: 1, cancelled: 0, abandoned: abandoned.to_vec(), threads }.is_clean()
+            Report { finished: 1, cancelled: 0, abandoned: abandoned.to_vec(), threads, joined: threads == 0 }
+                .is_clean()
         };
         let call = Abandoned { name: "a".into(), running: Duration::ZERO };
         assert!(report(&[], 0));

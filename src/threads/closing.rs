@@ -69,6 +69,8 @@ pub(crate) struct Outcome {
     pub(crate) abandoned: Vec<(Name, Duration)>,
     /// Threads that had not ended, beside the timekeeper.
     pub(crate) threads: usize,
+    /// All were joined, the timekeeper too.
+    pub(crate) joined: bool,
 }
 
 impl Closers {
@@ -147,7 +149,7 @@ impl Threads {
         let threads = self.roster.count_others(closer, PATIENCE_AT_LAST);
         self.stop(given_up.stopped);
         self.fail(&ErrorKind::Closed.into(), Engine::abort_running);
-        Outcome { tally, abandoned: given_up.abandoned, threads }
+        Outcome { tally, abandoned: given_up.abandoned, threads, joined: false }
     }
 
     /// What is left beside the timekeeper and this thread. Joins what has ended, and waits for what is about to.
@@ -189,7 +191,8 @@ impl Threads {
             Others::Wake(threads) if tries > TRIES => Some(threads),
             _ => None,
         };
-        let is_end = threads.filter(|_| state.is_over());
+        // Once more under the lock: others may be woken by now, on threads of their own.
+        let is_end = threads.filter(|_| state.is_over() && self.roster.others(*closer, None) == others);
         if let Some(threads) = is_end.filter(|_| !state.has_closers()) {
             let tally = state.engine.tally();
             state.closers.ending += 1;
@@ -202,7 +205,7 @@ impl Threads {
             let rouse = state.set_alarm();
             self.rouse(state, rouse);
             self.wake_forlorn_closers();
-            return Poll::Ready(Outcome { tally, abandoned: Vec::new(), threads });
+            return Poll::Ready(Outcome { tally, abandoned: Vec::new(), threads, joined: threads == 0 });
         }
         if deadline.is_some_and(|deadline| deadline <= sync::now()) {
             drop(state);

@@ -76,6 +76,8 @@ struct Members {
     alive: HashMap<Key, Member>,
     /// Those that have ended, to be joined.
     ended: Vec<(Key, JoinHandle<()>)>,
+    /// And the timekeepers that have.
+    ended_timekeepers: Vec<JoinHandle<()>>,
     /// Those that are being joined, but by [`join_timekeeper`](Roster::join_timekeeper).
     joining: Vec<Key>,
     /// How many timekeepers are being joined: the last one may not have ended when the next begins.
@@ -148,8 +150,11 @@ impl Roster {
             return;
         }
         let mut members = self.lock();
-        if let Some(member) = members.alive.remove(&key) {
-            members.ended.push((key, member.handle));
+        match members.alive.remove(&key) {
+            Some(member) if key.kind() == Kind::Timekeeper => members.ended_timekeepers.push(member.handle),
+            Some(member) => members.ended.push((key, member.handle)),
+            // It is being joined.
+            None => {}
         }
         let timekeeper = members.timekeeper.clone();
         drop(members);
@@ -160,6 +165,13 @@ impl Roster {
     /// The timekeeper begins, or leaves.
     pub(super) fn set_timekeeper(&self, timekeeper: Option<Thread>) {
         self.lock().timekeeper = timekeeper;
+    }
+
+    /// Joins those that kept the time before this one.
+    pub(super) fn join_former_timekeepers(&self) {
+        let mut members = self.lock();
+        let handles = std::mem::take(&mut members.ended_timekeepers);
+        self.join_timekeepers(members, handles);
     }
 
     pub(super) fn unpark_timekeeper(&self) {
@@ -182,8 +194,7 @@ impl Roster {
             let left = until.unwrap_or(sync::now()).saturating_duration_since(sync::now());
             if left.is_zero() || !members.others().any(|(key, _)| is_its(key)) {
                 let ended = members.ended.iter().map(|(key, _)| key).chain(&members.joining);
-                let ended = ended.filter(|key| key.kind() != Kind::Timekeeper && !is_its(key));
-                return members.others().count() + ended.count();
+                return members.others().count() + ended.filter(|key| !is_its(key)).count();
             }
             members = self.changed.wait_timeout(members, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -197,13 +208,13 @@ impl Roster {
         }
         let ended = std::mem::take(&mut members.ended);
         members.joining.extend(ended.iter().map(|(key, _)| key));
-        drop(members);
         for (key, handle) in ended {
+            drop(members);
             _ = caught(|| _ = handle.join());
             tell(key);
-            self.lock().joining.retain(|joining| *joining != key);
+            members = self.lock();
+            members.joining.retain(|joining| *joining != key);
         }
-        let members = self.lock();
         let timekeeper = members.timekeeper.clone();
         drop(members);
         self.changed.notify_all();
@@ -238,17 +249,23 @@ impl Roster {
         let current = thread::current().id();
         let is_it = |key: &Key, member: &mut Member| key.kind() == Kind::Timekeeper && member.id != Some(current);
         let mut members = self.lock();
-        let handles: Vec<_> = members.alive.extract_if(is_it).map(|(_, member)| member.handle).collect();
-        members.joining_timekeepers += handles.len();
-        drop(members);
-        let count = handles.len();
-        handles.into_iter().for_each(|handle| _ = caught(|| _ = handle.join()));
+        let mut handles = std::mem::take(&mut members.ended_timekeepers);
+        handles.extend(members.alive.extract_if(is_it).map(|(_, member)| member.handle));
+        self.join_timekeepers(members, handles);
         let mut members = self.lock();
-        members.joining_timekeepers -= count;
-        self.changed.notify_all();
+        // Another may be joining it.
         while members.joining_timekeepers > 0 {
             members = self.changed.wait(members).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn join_timekeepers(&self, mut members: MutexGuard<'_, Members>, handles: Vec<JoinHandle<()>>) {
+        let count = handles.len();
+        members.joining_timekeepers += count;
+        drop(members);
+        handles.into_iter().for_each(|handle| _ = caught(|| _ = handle.join()));
+        self.lock().joining_timekeepers -= count;
+        self.changed.notify_all();
     }
 
     fn change(&self, key: Key, change: impl FnOnce(&mut Member)) {

@@ -24,15 +24,14 @@ pub(super) fn run(threads: &Arc<Threads>) {
 
 fn keep(threads: &Arc<Threads>) {
     threads.roster.set_timekeeper(Some(thread::current()));
+    threads.roster.join_former_timekeepers();
     loop {
         while threads.run_stranded_errand() {}
         threads.start_runners();
         threads.join_ended();
-        // Whoever begins to wait from here on finds this out alone, or is seen below.
-        let are_others_gone = threads.roster.others(None, None) == Others::Gone;
         let now = sync::now();
         let mut state = threads.lock();
-        let is_end = are_others_gone && state.is_over();
+        let is_end = state.is_over() && threads.roster.others(None, None) == Others::Gone;
         let due = state.take_due_closers(now, is_end);
         if !due.is_empty() {
             drop(state);
