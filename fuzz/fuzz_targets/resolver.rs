@@ -6,6 +6,8 @@
 
 #[path = "resolver/blocking.rs"]
 mod blocking;
+#[path = "resolver/scenario.rs"]
+mod scenario;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -17,166 +19,20 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
-use arbitrary::Arbitrary;
 use futures::executor::block_on;
-use gaiter::{Addrs, Cache, Error, ErrorKind, Report, Resolver, Shutdown, Stats};
+use gaiter::{Addrs, Error, ErrorKind, Report, Resolver, Shutdown, Stats};
 use libfuzzer_sys::fuzz_target;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Instrument, dispatcher, info, info_span};
 
-use blocking::{Guest, Hold, LINGERS, MARGIN, Woken, by, promptly};
+use blocking::{Guest, Hold, MARGIN, Woken, by, promptly};
+use scenario::{Asked, Ending, Keeps, Op, Place, Scenario, Shut, Way, What};
 use support::backend::{ADDR, Kind, Scripted};
 use support::callers::{CALLERS, Caller, Witness, subscriber};
 use support::gate::OpenOnDrop;
 use support::log::DROP_IT;
 use support::panics;
-
-#[derive(Arbitrary, Debug)]
-struct Scenario {
-    is_async: bool,
-    emits_events: bool,
-    #[arbitrary(with = |bytes: &mut arbitrary::Unstructured<'_>| bytes.int_in_range(1..=3))]
-    calls: usize,
-    #[arbitrary(with = |bytes: &mut arbitrary::Unstructured<'_>| bytes.int_in_range(0..=3))]
-    queue: usize,
-    keeps: Keeps,
-    /// Twentieths of a second. Without one nothing blocks, since those who wait behind it might do so for ever.
-    #[arbitrary(with = |bytes: &mut arbitrary::Unstructured<'_>| bytes.int_in_range(0..=3))]
-    timeout: u32,
-    /// Threads leave as soon as they have nothing to do.
-    idles_briefly: bool,
-    ending: Option<(u8, Ending)>,
-    ops: Vec<Op>,
-}
-
-/// How it is closed before all is over, after so many operations; they go on.
-#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
-enum Ending {
-    Close,
-    AbortQueued,
-    ShutDownAtOnce,
-    /// And is not waited for any longer.
-    BeginShutdown,
-    /// In so many milliseconds; it is waited for later.
-    ShutDownWithin(u8),
-    /// When all operations have been, and lookups go on.
-    DropEveryHandle,
-}
-
-/// How a cache treats what it has.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum Keeps {
-    Nothing,
-    Answers,
-    /// What is given at once is looked up again in the background.
-    Stale,
-    /// What is there is given if a lookup takes any time at all.
-    Old,
-}
-
-#[derive(Arbitrary, Debug)]
-enum Op {
-    Ask {
-        name: Asked,
-        caller: u8,
-        way: Way,
-    },
-    Poll {
-        who: u8,
-        waker: Woken,
-    },
-    Drop {
-        who: u8,
-        place: Place,
-    },
-    Await {
-        who: u8,
-    },
-    OpenGate,
-    /// Ends all that blocks.
-    Release,
-    /// Once it is closed.
-    Shut(Shut),
-    Flush(Option<Asked>),
-    Clone,
-    DropClone,
-    LookAtStats,
-}
-
-/// What is done about the end, with bounds in milliseconds.
-#[derive(Arbitrary, Debug)]
-enum Shut {
-    Begin { within: u8 },
-    Poll { who: u8, waker: Woken },
-    Await { who: u8 },
-    Drop { who: u8 },
-    Wait { within: u8 },
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug)]
-struct Asked {
-    what: What,
-    which: u8,
-    upper: bool,
-    lingers: bool,
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
-enum What {
-    Ok,
-    Error,
-    Panic,
-    Hang,
-    Literal,
-    Invalid,
-}
-
-/// How people have their span and their subscriber around a lookup.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum Way {
-    /// The future carries both.
-    Around,
-    /// They are there when it is made, and others when it is polled.
-    WhereItIsMade,
-}
-
-#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
-enum Place {
-    Here,
-    WithItsSubscriber,
-    OnAnotherThread,
-    InsideItsSubscriber,
-}
-
-impl Asked {
-    fn text(self) -> String {
-        let number = self.which % 3;
-        let text = match self.what {
-            What::Ok => format!("ok-{number}"),
-            What::Error => format!("error-{number}"),
-            What::Panic => format!("panic-{number}"),
-            What::Hang => format!("hang-{number}"),
-            What::Literal => return format!("192.0.2.{number}"),
-            What::Invalid => return "in\0valid".into(),
-        };
-        // The script goes by what comes first, which is therefore left alone.
-        let text = if self.upper { text.replace('-', "-X") } else { text.replace('-', "-x") };
-        if self.lingers { format!("{text}-{LINGERS}") } else { text }
-    }
-}
-
-impl Keeps {
-    fn cache(self) -> Cache {
-        let expired = Cache::new().ttl(Duration::ZERO);
-        match self {
-            Self::Nothing => Cache::disabled(),
-            Self::Answers => Cache::new(),
-            Self::Stale => expired,
-            Self::Old => expired.stale_while_revalidate(Duration::ZERO).patience(Duration::ZERO),
-        }
-    }
-}
 
 type Answer = Result<Addrs, Error>;
 
@@ -298,7 +154,10 @@ impl World {
 
     fn act(&mut self, op: Op) {
         match op {
-            Op::Ask { name, caller, way } => self.ask(name, usize::from(caller) % self.parties.len(), way),
+            Op::Ask { name, caller, way, waker } => {
+                self.ask(name, usize::from(caller) % self.parties.len(), way);
+                waker.into_iter().for_each(|waker| self.poll(u8::MAX, waker));
+            }
             Op::Poll { who, waker } => self.poll(who, waker),
             Op::Drop { who, place } => {
                 if let Some(lookup) = self.pick(who) {
@@ -644,7 +503,7 @@ fuzz_target!(|scenario: Scenario| {
     let _open = OpenOnDrop(&gate);
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let (after, ending) = scenario.ending.unzip();
-        for (number, op) in (0..64).zip(scenario.ops) {
+        for (number, op) in (0..).zip(scenario.ops) {
             if Some(number) == after {
                 ending.into_iter().for_each(|how| promptly("closing", || world.close(how)));
             }

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use arbitrary::Arbitrary;
 use gaiter::{Answer, AsyncBackend, Backend, Builder, Error, Resolver};
 use tracing::span::Id;
 use tracing::{Dispatch, Subscriber};
@@ -85,7 +84,7 @@ impl Drop for Lingers {
 }
 
 /// What a waker does.
-#[derive(Arbitrary, Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Woken {
     Noop,
     Panicking,
@@ -202,6 +201,7 @@ struct Parked(Thread, AtomicBool);
 
 impl Wake for Parked {
     fn wake(self: Arc<Self>) {
+        is_the_crates();
         self.1.store(true, Ordering::SeqCst);
         self.0.unpark();
     }
