@@ -93,7 +93,7 @@ impl World {
         let emits_events = scenario.emits_events || scenario.is_async;
         let backend = Scripted { emits_events, ..Scripted::new(kind) };
         let hold = Hold::default();
-        let timeout = (scenario.timeout > 0).then(|| scenario.timeout * Duration::from_millis(50));
+        let timeout = (scenario.timeout > 0).then(|| scenario.timeout * Duration::from_millis(30));
         if timeout.is_none() {
             hold.open();
         }
@@ -209,32 +209,26 @@ impl World {
                 let mut shutdown = self.resolver().shutdown();
                 _ = Pin::new(&mut shutdown).poll(&mut Context::from_waker(Waker::noop()));
             }
-            Ending::ShutDownWithin(within) => self.shut(Shut::Begin { within }),
+            Ending::ShutDownWithin(within, waker) => self.shut(Shut::Begin { within, waker: Some(waker) }),
             Ending::DropEveryHandle => return,
         }
         self.is_closed = true;
     }
 
     fn shut(&mut self, shut: Shut) {
-        let bounds = |within| {
-            (Duration::from_millis(u64::from(within)), Instant::now() + Duration::from_millis(u64::from(within)))
+        let bounds = |milliseconds: u8| {
+            let within = Duration::from_millis(milliseconds.into());
+            (within, Instant::now() + within)
         };
         let pick = |closings: &Vec<Closing>, who: u8| usize::from(who).checked_rem(closings.len());
         match shut {
-            Shut::Begin { within } => {
+            Shut::Begin { within, waker } => {
                 let (within, deadline) = bounds(within);
                 self.closings.push(Closing { shutdown: self.resolver().shutdown().within(within), deadline });
+                waker.into_iter().for_each(|waker| self.poll_closing(self.closings.len() - 1, waker));
             }
             Shut::Poll { who, waker } => {
-                let Some(at) = pick(&self.closings, who) else { return };
-                self.blockers += usize::from(waker.blocks());
-                self.polls_of_closings += 1;
-                let waker = waker.waker(self.resolver(), &self.hold);
-                let polled = Pin::new(&mut self.closings[at].shutdown).poll(&mut Context::from_waker(&waker));
-                if let Poll::Ready(report) = polled {
-                    drop(self.closings.remove(at));
-                    self.is_shut_down(&report);
-                }
+                pick(&self.closings, who).into_iter().for_each(|at| self.poll_closing(at, waker))
             }
             Shut::Await { who } => {
                 let closing = pick(&self.closings, who).map(|at| self.closings.remove(at));
@@ -250,6 +244,17 @@ impl World {
                 assert!(Instant::now() < deadline + MARGIN, "a shutdown took longer than {within:?}: {report}");
                 self.is_shut_down(&report);
             }
+        }
+    }
+
+    fn poll_closing(&mut self, at: usize, waker: Woken) {
+        self.blockers += usize::from(waker.blocks());
+        self.polls_of_closings += 1;
+        let waker = waker.waker(self.resolver(), &self.hold);
+        let polled = Pin::new(&mut self.closings[at].shutdown).poll(&mut Context::from_waker(&waker));
+        if let Poll::Ready(report) = polled {
+            drop(self.closings.remove(at));
+            self.is_shut_down(&report);
         }
     }
 

@@ -14,7 +14,7 @@ pub struct Scenario {
     pub calls: usize,
     pub queue: usize,
     pub keeps: Keeps,
-    /// Twentieths of a second. Without one nothing blocks, since those who wait behind it might do so for ever.
+    /// In units of 30 ms. Without one nothing blocks, since those who wait behind it might do so for ever.
     pub timeout: u32,
     /// Threads leave as soon as they have nothing to do.
     pub idles_briefly: bool,
@@ -31,7 +31,7 @@ pub enum Ending {
     /// And is not waited for any longer.
     BeginShutdown,
     /// In so many milliseconds; it is waited for later.
-    ShutDownWithin(u8),
+    ShutDownWithin(u8, Woken),
     /// When all operations have been, and lookups go on.
     DropEveryHandle,
 }
@@ -81,11 +81,24 @@ pub enum Op {
 /// What is done about the end, with bounds in milliseconds.
 #[derive(Debug)]
 pub enum Shut {
-    Begin { within: u8 },
-    Poll { who: u8, waker: Woken },
-    Await { who: u8 },
-    Drop { who: u8 },
-    Wait { within: u8 },
+    /// And polls it at once, perhaps.
+    Begin {
+        within: u8,
+        waker: Option<Woken>,
+    },
+    Poll {
+        who: u8,
+        waker: Woken,
+    },
+    Await {
+        who: u8,
+    },
+    Drop {
+        who: u8,
+    },
+    Wait {
+        within: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -162,14 +175,15 @@ impl<'a> Arbitrary<'a> for Scenario {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
         let [flags, calls, queue, timeout, after, within] = <[u8; 6]>::arbitrary(bytes)?;
         let keeps = pick(bytes, &[Keeps::Nothing, Keeps::Answers, Keeps::Stale, Keeps::Old])?;
+        let waker = woken(bytes)?;
         let ending = [
             None,
             Some(Ending::Close),
             Some(Ending::AbortQueued),
             Some(Ending::ShutDownAtOnce),
             Some(Ending::BeginShutdown),
-            Some(Ending::ShutDownWithin(within)),
-            Some(Ending::ShutDownWithin(within)),
+            Some(Ending::ShutDownWithin(within, waker)),
+            Some(Ending::ShutDownWithin(within, waker)),
             Some(Ending::DropEveryHandle),
         ];
         let ending = pick(bytes, &ending)?.map(|ending| (after % 32, ending));
@@ -219,8 +233,9 @@ fn op(bytes: &mut Unstructured<'_>) -> Result<Op> {
 fn shut(bytes: &mut Unstructured<'_>) -> Result<Shut> {
     let [what, number] = <[u8; 2]>::arbitrary(bytes)?;
     Ok(match what % 8 {
-        0 | 1 => Shut::Begin { within: number },
-        2..=4 => Shut::Poll { who: number, waker: woken(bytes)? },
+        0 => Shut::Begin { within: number, waker: None },
+        1 | 2 => Shut::Begin { within: number, waker: Some(woken(bytes)?) },
+        3 | 4 => Shut::Poll { who: number, waker: woken(bytes)? },
         5 => Shut::Await { who: number },
         6 => Shut::Drop { who: number },
         _ => Shut::Wait { within: number },
