@@ -435,6 +435,18 @@ fn a_timekeeper_that_is_refused_costs_no_thread() {
     assert_eq!(engine.stats(now).threads, 1);
 }
 
+#[test]
+fn no_worker_comes_for_a_name_whose_last_waiter_was_cancelled() {
+    let mut engine = engine(1);
+    let now = Instant::now();
+    let rouses: Vec<_> = (0..BATCH).map(|_| ask(&mut engine, now, 0).1).collect();
+    let Some(RouseWorker::Start(worker)) = rouses[0].worker else { panic!("a worker for the first") };
+    _ = engine.close();
+    let Batch { waiters, more } = engine.abort_queued();
+    assert_eq!((waiters.len(), more), (BATCH, true));
+    assert!(matches!(engine.take(worker, now), Next::Leave { .. }), "a call for nobody");
+}
+
 /// A call that hangs and a name that nobody waits for any more, which is queued for what that call has.
 #[test]
 fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
