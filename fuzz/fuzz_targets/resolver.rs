@@ -267,6 +267,9 @@ impl World {
 
     fn is_shut_down(&mut self, report: &Report) {
         self.is_cut_short = true;
+        if report.is_clean() {
+            ["gaiter", "gaiter-driver", "gaiter-errand"].iter().for_each(|name| blocking::await_at_most(0, name));
+        }
         for abandoned in &report.abandoned {
             assert!(self.names.contains(&abandoned.name.to_ascii_lowercase()), "{report}");
         }
@@ -400,12 +403,7 @@ impl World {
         assert!(stats.started >= ended && stats.started <= ended + self.lookups.len() as u64, "{stats:?}");
         let errands = calls.max(4) + self.polls_of_closings;
         for (name, bound) in [("gaiter", calls), ("gaiter-driver", 4), ("gaiter-errand", errands), ("gaiter-time", 1)] {
-            // What has just ended may still be seen.
-            let limit = Instant::now() + MARGIN / 2;
-            while blocking::threads(name) > bound {
-                assert!(Instant::now() < limit, "more than {bound} threads {name}");
-                thread::sleep(Duration::from_micros(100));
-            }
+            blocking::await_at_most(bound, name);
         }
     }
 

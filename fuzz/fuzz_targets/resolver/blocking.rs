@@ -237,8 +237,16 @@ pub fn promptly<T>(what: &str, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The threads of this process that are called that.
-pub fn threads(called: &str) -> usize {
+/// Sees to it that no more than so many threads of this process are called that. One that has just ended may be there a while longer.
+pub fn await_at_most(bound: usize, called: &str) {
+    let limit = Instant::now() + MARGIN / 2;
+    while threads(called) > bound {
+        assert!(Instant::now() < limit, "more than {bound} threads {called}");
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+fn threads(called: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("it is there on Linux");
     // One that ends meanwhile has no name any more.
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
