@@ -86,7 +86,8 @@ impl<W> Engine<W> {
         self.stats.abandoned += self.calls.abandon() as u64;
         let flights = self.calls.flights();
         let stopped = flights.iter().flat_map(|&flight| self.stop_calls(flight)).collect();
-        self.given_up = flights;
+        // Another shutdown may not be done with those that it has given up on.
+        self.given_up.extend(flights);
         GivenUp { abandoned, stopped }
     }
 

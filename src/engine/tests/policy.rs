@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::engine::outcomes::GivenUp;
 use crate::engine::*;
 
 const IDLE: Duration = Duration::from_secs(10);
@@ -445,6 +446,25 @@ fn no_worker_comes_for_a_name_whose_last_waiter_was_cancelled() {
     let Batch { waiters, more } = engine.abort_queued();
     assert_eq!((waiters.len(), more), (BATCH, true));
     assert!(matches!(engine.take(worker, now), Next::Leave { .. }), "a call for nobody");
+}
+
+#[test]
+fn two_who_give_up_at_once_leave_no_waiter_behind() {
+    let mut engine = engine_of(Execution::Async, 8, 0);
+    let now = Instant::now();
+    for number in 0..=BATCH {
+        let (_, rouse) = ask(&mut engine, now, number);
+        assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    }
+    _ = engine.close();
+    let GivenUp { stopped, .. } = engine.give_up(now);
+    assert_eq!(stopped.len(), BATCH + 1);
+    let mut told = engine.abort_running().waiters;
+    stopped.into_iter().for_each(|worker| _ = engine.take(worker, now));
+    _ = engine.give_up(now);
+    told.extend(std::iter::repeat_with(|| engine.abort_running().waiters).take(BATCH).flatten());
+    told.sort_unstable();
+    assert_eq!(told, Vec::from_iter(0..=BATCH));
 }
 
 /// A call that hangs and a name that nobody waits for any more, which is queued for what that call has.
