@@ -147,7 +147,7 @@ impl World {
 
     fn step(&mut self, op: Op) {
         match op {
-            Op::Await { .. } | Op::Shut(Shut::Await { .. } | Shut::Wait { .. }) => self.act(op),
+            Op::Await { .. } | Op::Shut(Shut::Await { .. } | Shut::Wait { .. } | Shut::Race { .. }) => self.act(op),
             op => promptly("something that is not to wait", || self.act(op)),
         }
     }
@@ -216,14 +216,11 @@ impl World {
     }
 
     fn shut(&mut self, shut: Shut) {
-        let bounds = |milliseconds: u8| {
-            let within = Duration::from_millis(milliseconds.into());
-            (within, Instant::now() + within)
-        };
         let pick = |closings: &Vec<Closing>, who: u8| usize::from(who).checked_rem(closings.len());
         match shut {
             Shut::Begin { within, waker } => {
-                let (within, deadline) = bounds(within);
+                let within = Duration::from_millis(within.into());
+                let deadline = Instant::now() + within;
                 self.closings.push(Closing { shutdown: self.resolver().shutdown().within(within), deadline });
                 waker.into_iter().for_each(|waker| self.poll_closing(self.closings.len() - 1, waker));
             }
@@ -238,13 +235,29 @@ impl World {
                 let closing = pick(&self.closings, who).map(|at| self.closings.remove(at));
                 drop(closing);
             }
-            Shut::Wait { within } => {
-                let (within, deadline) = bounds(within);
-                let report = self.resolver().shutdown().within(within).wait();
-                assert!(Instant::now() < deadline + MARGIN, "a shutdown took longer than {within:?}: {report}");
+            Shut::Wait { within } => self.wait_for_end(within),
+            Shut::Race { within } => {
+                let resolver = self.resolver().clone();
+                let other = thread::spawn(move || {
+                    let report = resolver.shutdown().within(Duration::from_millis(within.into())).wait();
+                    (report, Instant::now())
+                });
+                let limit = Instant::now() + Duration::from_millis(within.into()) + MARGIN;
+                self.wait_for_end(within);
+                let (report, ended) = other.join().expect("no panic");
+                assert!(ended < limit, "one of two shutdowns took longer than {within} ms: {report}");
                 self.is_shut_down(&report);
             }
         }
+    }
+
+    /// Waits on this thread.
+    fn wait_for_end(&mut self, within: u8) {
+        let within = Duration::from_millis(within.into());
+        let limit = Instant::now() + within + MARGIN;
+        let report = self.resolver().shutdown().within(within).wait();
+        assert!(Instant::now() < limit, "a shutdown took longer than {within:?}: {report}");
+        self.is_shut_down(&report);
     }
 
     fn poll_closing(&mut self, at: usize, waker: Woken) {

@@ -99,6 +99,10 @@ pub enum Shut {
     Wait {
         within: u8,
     },
+    /// Two wait at once.
+    Race {
+        within: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -232,13 +236,14 @@ fn op(bytes: &mut Unstructured<'_>) -> Result<Op> {
 
 fn shut(bytes: &mut Unstructured<'_>) -> Result<Shut> {
     let [what, number] = <[u8; 2]>::arbitrary(bytes)?;
-    Ok(match what % 8 {
+    Ok(match what % 9 {
         0 => Shut::Begin { within: number, waker: None },
         1 | 2 => Shut::Begin { within: number, waker: Some(woken(bytes)?) },
         3 | 4 => Shut::Poll { who: number, waker: woken(bytes)? },
         5 => Shut::Await { who: number },
         6 => Shut::Drop { who: number },
-        _ => Shut::Wait { within: number },
+        7 => Shut::Wait { within: number },
+        _ => Shut::Race { within: number },
     })
 }
 
