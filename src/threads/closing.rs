@@ -26,6 +26,8 @@ pub(super) struct Closers {
     last: u64,
     /// How many have found the end and wait for the timekeeper to leave, which stays for none of the others meanwhile.
     ending: usize,
+    /// How many the timekeeper has yet to start a thread for that wakes them.
+    waking: usize,
 }
 
 struct Closer {
@@ -94,10 +96,14 @@ impl State {
         self.closers.waiting().next().is_some()
     }
 
-    /// Those who wait for the end and have to hear that it has come, or that their deadline has.
+    /// Those who wait for the end and have to hear that it has come, or that their deadline has. Each is to be
+    /// [woken](Threads::wake_closer).
     pub(super) fn take_due_closers(&mut self, now: Instant, is_end: bool) -> Vec<Wakeup> {
         let is_due = |closer: &&mut Closer| is_end || closer.deadline.is_some_and(|deadline| deadline <= now);
-        self.closers.closers.values_mut().filter(is_due).filter_map(|closer| closer.wakeup.take()).collect()
+        let due: Vec<_> =
+            self.closers.closers.values_mut().filter(is_due).filter_map(|closer| closer.wakeup.take()).collect();
+        self.closers.waking += due.iter().filter(|wakeup| matches!(wakeup, Wakeup::Foreign(_))).count();
+        due
     }
 }
 
@@ -123,8 +129,8 @@ impl Threads {
         let mut state = self.lock();
         let given_up = state.engine.give_up(now);
         let tally = state.engine.tally();
+        let threads = self.roster.count_others().max(state.closers.waking);
         drop(state);
-        let threads = self.roster.count_others();
         self.stop(given_up.stopped);
         self.fail(&ErrorKind::Closed.into(), Engine::abort_running);
         Outcome { tally, abandoned: given_up.abandoned, threads }
@@ -156,7 +162,9 @@ impl Threads {
         let is_end = self.is_end(PATIENCE);
         let mut state = self.lock();
         let old = closer.and_then(|closer| state.closers.closers.remove(&closer));
-        if is_end && !state.has_closers() {
+        // Once more, under the lock: the timekeeper may have started a thread meanwhile, for one whose waker it has taken.
+        let is_still = state.closers.waking == 0 && self.roster.are_others_gone(Duration::ZERO) == Some(true);
+        if is_end && is_still && !state.has_closers() {
             let tally = state.engine.tally();
             state.closers.ending += 1;
             let rouse = state.set_alarm();
@@ -194,6 +202,17 @@ impl Threads {
             wakeup.into_iter().for_each(Wakeup::wake);
         }
         Poll::Pending
+    }
+
+    /// Wakes one of those that were due.
+    pub(super) fn wake_closer(self: &Arc<Self>, closer: Wakeup) {
+        match closer {
+            Wakeup::Foreign(waker) => {
+                self.wake_apart(waker);
+                self.lock().closers.waking -= 1;
+            }
+            Wakeup::Unpark(thread) => thread.unpark(),
+        }
     }
 
     /// One who waited for the end does not any more.

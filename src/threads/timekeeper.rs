@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::closing::Wakeup;
 use super::errands::Errand;
 use super::{State, Threads};
 use crate::engine::{Expired, Tick};
@@ -71,15 +70,6 @@ impl State {
             None => Err(Error::timed_out(&name, queued, in_call)),
         };
         (waiter, Reply { result, queued, in_call, shared })
-    }
-}
-
-impl Threads {
-    fn wake_closer(self: &Arc<Self>, closer: Wakeup) {
-        match closer {
-            Wakeup::Foreign(waker) => self.wake_apart(waker),
-            Wakeup::Unpark(thread) => thread.unpark(),
-        }
     }
 }
 
