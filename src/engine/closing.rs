@@ -65,12 +65,13 @@ impl<W> Engine<W> {
             let Some(flight) = self.flights.first_queued() else { return Batch { waiters, more: false } };
             // Those who have a call that hangs wait on for that.
             let has_call = self.flights.calls(flight).next().is_some();
-            match if has_call { None } else { self.flights.pop_waiter(flight) } {
-                Some(waiter) => waiters.push(waiter),
-                None => {
-                    self.dequeue(flight);
-                    self.flights.remove_if_over(flight);
-                }
+            if !has_call {
+                waiters.extend(self.flights.pop_waiter(flight));
+            }
+            // With the last of them, or a worker might take it for nobody before the next batch.
+            if has_call || self.flights.is_deserted(flight) {
+                self.dequeue(flight);
+                self.flights.remove_if_over(flight);
             }
         }
         Batch { waiters, more: true }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::engine::outcomes::GivenUp;
 use crate::engine::*;
 
 const IDLE: Duration = Duration::from_secs(10);
@@ -435,6 +436,37 @@ fn a_timekeeper_that_is_refused_costs_no_thread() {
     assert_eq!(engine.stats(now).threads, 1);
 }
 
+#[test]
+fn no_worker_comes_for_a_name_whose_last_waiter_was_cancelled() {
+    let mut engine = engine(1);
+    let now = Instant::now();
+    let rouses: Vec<_> = (0..BATCH).map(|_| ask(&mut engine, now, 0).1).collect();
+    let Some(RouseWorker::Start(worker)) = rouses[0].worker else { panic!("a worker for the first") };
+    _ = engine.close();
+    let Batch { waiters, more } = engine.abort_queued();
+    assert_eq!((waiters.len(), more), (BATCH, true));
+    assert!(matches!(engine.take(worker, now), Next::Leave { .. }), "a call for nobody");
+}
+
+#[test]
+fn two_who_give_up_at_once_leave_no_waiter_behind() {
+    let mut engine = engine_of(Execution::Async, 8, 0);
+    let now = Instant::now();
+    for number in 0..=BATCH {
+        let (_, rouse) = ask(&mut engine, now, number);
+        assert_eq!(hang_all(&mut engine, rouse, now), 1);
+    }
+    _ = engine.close();
+    let GivenUp { stopped, .. } = engine.give_up(now);
+    assert_eq!(stopped.len(), BATCH + 1);
+    let mut told = engine.abort_running().waiters;
+    stopped.into_iter().for_each(|worker| _ = engine.take(worker, now));
+    _ = engine.give_up(now);
+    told.extend(std::iter::repeat_with(|| engine.abort_running().waiters).take(BATCH).flatten());
+    told.sort_unstable();
+    assert_eq!(told, Vec::from_iter(0..=BATCH));
+}
+
 /// A call that hangs and a name that nobody waits for any more, which is queued for what that call has.
 #[test]
 fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
@@ -507,22 +539,6 @@ fn those_who_are_to_be_told_keep_their_deadlines() {
     assert_eq!(engine.tell(landed).waiter, None);
     assert_eq!(engine.flights.deadlines(), 0);
     assert_eq!(engine.stats(now).timed_out, 0, "they have a result");
-}
-
-/// The calls of the first are stopped, and gone, before it comes for those who wait for them.
-#[test]
-fn two_who_give_up_leave_nobody_waiting() {
-    let now = Instant::now();
-    let mut engine = engine_of(Execution::Async, 4, 0);
-    let (_, rouse) = ask(&mut engine, now, 1);
-    let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
-    assert!(matches!(engine.take(id, now), Next::Call { .. }));
-    _ = engine.close();
-    assert_eq!(engine.give_up(now).stopped, [id]);
-    assert!(matches!(engine.take(id, now), Next::Leave { .. }));
-    assert_eq!(engine.give_up(now).stopped, []);
-    assert_eq!(engine.abort_running().waiters, [1]);
-    assert!(!engine.abort_running().more && engine.is_over());
 }
 
 #[test]

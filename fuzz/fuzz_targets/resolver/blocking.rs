@@ -1,0 +1,254 @@
+//! Foreign code that blocks: wakers, subscribers, and destructors of thread-locals.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use gaiter::{Answer, AsyncBackend, Backend, Builder, Error, Resolver};
+use tracing::span::Id;
+use tracing::{Dispatch, Subscriber};
+use tracing_subscriber::layer::{Context as LayerContext, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, registry};
+
+use crate::support;
+use crate::support::backend::{Kind, Scripted};
+use crate::support::callers::Witness;
+use crate::support::log::Ledger;
+use crate::support::panics::DELIBERATE;
+
+/// How much later than its bound something may be, on a machine with other things to do.
+pub const MARGIN: Duration = Duration::from_secs(3);
+
+/// A held thread goes on after this long, so that a caller that has to wait for it fails an assertion instead of hanging.
+const LONGEST: Duration = Duration::from_secs(12);
+
+/// How long a waker dawdles.
+const DAWDLE: Duration = Duration::from_millis(50);
+
+/// A backend's name with this in it leaves a thread-local behind that is slow to go.
+pub const LINGERS: &str = "lingers";
+
+/// How often foreign code ran on the timekeeper.
+static MISPLACED: AtomicUsize = AtomicUsize::new(0);
+
+pub fn misplaced() -> usize {
+    MISPLACED.load(Ordering::SeqCst)
+}
+
+/// Whether this is a thread of the resolver's. No other is ever blocked.
+fn is_the_crates() -> bool {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or_default();
+    MISPLACED.fetch_add(usize::from(name == "gaiter-time"), Ordering::SeqCst);
+    name.starts_with("gaiter")
+}
+
+/// What holds up foreign code on the resolver's threads until it is opened.
+#[derive(Clone, Default)]
+pub struct Hold(Arc<(Mutex<bool>, Condvar)>);
+
+impl Hold {
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn is_open(&self) -> bool {
+        *self.0.0.lock().unwrap()
+    }
+
+    fn pass(&self, longest: Duration) {
+        let (is_open, changed) = &*self.0;
+        drop(changed.wait_timeout_while(is_open.lock().unwrap(), longest, |is_open| !*is_open).unwrap());
+    }
+
+    /// Has the end of this thread held up.
+    fn linger(&self) {
+        thread_local!(static LOCAL: RefCell<Option<Lingers>> = const { RefCell::new(None) });
+        LOCAL.with_borrow_mut(|lingers| _ = lingers.get_or_insert_with(|| Lingers(self.clone())));
+    }
+}
+
+struct Lingers(Hold);
+
+impl Drop for Lingers {
+    fn drop(&mut self) {
+        self.0.pass(LONGEST);
+    }
+}
+
+/// What a waker does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Woken {
+    Noop,
+    Panicking,
+    /// Looks at the resolver, whose locks it must not meet.
+    Curious,
+    Blocking,
+    /// Blocks for a while.
+    Dawdling,
+    /// Has the end of its thread blocked.
+    Lingering,
+}
+
+impl Woken {
+    pub fn blocks(self) -> bool {
+        matches!(self, Self::Blocking | Self::Dawdling | Self::Lingering)
+    }
+
+    pub fn waker(self, resolver: &Resolver, hold: &Hold) -> Waker {
+        Arc::new(Hostile(self, resolver.clone(), hold.clone())).into()
+    }
+}
+
+struct Hostile(Woken, Resolver, Hold);
+
+impl Wake for Hostile {
+    fn wake(self: Arc<Self>) {
+        let may_block = is_the_crates();
+        match self.0 {
+            Woken::Panicking => std::panic::panic_any(DELIBERATE),
+            Woken::Curious => _ = self.1.stats(),
+            Woken::Blocking if may_block => self.2.pass(LONGEST),
+            Woken::Dawdling if may_block => self.2.pass(DAWDLE),
+            Woken::Lingering if may_block => self.2.linger(),
+            Woken::Noop | Woken::Blocking | Woken::Dawdling | Woken::Lingering => {}
+        }
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        is_the_crates();
+    }
+}
+
+/// A subscriber that is held up where a span is exited or closed.
+pub fn subscriber(hold: &Hold) -> (Dispatch, Vec<Witness>) {
+    let all = Witness::new(true);
+    (registry().with(Ledger(all.log.clone())).with(Holding(hold.clone())).into(), vec![all])
+}
+
+struct Holding(Hold);
+
+impl Holding {
+    fn pass(&self) {
+        if is_the_crates() {
+            self.0.pass(LONGEST);
+        }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Holding {
+    fn on_exit(&self, _: &Id, _: LayerContext<'_, S>) {
+        self.pass();
+    }
+
+    fn on_close(&self, _: Id, _: LayerContext<'_, S>) {
+        self.pass();
+    }
+}
+
+/// The backend of the tests, and what its calls leave behind in their threads.
+#[derive(Clone)]
+pub struct Guest(pub Scripted, pub Hold);
+
+impl Guest {
+    pub fn builder(self, calls: usize) -> Builder {
+        match self.0.kind {
+            Kind::Blocking => support::plain().backend(self).max_threads(calls),
+            Kind::Async => support::plain().async_backend(self).max_in_flight(calls),
+        }
+    }
+
+    fn arrive(&self, name: &str) {
+        if is_the_crates() && name.contains(LINGERS) {
+            self.1.linger();
+        }
+    }
+}
+
+impl Backend for Guest {
+    fn lookup(&self, name: &str) -> Result<Answer, Error> {
+        self.arrive(name);
+        Backend::lookup(&self.0, name)
+    }
+
+    fn emits_events(&self) -> bool {
+        self.0.emits_events
+    }
+}
+
+impl AsyncBackend for Guest {
+    type Session = ();
+
+    fn begin(&self) {}
+
+    fn lookup(&self, (): &(), name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        self.arrive(name);
+        AsyncBackend::lookup(&self.0, &(), name)
+    }
+}
+
+/// Wakes the thread that waits in [`by`].
+struct Parked(Thread, AtomicBool);
+
+impl Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        is_the_crates();
+        self.1.store(true, Ordering::SeqCst);
+        self.0.unpark();
+    }
+}
+
+/// Polls a future when it is woken, and if wakes may not come, every few milliseconds as well. `None` if it is not ready by `limit`.
+pub fn by<F: Future + Unpin>(limit: Instant, wakes_come: bool, mut future: F) -> Option<F::Output> {
+    let parked = Arc::new(Parked(thread::current(), AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&parked));
+    loop {
+        let polled = promptly("a poll", || Pin::new(&mut future).poll(&mut Context::from_waker(&waker)));
+        if let Poll::Ready(output) = polled {
+            return Some(output);
+        }
+        while !parked.1.swap(false, Ordering::SeqCst) {
+            let left = limit.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            thread::park_timeout(if wakes_come { left } else { left.min(Duration::from_millis(5)) });
+            if !wakes_come {
+                break;
+            }
+        }
+    }
+}
+
+/// Does what is to block nobody.
+pub fn promptly<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = work();
+    assert!(began.elapsed() < MARGIN, "{what} took {:?}", began.elapsed());
+    done
+}
+
+/// Sees to it that no more than so many threads of this process are called that. One that has just ended may be there a while longer.
+pub fn await_at_most(bound: usize, called: &str) {
+    let limit = Instant::now() + MARGIN / 2;
+    while threads(called) > bound {
+        assert!(Instant::now() < limit, "more than {bound} threads {called}");
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
+fn threads(called: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("it is there on Linux");
+    // One that ends meanwhile has no name any more.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.trim_end() == called).count()
+}
