@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::roster::Others;
+use super::roster::{CloserId, Others};
 use super::{State, Threads};
 use crate::engine::{Alarm, Engine, Rouse, Tally};
 use crate::error::ErrorKind;
@@ -23,9 +23,6 @@ const TRIES: u32 = 20;
 
 /// How long one who gives up waits for the thread that has woken it, so as not to count it. Its waker is its own affair.
 const PATIENCE_AT_LAST: Duration = Duration::from_millis(20);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct CloserId(u64);
 
 /// Those who wait for the end.
 #[derive(Default)]

@@ -7,8 +7,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::Threads;
-use super::closing::CloserId;
-use super::roster::{Key, Kind};
+use super::roster::{CloserId, Key, Kind};
 use crate::foreign::caught;
 use crate::sync;
 use crate::trace::Scope;

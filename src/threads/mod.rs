@@ -22,8 +22,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 pub(crate) use self::asking::Ask;
-pub(crate) use self::closing::{CloserId, Outcome as ClosingOutcome, Wakeup};
+pub(crate) use self::closing::{Outcome as ClosingOutcome, Wakeup};
 pub(crate) use self::epoch::{Epochs, leak};
+pub(crate) use self::roster::CloserId;
 
 use self::closing::Closers;
 #[cfg(feature = "async-backend")]

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
-use super::closing::CloserId;
 use crate::engine::WorkerId;
 use crate::ffi;
 use crate::foreign::{Panic, caught};
 use crate::sync::thread::{self, JoinHandle, Thread, ThreadId};
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
+
+/// One who waits for the end, and whom a thread may be waking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CloserId(pub(super) u64);
 
 /// One of the crate's threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

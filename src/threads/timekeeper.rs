@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::closing::{CloserId, Wakeup};
+use super::closing::Wakeup;
 use super::errands::Errand;
-use super::roster::Others;
+use super::roster::{CloserId, Others};
 use super::{State, Threads};
 use crate::engine::{Expired, Tick};
 use crate::error::Error;
