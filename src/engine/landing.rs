@@ -61,7 +61,7 @@ impl<W> Engine<W> {
 
     /// Other callers' code is about to run on the thread that is to tell those who wait for a flight: has the timekeeper see to
     /// them if that blocks.
-    #[cfg_attr(not(any(test, fuzzing, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
+    #[cfg(feature = "async-backend")]
     pub(crate) fn watch(&mut self, Landed(flight): Landed, now: Instant) -> Option<RouseTimekeeper> {
         self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
         self.rouse_timekeeper()

@@ -376,18 +376,29 @@ impl Model {
         self.rouse(rouse);
     }
 
-    /// Those who wait in the queue and for no call are told that their lookup will never be.
-    pub(super) fn cancel_queued(&mut self, tokens: &[Token], why: ErrorKind) {
-        let in_vain = |flight: &Flight| self.calls(*flight).is_empty();
-        let cancelled: BTreeSet<Flight> = self.queued.keys().copied().filter(in_vain).collect();
-        self.queued.clear();
-        self.for_nobody.retain(|flight, _| !cancelled.contains(flight));
-        for token in tokens {
-            assert!(cancelled.contains(&self.end(token).flight));
+    /// Some of those who wait in the queue and for no call are told that their lookup will never be.
+    fn cancel_queued(&mut self, tokens: &[Token], why: ErrorKind) {
+        let mut tokens = tokens.iter();
+        for _ in 0..BATCH {
+            let head = self.queued.iter().min_by_key(|(_, (order, lane))| (*lane as usize, *order));
+            let Some((&flight, _)) = head else { break };
+            if self.calls(flight).is_empty() {
+                let waits_for_it = |waits: &Waits| waits.flight == flight && waits.landed.is_none();
+                let first = self.waiting.iter().find(|(_, waits)| waits_for_it(waits)).map(|(&id, _)| id);
+                if let Some(first) = first {
+                    let token = tokens.next().expect("someone was left out");
+                    assert_eq!(token.id, first, "the one that has waited longest");
+                    self.end(token);
+                    self.counted.fail(why, 1);
+                }
+                if self.is_waited_for(flight) {
+                    continue;
+                }
+                self.for_nobody.remove(&flight);
+            }
+            self.queued.remove(&flight);
         }
-        self.counted.fail(why, tokens.len() as u64);
-        let left_out = |waits: &Waits| waits.landed.is_none() && cancelled.contains(&waits.flight);
-        assert!(!self.waiting.values().any(left_out), "someone was left out");
+        assert_eq!(tokens.next().map(|token| token.id), None, "told without having waited in the queue");
     }
 
     pub(super) fn step(&mut self, op: Op) {
@@ -535,14 +546,21 @@ impl Model {
                 self.sweep(|_| true, Vec::new());
             }
             Op::AbortQueued if self.closed.is_some() => {
-                let tokens = self.drain(ErrorKind::Closed, Engine::abort_queued);
+                // What comes between two batches is left to the sequence of operations.
+                let (tokens, _) = self.take_batch(ErrorKind::Closed, Engine::abort_queued);
                 self.cancel_queued(&tokens, ErrorKind::Closed);
             }
             Op::GiveUp if self.closed.is_some() => {
-                let queued = self.drain(ErrorKind::Closed, Engine::abort_queued);
-                self.cancel_queued(&queued, ErrorKind::Closed);
+                self.drain_queue(ErrorKind::Closed, Engine::abort_queued);
                 let GivenUp { abandoned, stopped } = self.input(Engine::give_up);
-                let running = self.drain(ErrorKind::Closed, Engine::abort_running);
+                let mut running = Vec::new();
+                loop {
+                    let (tokens, more) = self.take_batch(ErrorKind::Closed, Engine::abort_running);
+                    running.extend(tokens);
+                    if !more {
+                        break;
+                    }
+                }
                 let busy = |(&key, (_, doing)): (&u64, &(_, Doing))| is_busy(doing).then_some(key);
                 let busy: BTreeSet<u64> = self.workers.iter().filter_map(busy).collect();
                 running.iter().for_each(|token| _ = self.end(token));
@@ -560,29 +578,34 @@ impl Model {
         self.check();
     }
 
-    /// Has those come out of the engine whose lookups have no result.
-    fn drain(&mut self, why: ErrorKind, take: impl Fn(&mut Engine<Token>) -> Batch<Token>) -> Vec<Token> {
-        let mut tokens = Vec::new();
+    /// Has some of those come out of the engine whose lookups have no result; says whether there are more.
+    fn take_batch(&mut self, why: ErrorKind, take: impl Fn(&mut Engine<Token>) -> Batch<Token>) -> (Vec<Token>, bool) {
+        let Batch { waiters, more } = self.input(|engine, _| {
+            let batch = take(engine);
+            batch.waiters.iter().for_each(|_| engine.count(Err(why)));
+            batch
+        });
+        assert!(waiters.len() <= BATCH);
+        (waiters, more)
+    }
+
+    /// Has all of those come out who wait in the queue and for no call.
+    fn drain_queue(&mut self, why: ErrorKind, take: impl Fn(&mut Engine<Token>) -> Batch<Token>) {
         loop {
-            let Batch { waiters, more } = self.input(|engine, _| {
-                let batch = take(engine);
-                batch.waiters.iter().for_each(|_| engine.count(Err(why)));
-                batch
-            });
-            assert!(waiters.len() <= BATCH);
-            tokens.extend(waiters);
+            let (tokens, more) = self.take_batch(why, &take);
+            self.cancel_queued(&tokens, why);
             if !more {
-                return tokens;
+                return assert!(self.queued.is_empty(), "something was left in the queue");
             }
         }
     }
 
     fn refused(&mut self) {
-        let stranded = self.drain(ErrorKind::ThreadRefused, Engine::strand);
         if !self.has_somebody() || self.keeper == Keeper::Absent {
-            self.cancel_queued(&stranded, ErrorKind::ThreadRefused);
+            self.drain_queue(ErrorKind::ThreadRefused, Engine::strand);
         } else {
-            assert!(stranded.is_empty(), "someone may come for them");
+            let (stranded, more) = self.take_batch(ErrorKind::ThreadRefused, Engine::strand);
+            assert!(stranded.is_empty() && !more, "someone may come for them");
         }
         if self.keeper != Keeper::Absent {
             let rouse = self.input(|engine, now| engine.rouse(now));
