@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::crew::{RouseTimekeeper, WorkerId};
+use super::crew::WorkerId;
 use super::flights::{Due, FlightId, Lane, Left};
 use super::outcomes::{Expired, Finished, Landed, Stopped, Telling};
 use super::{BATCH, Engine, Execution};
@@ -62,7 +62,7 @@ impl<W> Engine<W> {
     /// Other callers' code is about to run on the thread that is to tell those who wait for a flight: has the timekeeper see to
     /// them if that blocks.
     #[cfg(feature = "async-backend")]
-    pub(crate) fn watch(&mut self, Landed(flight): Landed, now: Instant) -> Option<RouseTimekeeper> {
+    pub(crate) fn watch(&mut self, Landed(flight): Landed, now: Instant) -> Option<super::RouseTimekeeper> {
         self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
         self.rouse_timekeeper()
     }
