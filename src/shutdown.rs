@@ -170,7 +170,8 @@ pub struct Report {
     pub finished: usize,
     /// Calls that were queued and never ran; and those of an async backend that were dropped because nobody waited any longer.
     pub cancelled: usize,
-    /// Calls that were still running, or whose callers were still being told, when the shutdown gave up; the longest first.
+    /// Calls that were still running when the shutdown gave up, the longest first. A thread's call runs until its callers have
+    /// been told.
     pub abandoned: Vec<Abandoned>,
     /// Threads that had not ended when the shutdown gave up: those of the abandoned calls, and those of callers' wakers that
     /// block. The one that keeps the time is not counted.

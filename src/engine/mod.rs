@@ -306,7 +306,7 @@ impl<W> Engine<W> {
         self.rouse(now)
     }
 
-    /// A call is outstanding until here, so that the replies and all that they drop are done.
+    /// A thread's call is outstanding until here, so that the replies and all that they drop are done.
     fn end_call(&mut self, worker: WorkerId) {
         match self.calls.end(worker).filter(|_| self.closed) {
             Some(End::Finished) => self.tally.finished += 1,

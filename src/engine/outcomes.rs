@@ -27,7 +27,7 @@ pub(crate) enum Next {
     Call { name: Name, rouse: Rouse },
     /// Rouse the timekeeper, sleep until roused, then say [`woke`](super::Engine::woke).
     Sleep { rouse: Rouse },
-    /// Rouse, and end the thread: the engine has forgotten it.
+    /// Rouse, and end. A thread's place is free once the engine is told to [`forget`](super::Engine::forget) it.
     Leave { rouse: Rouse },
 }
 

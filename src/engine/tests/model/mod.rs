@@ -3,6 +3,7 @@
 
 mod check;
 mod shell;
+mod telling;
 
 #[cfg(fuzzing)]
 pub use self::check::Scenario;
