@@ -5,7 +5,7 @@ mod support;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use gaiter::Resolving;
 use support::backend::{Kind, Scripted};
 use support::gate::{Gate, OpenOnDrop};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 
 /// A waker that arrives at its gate, and may be kept there.
 struct Stopping(Gate);
@@ -99,11 +100,10 @@ struct Blocking {
 
 /// Has a lookup begin inside a subscriber that blocks.
 ///
-/// tracing may take the span for disabled if the process's first lookup begins elsewhere at that very moment, so there is one
-/// before.
+/// Beside another one: where a scoped subscriber is the only one there is, tracing may take the span for disabled.
 fn inside(subscriber: Blocking, begin: impl FnOnce() -> Resolving) -> Resolving {
-    static FIRST: Once = Once::new();
-    FIRST.call_once(|| drop(support::plain().backend(Scripted::default()).build().resolve("ok")));
+    static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+    LazyLock::force(&OTHER);
     tracing::subscriber::with_default(subscriber, begin)
 }
 
