@@ -414,7 +414,7 @@ impl World {
         assert!(stats.threads <= if self.backend.kind.stops() { 4 } else { calls }, "{stats:?}");
         let ended = ended(&stats);
         assert!(stats.started >= ended && stats.started <= ended + self.lookups.len() as u64, "{stats:?}");
-        let errands = calls.max(4) + self.polls_of_closings;
+        let errands = calls.max(64) + self.polls_of_closings;
         for (name, bound) in [("gaiter", calls), ("gaiter-driver", 4), ("gaiter-errand", errands), ("gaiter-time", 1)] {
             blocking::await_at_most(bound, name);
         }
