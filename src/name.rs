@@ -69,13 +69,13 @@ impl<'a> NameRef<'a> {
     #[inline]
     pub(crate) fn literal(self) -> Option<IpAddr> {
         let bytes = self.0.as_bytes();
-        let (first, last) = (*bytes.first()?, *bytes.last()?);
         // Names are told apart cheaply: an IPv4 address begins and ends with a digit, and an IPv6 address has a colon after at most
         // four digits.
-        let may_be_one = match first {
-            b'[' => last == b']',
+        let may_be_one = match *bytes.first()? {
+            b'g'..=b'z' => false,
+            b'[' => bytes.ends_with(b"]"),
             b':' => true,
-            b'0'..=b'9' if last.is_ascii_digit() => true,
+            b'0'..=b'9' if bytes.last().is_some_and(u8::is_ascii_digit) => true,
             b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => bytes.iter().take(5).any(|&byte| byte == b':'),
             _ => false,
         };
@@ -99,6 +99,7 @@ impl<'a> NameRef<'a> {
 }
 
 impl Hash for NameRef<'_> {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let bytes = self.0.as_bytes();
         // In words, which is what a hasher takes fastest. The last one overlaps the one before.

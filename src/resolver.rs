@@ -71,8 +71,8 @@ impl Resolver {
 
     /// Looks up the addresses of `name`. The lookup begins now, in the span that is current now.
     ///
-    /// An IPv4 or IPv6 address is answered with itself at once, an IPv6 address in brackets (`[::1]`) with the address. Callers who ask for a name while it is being looked up (its
-    /// ASCII case aside) share that lookup.
+    /// An IPv4 or IPv6 address is answered with itself at once, and an IPv6 address in brackets (`[::1]`) with the address.
+    /// Callers who ask for a name while it is being looked up (its ASCII case aside) share that lookup.
     ///
     /// # Errors
     ///

@@ -150,9 +150,14 @@ impl Entry {
     #[inline]
     fn visit(&self) {
         if !self.is_visited() {
-            // Not a store: it could undo a move by an eviction at the same time.
-            self.mark.fetch_or(VISITED, Ordering::Relaxed);
+            self.mark_visited();
         }
+    }
+
+    #[cold]
+    fn mark_visited(&self) {
+        // Not a store: it could undo a move by an eviction at the same time.
+        self.mark.fetch_or(VISITED, Ordering::Relaxed);
     }
 
     #[inline]
