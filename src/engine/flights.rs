@@ -374,12 +374,11 @@ impl<W> Flights<W> {
         self.background.first().copied().filter(|flight| !flushed || flight.0 <= self.flushed)
     }
 
-    /// Sets the limit of a flight, unless it has one.
-    pub(super) fn limit(&mut self, flight: FlightId, limit: Instant) {
-        if let Some(entry) = self.flights.get_mut(&flight).filter(|flight| flight.limit.is_none()) {
-            entry.limit = Some(limit);
-            self.deadlines.insert((limit, NOBODY, flight));
-        }
+    /// Sets the limit of a flight, unless it has one. Returns whether it was set.
+    pub(super) fn limit(&mut self, flight: FlightId, limit: Instant) -> bool {
+        let Some(entry) = self.flights.get_mut(&flight).filter(|flight| flight.limit.is_none()) else { return false };
+        entry.limit = Some(limit);
+        self.deadlines.insert((limit, NOBODY, flight))
     }
 
     pub(super) fn unlimit(&mut self, flight: FlightId) {

@@ -27,34 +27,34 @@ impl<W> Engine<W> {
         self.flights.end_call(flight, worker, answered);
         let shared = self.flights.is_shared(flight);
         let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
-        let (mut waiter, mut landed, mut rest) = (None, None, Some(flight));
+        let (mut waiter, mut landed, mut rest, mut timekeeper) = (None, None, Some(flight), None);
         if !answered && another {
             // That one may do better.
         } else if shared || self.limits.execution == Execution::Async {
             // The driver has others to tell as well, and one who shares a call waits for the span of the one it runs for.
             if !self.flights.is_deserted(flight) {
-                rest = self.land(flight, shared, now);
+                rest = self.land(flight);
                 landed = Some(Landed(flight));
+                // One that nobody else has waited with, or lands with, is told before any other's code runs.
+                if shared || self.flights.landed() > 1 {
+                    self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
+                    timekeeper = self.rouse_timekeeper();
+                }
             }
         } else {
             waiter = self.flights.pop_waiter(flight);
         }
         let stopped = rest.map(|flight| self.tidy(flight)).unwrap_or_default();
-        let timekeeper = landed.and_then(|_| self.rouse_timekeeper());
         Finished { waiter, landed, since, shared, stopped, timekeeper }
     }
 
     /// Gives the flight in which calls for the name that go on do so.
-    fn land(&mut self, flight: FlightId, shared: bool, now: Instant) -> Option<FlightId> {
+    fn land(&mut self, flight: FlightId) -> Option<FlightId> {
         let rest = self.flights.land(flight);
         if let Some(rest) = rest {
             for (worker, _) in self.flights.calls(rest) {
                 self.calls.move_to(worker, rest);
             }
-        }
-        // One that nobody else has waited with, or lands with, is told before any other's code runs.
-        if shared || self.flights.landed() > 1 {
-            self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
         }
         rest
     }
@@ -63,8 +63,8 @@ impl<W> Engine<W> {
     /// them if that blocks.
     #[cfg(feature = "async-backend")]
     pub(crate) fn watch(&mut self, Landed(flight): Landed, now: Instant) -> Option<super::RouseTimekeeper> {
-        self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
-        self.rouse_timekeeper()
+        let is_set = self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
+        if is_set { self.rouse_timekeeper() } else { None }
     }
 
     /// Takes out the waiter that has waited longest for a result, to be told of it. It is to be counted, too.
@@ -156,6 +156,6 @@ impl<W> Engine<W> {
     pub(super) fn limit_background(&mut self, flight: FlightId, now: Instant) {
         let is_limited = self.limits.execution == Execution::Async && self.flights.is_background(flight);
         let limit = self.limits.timeout.filter(|_| is_limited).and_then(|timeout| now.checked_add(timeout));
-        limit.into_iter().for_each(|limit| self.flights.limit(flight, limit));
+        limit.into_iter().for_each(|limit| _ = self.flights.limit(flight, limit));
     }
 }
