@@ -96,7 +96,6 @@ fn run(threads: &Arc<Threads>, bell: &Arc<Notify>) {
         // Outside the runtime, which is none of the callers'.
         driver.tell_all();
     }
-    let untold = Rc::clone(&driver);
     // As does this, where its guard is dropped.
     _ = caught(|| {
         // What the session has of this runtime goes before it.
@@ -105,7 +104,7 @@ fn run(threads: &Arc<Threads>, bell: &Arc<Notify>) {
         _ = caught(|| drop(driver.session.take()));
     });
     // Those whose calls were dropped with their tasks.
-    untold.tell_all();
+    driver.tell_all();
     // Without waiting for what the backend may have running on threads of Tokio's.
     _ = caught(|| runtime.shutdown_background());
 }
