@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::engine::{Execution, Limits};
 use crate::ffi;
 use crate::resolver::Resolver;
-use crate::threads::Setup;
+use crate::shell::Setup;
 
 /// How a [`Resolver`] is set up. [`Default`] is where every default comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

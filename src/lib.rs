@@ -123,7 +123,7 @@ mod resolver; // the handle people hold
 mod builder; // the knobs
 mod resolving; // the future a caller holds; dropping it leaves the flight
 mod shutdown; // the future of the end, and its report
-mod threads; // the shell: workers or the driver, timekeeper, errands, and which of them are this process's
+mod shell; // the shell: workers or the driver, timekeeper, errands, and which of them are this process's
 mod engine; // what is in progress: flights, lanes, deadlines, calls, the crew; no I/O
 mod cache; // entries, and when they are fresh, stale or gone
 mod waiter; // where a caller waits: reply and custody

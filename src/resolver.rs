@@ -6,9 +6,9 @@ use crate::builder::{Builder, Config};
 use crate::error::{Error, ErrorKind};
 use crate::name::{Name, NameRef};
 use crate::resolving::Resolving;
+use crate::shell::{Epochs, Setup};
 use crate::shutdown::Shutdown;
 use crate::stats::Stats;
-use crate::threads::{Epochs, Setup};
 
 /// Resolves host names; the handle that programs hold.
 ///

@@ -10,8 +10,8 @@ use crate::addrs::Addrs;
 use crate::engine::Ticket;
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
+use crate::shell::{Ask, Epochs, Shell, leak};
 use crate::sync;
-use crate::threads::{Ask, Epochs, Threads, leak};
 use crate::trace::{self, Outcome, Scope};
 use crate::waiter::{Reply, Waiter};
 
@@ -40,7 +40,7 @@ enum State {
 /// A caller that waits for a flight. Dropping it leaves the flight.
 struct Waiting {
     epochs: Arc<Epochs>,
-    threads: Arc<Threads>,
+    shell: Arc<Shell>,
     name: Name,
     waiter: Arc<Waiter>,
     /// Until it has its reply.
@@ -60,14 +60,14 @@ impl Resolving {
 
 impl State {
     fn start(epochs: Arc<Epochs>, name: Name) -> Self {
-        let threads = Arc::clone(epochs.current());
+        let shell = Arc::clone(epochs.current());
         let (mut scope, custody) = trace::begin(&name, epochs.setup().traced);
         let waiter = Arc::new(Waiter::new(sync::now(), custody));
-        match threads.ask(&name, Arc::clone(&waiter)) {
-            Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, threads, name, waiter, ticket: Some(ticket), scope }),
+        match shell.ask(&name, Arc::clone(&waiter)) {
+            Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, shell, name, waiter, ticket: Some(ticket), scope }),
             Ask::Given(given) => {
-                close(&threads, waiter.take_custody(), None);
-                close(&threads, scope.take(), Some(Outcome::new(&given, false, Duration::ZERO, Duration::ZERO)));
+                close(&shell, waiter.take_custody(), None);
+                close(&shell, scope.take(), Some(Outcome::new(&given, false, Duration::ZERO, Duration::ZERO)));
                 Self::Ready(Some(given))
             }
         }
@@ -89,7 +89,7 @@ impl Future for Resolving {
 impl Resolving {
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Addrs, Error>> {
         if let State::Waiting(waiting) = &self.state {
-            if waiting.threads.are_foreign() {
+            if waiting.shell.is_inherited() {
                 self.state = State::start(Arc::clone(&waiting.epochs), waiting.name.clone());
             }
         }
@@ -124,7 +124,7 @@ impl Waiting {
         // In this caller's spelling, which may not be that of the first.
         let result = result.map_err(|error| error.about(&self.name));
         if let Some(scope) = self.scope.take() {
-            close(&self.threads, Some(scope), Some(Outcome::new(&result, shared, queued, in_call)));
+            close(&self.shell, Some(scope), Some(Outcome::new(&result, shared, queued, in_call)));
         }
         result
     }
@@ -132,25 +132,25 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if self.threads.are_foreign() {
+        if self.shell.is_inherited() {
             // Whoever held a lock in there, or in the subscriber that the span is of, is not in this process.
-            leak(&self.threads);
+            leak(&self.shell);
             leak(&self.waiter);
             mem::forget(self.scope.take());
             return;
         }
         if let Some(ticket) = self.ticket {
-            self.threads.leave(ticket);
+            self.shell.leave(ticket);
         }
-        close(&self.threads, self.waiter.leave(), None);
-        close(&self.threads, self.scope.take(), None);
+        close(&self.shell, self.waiter.leave(), None);
+        close(&self.shell, self.scope.take(), None);
     }
 }
 
 /// Closes a scope here, or on a thread of the crate's where that cannot be.
-fn close(threads: &Arc<Threads>, scope: Option<Scope>, outcome: Option<Outcome>) {
+fn close(shell: &Arc<Shell>, scope: Option<Scope>, outcome: Option<Outcome>) {
     if let Some(Err(scope)) = scope.map(|scope| scope.close(outcome)) {
-        threads.close_later(scope);
+        shell.release_later(scope);
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::shell::{CloserId, ClosingOutcome, Shell, Wakeup};
 use crate::sync;
 use crate::sync::thread;
-use crate::threads::{CloserId, ClosingOutcome, Threads, Wakeup};
 
 /// The future of a shutdown, from [`Resolver::shutdown`](crate::Resolver::shutdown): it completes when every lookup that was
 /// outstanding has finished and every thread of the resolver has left.
@@ -29,15 +29,15 @@ use crate::threads::{CloserId, ClosingOutcome, Threads, Wakeup};
 /// [`Resolver::shutdown`](crate::Resolver::shutdown) resumes.
 #[must_use = "nothing waits for the end unless it is polled"]
 pub struct Shutdown<'a> {
-    threads: Arc<Threads>,
+    shell: Arc<Shell>,
     deadline: Option<Instant>,
     until: Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>,
     closer: Option<CloserId>,
 }
 
 impl<'a> Shutdown<'a> {
-    pub(crate) fn new(threads: Arc<Threads>) -> Self {
-        Self { threads, deadline: None, until: None, closer: None }
+    pub(crate) fn new(shell: Arc<Shell>) -> Self {
+        Self { shell, deadline: None, until: None, closer: None }
     }
 
     /// Gives up after `grace`, counted from now. Default: never.
@@ -64,15 +64,15 @@ impl<'a> Shutdown<'a> {
     /// Cancels, now, what has not begun: those who wait for it get an error that
     /// [`is_closed`](crate::Error::is_closed).
     pub fn abort_queued(self) -> Self {
-        if !self.threads.are_foreign() {
-            self.threads.abort_queued();
+        if !self.shell.is_inherited() {
+            self.shell.abort_queued();
         }
         self
     }
 
     fn poll_with(&mut self, wakeup: Wakeup, cx: &mut Context<'_>) -> Poll<Report> {
         // In a forked child: nothing that was outstanding is here.
-        if self.threads.are_foreign() {
+        if self.shell.is_inherited() {
             return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new(), threads: 0, joined: true });
         }
         // First, since it is foreign and may have the thread's token for unparking.
@@ -80,19 +80,19 @@ impl<'a> Shutdown<'a> {
         if signalled {
             self.until = None;
         }
-        if let Poll::Ready(outcome) = self.threads.poll_end(&mut self.closer, self.deadline, wakeup) {
+        if let Poll::Ready(outcome) = self.shell.poll_end(&mut self.closer, self.deadline, wakeup) {
             return Poll::Ready(outcome.into());
         }
         let late = self.deadline.is_some_and(|deadline| deadline <= sync::now());
         if !late && !signalled {
             return Poll::Pending;
         }
-        let outcome = self.threads.give_up(self.closer);
+        let outcome = self.shell.give_up(self.closer);
         if outcome.abandoned.is_empty() && outcome.threads == 0 {
             // The end has come just now.
             self.deadline = Some(sync::now());
             let noop = Wakeup::Foreign(Waker::noop().clone());
-            if let Poll::Ready(outcome) = self.threads.poll_end(&mut self.closer, self.deadline, noop) {
+            if let Poll::Ready(outcome) = self.shell.poll_end(&mut self.closer, self.deadline, noop) {
                 return Poll::Ready(outcome.into());
             }
         }
@@ -129,10 +129,10 @@ impl Future for Shutdown<'_> {
 
 impl Drop for Shutdown<'_> {
     fn drop(&mut self) {
-        if self.threads.are_foreign() {
-            crate::threads::leak(&self.threads);
+        if self.shell.is_inherited() {
+            crate::shell::leak(&self.shell);
         } else if let Some(closer) = self.closer {
-            self.threads.forget_closer(closer);
+            self.shell.forget_closer(closer);
         }
     }
 }

@@ -105,18 +105,18 @@ impl Entry {
         Self { answer, failure, claimed: AtomicU64::new(0), mark: AtomicU64::new(0) }
     }
 
-    /// The entry that takes the place of `former` once a lookup has ended; `None` if there is nothing to keep. `luck`, from
+    /// The entry that takes the place of `former` once a lookup has ended; `None` if there is nothing to keep. `jitter`, from
     /// 0 to 255, is what spreads the expiry of names that are stored together.
     pub(super) fn after(
         former: Option<&Entry>,
         result: &Result<Answer, Error>,
         now: Instant,
         cache: &Cache,
-        luck: u8,
+        jitter: u8,
     ) -> Option<Self> {
         let old = former.and_then(|former| former.answer.as_ref()).filter(|kept| is_before(now, kept.old_until));
         let error = match result {
-            Ok(answer) => return Some(Self::new(Some(Kept::new(answer.clone(), now, cache, luck)), None)),
+            Ok(answer) => return Some(Self::new(Some(Kept::new(answer.clone(), now, cache, jitter)), None)),
             Err(error) => error,
         };
         // A year is for ever, and can be added to any time there is.
@@ -230,9 +230,9 @@ impl Entry {
 }
 
 impl Kept {
-    fn new(answer: Answer, now: Instant, cache: &Cache, luck: u8) -> Self {
+    fn new(answer: Answer, now: Instant, cache: &Cache, jitter: u8) -> Self {
         // From 0 to a tenth of the time.
-        let some_of = |ttl: Duration| ttl / 2550 * u32::from(luck);
+        let some_of = |ttl: Duration| ttl / 2550 * u32::from(jitter);
         let ttl = match answer.ttl() {
             // Downwards, where the name's owner has said how long it lasts.
             Some(ttl) => {

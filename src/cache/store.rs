@@ -115,9 +115,9 @@ impl Store {
         if !self.cache.is_enabled() {
             return;
         }
-        let luck = self.hasher.hash_one((name, now)) as u8;
+        let jitter = self.hasher.hash_one((name, now)) as u8;
         let after =
-            |former: Option<&Entry>| (former.map(Entry::place), Entry::after(former, result, now, &self.cache, luck));
+            |former: Option<&Entry>| (former.map(Entry::place), Entry::after(former, result, now, &self.cache, jitter));
         let (place, entry) = self.with(name.borrowed(), |former| after(Some(former))).unwrap_or_else(|| after(None));
         let hash = self.hasher.hash_one(name.borrowed());
         match (place, entry) {

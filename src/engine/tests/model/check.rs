@@ -59,7 +59,7 @@ impl Model {
         if let Some(first) = self.waiting.values().map(|waits| waits.deadline).min() {
             assert!(comes_by(first), "nobody comes for a deadline: {:?}", self.keeper);
         }
-        if let Some(first) = self.for_nobody.values().flatten().min() {
+        if let Some(first) = self.background.values().flatten().min() {
             assert!(comes_by(*first), "nobody comes to stop what nobody waits for: {:?}", self.keeper);
         }
         let hung_known = self.doings().filter_map(|doing| match doing {

@@ -119,7 +119,7 @@ struct Model {
     shared: BTreeSet<Flight>,
     tellings: BTreeMap<Landed, Telling>,
     /// Flights that go on though nobody waits, and until when, where that can be ended.
-    for_nobody: BTreeMap<Flight, Option<Instant>>,
+    background: BTreeMap<Flight, Option<Instant>>,
     /// Workers whose calls are to be dropped, and that the engine has not named yet.
     stopping: BTreeMap<WorkerId, (Flight, Instant, bool)>,
     known: BTreeSet<u8>,
@@ -151,7 +151,7 @@ impl Model {
             asked: BTreeSet::new(),
             shared: BTreeSet::new(),
             tellings: BTreeMap::new(),
-            for_nobody: BTreeMap::new(),
+            background: BTreeMap::new(),
             stopping: BTreeMap::new(),
             known: BTreeSet::new(),
             workers: BTreeMap::new(),
@@ -250,12 +250,12 @@ impl Model {
         self.last += 1;
         self.queued.insert(flight, (self.last, lane));
         if lane == Lane::Refresh {
-            self.for_nobody.entry(flight).or_default();
+            self.background.entry(flight).or_default();
             if !self.calls(flight).is_empty() {
                 self.limit(flight);
             }
         } else {
-            self.for_nobody.remove(&flight);
+            self.background.remove(&flight);
         }
     }
 
@@ -303,12 +303,12 @@ impl Model {
 
     /// What nobody waits for is not called for, nor called for any longer where that can be helped.
     fn tidy(&mut self, flight: Flight) {
-        if !self.is_waited_for(flight) && (self.closed.is_some() || !self.for_nobody.contains_key(&flight)) {
+        if !self.is_waited_for(flight) && (self.closed.is_some() || !self.background.contains_key(&flight)) {
             self.queued.remove(&flight);
             self.stop_calls(flight);
         }
         if !self.is_sought(flight) {
-            self.for_nobody.remove(&flight);
+            self.background.remove(&flight);
         }
     }
 
@@ -340,7 +340,7 @@ impl Model {
     /// Nobody need wait for a flight, from now on for no longer than a deadline, if that can be helped.
     fn limit(&mut self, flight: Flight) {
         let limit = (self.limits.execution == Execution::Async).then_some(self.now() + TIMEOUT);
-        let entry = self.for_nobody.entry(flight).or_default();
+        let entry = self.background.entry(flight).or_default();
         *entry = entry.or(limit);
     }
 
@@ -358,8 +358,8 @@ impl Model {
 
     /// What is in the background and matches ends: those who wait for it still do.
     fn sweep(&mut self, is_swept: impl Fn(&Flight) -> bool, mut stopped: Stopped) {
-        for flight in self.for_nobody.keys().copied().filter(is_swept).collect::<Vec<_>>() {
-            self.for_nobody.remove(&flight);
+        for flight in self.background.keys().copied().filter(is_swept).collect::<Vec<_>>() {
+            self.background.remove(&flight);
             if !self.is_waited_for(flight) {
                 self.queued.remove(&flight);
                 self.stop_calls(flight);
@@ -379,8 +379,8 @@ impl Model {
     /// What nobody waits for ends when its time is up.
     fn forsake(&mut self, time: Instant) {
         let due = |(&flight, limit): (&Flight, &Option<Instant>)| limit.is_some_and(|at| at <= time).then_some(flight);
-        for flight in self.for_nobody.iter().filter_map(due).collect::<Vec<_>>() {
-            self.for_nobody.remove(&flight);
+        for flight in self.background.iter().filter_map(due).collect::<Vec<_>>() {
+            self.background.remove(&flight);
             self.tidy(flight);
         }
     }

@@ -101,9 +101,9 @@ impl Model {
                 }
                 let asked = self.asked.clone();
                 let mut joins = in_progress;
-                let for_nobody = self.queued.get(&flight).is_some_and(|(_, lane)| *lane == Lane::Refresh);
-                if for_nobody || self.wants_call(flight) {
-                    if in_progress && !for_nobody {
+                let background = self.queued.get(&flight).is_some_and(|(_, lane)| *lane == Lane::Refresh);
+                if background || self.wants_call(flight) {
+                    if in_progress && !background {
                         self.demote_stuck();
                     }
                     let lane = self.lane_of(name);
@@ -153,7 +153,7 @@ impl Model {
                 let (since, new, number) = (self.now(), lane != Lane::Known, self.last);
                 self.workers.insert(key, (id, Doing::Calling { flight, since, new, number, superseded: false }));
                 // It is for those who wait by now, if an earlier one's time was up.
-                if self.for_nobody.contains_key(&flight) {
+                if self.background.contains_key(&flight) {
                     self.limit(flight);
                 }
                 self.rouse(rouse);
@@ -352,7 +352,7 @@ impl Model {
                 if self.is_waited_for(flight) {
                     continue;
                 }
-                self.for_nobody.remove(&flight);
+                self.background.remove(&flight);
             }
             self.queued.remove(&flight);
         }
@@ -495,7 +495,7 @@ impl Model {
                 if self.closed.is_none() {
                     // What is queued for nobody is not outstanding.
                     let is_idle = |flight: &&Flight| self.queued.contains_key(flight) && !self.is_waited_for(**flight);
-                    outstanding -= self.for_nobody.keys().filter(is_idle).count();
+                    outstanding -= self.background.keys().filter(is_idle).count();
                 }
                 self.closed.get_or_insert(outstanding);
                 let closing = self.input(|engine, _| engine.close());

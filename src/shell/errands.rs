@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::Threads;
+use super::Shell;
 use super::roster::{CloserId, Key, Kind};
 use crate::foreign::caught;
 use crate::sync;
@@ -93,7 +93,7 @@ impl Errand {
     }
 }
 
-impl Threads {
+impl Shell {
     /// Has errands run, in no order.
     pub(super) fn send(self: &Arc<Self>, errands: impl IntoIterator<Item = Errand>) {
         let errands: Vec<Errand> = errands.into_iter().collect();
@@ -161,14 +161,14 @@ impl Threads {
     }
 }
 
-fn run(threads: &Arc<Threads>) {
-    let mut state = threads.lock();
+fn run(shell: &Arc<Shell>) {
+    let mut state = shell.lock();
     while let Some(errand) = state.errands.waiting.pop_front() {
         state.errands.busy += 1;
         state.errands.moved = Some(sync::now());
         drop(state);
         errand.run();
-        state = threads.lock();
+        state = shell.lock();
         state.errands.busy -= 1;
     }
     state.errands.runners -= 1;

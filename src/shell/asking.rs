@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{State, Threads};
+use super::{Shell, State};
 use crate::addrs::{Addrs, Source};
 use crate::cache::{Look, Old};
 use crate::clock::Coarse;
@@ -20,7 +20,7 @@ pub(crate) enum Ask {
     Given(Result<Addrs, Error>),
 }
 
-impl Threads {
+impl Shell {
     /// What the cache gives for a name at once, if anything.
     #[inline]
     pub(crate) fn cached<T>(

@@ -15,7 +15,7 @@ use tokio::task::{self, LocalSet};
 
 use super::call::Call;
 use super::roster::{Key, Kind};
-use super::{State, Threads};
+use super::{Shell, State};
 use crate::addrs::Answer;
 use crate::backend::{Driven, Lookup, Origin, Session};
 use crate::engine::{Engine, Landed, Next, Rouse, RouseWorker, WorkerId};
@@ -43,7 +43,7 @@ pub(super) enum Order {
 /// So many drivers there may be, all but one of them about to end: what a session has may take its time to go.
 const DRIVERS: usize = 4;
 
-impl Threads {
+impl Shell {
     /// Hands the driver an order, and starts it if it is not there.
     pub(super) fn order(self: &Arc<Self>, mut state: MutexGuard<'_, State>, order: Order) -> io::Result<()> {
         if state.driver.is_some() {
@@ -55,7 +55,7 @@ impl Threads {
         state.driver = Some(Inbox { orders: vec![order], bell: Arc::clone(&bell) });
         drop(state);
         let started = if self.roster.count(Kind::Driver) < DRIVERS {
-            self.start("gaiter-driver", Key::Driver, move |threads| run(threads, &bell))
+            self.start("gaiter-driver", Key::Driver, move |shell| run(shell, &bell))
         } else {
             Err(io::Error::other("earlier threads of the resolver take their time to end"))
         };
@@ -72,15 +72,15 @@ pub(super) fn tell(mut state: MutexGuard<'_, State>, orders: impl IntoIterator<I
     bell.notify_one();
 }
 
-fn run(threads: &Arc<Threads>, bell: &Arc<Notify>) {
+fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
     // However it ends.
-    let _lost = Lost { threads, bell };
+    let _lost = Lost { shell, bell };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(threads, error),
+        Err(error) => return refuse(shell, error),
     };
     let driver = Rc::new(Driver {
-        threads: Arc::clone(threads),
+        shell: Arc::clone(shell),
         bell: Arc::clone(bell),
         session: RefCell::default(),
         untold: RefCell::default(),
@@ -111,14 +111,14 @@ fn run(threads: &Arc<Threads>, bell: &Arc<Notify>) {
 
 /// Where a driver ends without having said so, its workers are no more.
 struct Lost<'a> {
-    threads: &'a Arc<Threads>,
+    shell: &'a Arc<Shell>,
     bell: &'a Arc<Notify>,
 }
 
 impl Drop for Lost<'_> {
     fn drop(&mut self) {
         let now = sync::now();
-        let mut state = self.threads.lock();
+        let mut state = self.shell.lock();
         let Some(inbox) = state.driver.take_if(|inbox| Arc::ptr_eq(&inbox.bell, self.bell)) else { return };
         for order in inbox.orders {
             if let Order::Start(worker) | Order::Wake(worker) = order {
@@ -126,28 +126,28 @@ impl Drop for Lost<'_> {
             }
         }
         let rouse = state.engine.driver_lost(now);
-        self.threads.rouse(state, rouse);
+        self.shell.rouse(state, rouse);
     }
 }
 
 /// There is no runtime to be had: everyone who waits is told.
-fn refuse(threads: &Arc<Threads>, error: io::Error) {
-    let mut state = threads.lock();
+fn refuse(shell: &Arc<Shell>, error: io::Error) {
+    let mut state = shell.lock();
     state.driver = None;
     // The one worker that was on the way.
     state.engine.worker_refused(sync::now());
     drop(state);
-    threads.fail(&Error::new(ErrorKind::System, error), Engine::strand);
-    let mut state = threads.lock();
+    shell.fail(&Error::new(ErrorKind::System, error), Engine::strand);
+    let mut state = shell.lock();
     let rouse = state.engine.rouse(sync::now());
-    threads.rouse(state, rouse);
+    shell.rouse(state, rouse);
 }
 
 /// Obeys orders until somebody is to be woken or there is no worker left; says whether it is over, as it is for want of workers.
 async fn drive(driver: &Rc<Driver>) -> bool {
     loop {
         driver.bell.notified().await;
-        let mut state = driver.threads.lock();
+        let mut state = driver.shell.lock();
         if state.engine.has_no_worker() {
             // What there may be is to stop calls that have ended.
             state.driver = None;
@@ -171,7 +171,7 @@ async fn drive(driver: &Rc<Driver>) -> bool {
 }
 
 struct Driver {
-    threads: Arc<Threads>,
+    shell: Arc<Shell>,
     bell: Arc<Notify>,
     /// Made when a call first needs it.
     session: RefCell<Option<Rc<Session>>>,
@@ -206,7 +206,7 @@ impl Driver {
     /// is no more.
     fn next(self: &Rc<Self>, id: WorkerId, slept: bool) -> Option<(Name, Option<Loan>)> {
         let now = sync::now();
-        let mut state = self.threads.lock();
+        let mut state = self.shell.lock();
         match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
             Next::Call { name, rouse } => {
                 let lend = |waiter: &Arc<Waiter>| Some((Arc::clone(waiter), waiter.borrow_custody()?));
@@ -225,9 +225,9 @@ impl Driver {
         None
     }
 
-    /// As [`Threads::rouse`], without a detour through the inbox.
+    /// As [`Shell::rouse`], without a detour through the inbox.
     fn rouse(self: &Rc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
-        self.threads.rouse(state, Rouse { worker: None, ..rouse });
+        self.shell.rouse(state, Rouse { worker: None, ..rouse });
         match rouse.worker {
             Some(RouseWorker::Start(worker)) => self.spawn(worker, false),
             Some(RouseWorker::Wake(worker)) => self.spawn(worker, true),
@@ -248,16 +248,16 @@ impl Driver {
     fn watch_untold(&self) {
         let untold = self.untold.borrow();
         for &landed in &untold[self.watched.replace(untold.len())..] {
-            let mut state = self.threads.lock();
+            let mut state = self.shell.lock();
             let timekeeper = state.engine.watch(landed, sync::now());
-            self.threads.rouse(state, Rouse { timekeeper, worker: None });
+            self.shell.rouse(state, Rouse { timekeeper, worker: None });
         }
     }
 
     fn tell_all(&self) {
         self.watched.set(0);
         let untold = self.untold.take();
-        untold.into_iter().for_each(|landed| self.threads.tell_all(landed));
+        untold.into_iter().for_each(|landed| self.shell.tell_all(landed));
     }
 
     /// In nobody's scope: it outlives every caller.
@@ -265,7 +265,7 @@ impl Driver {
         if let Some(session) = &*self.session.borrow() {
             return Ok(Rc::clone(session));
         }
-        let Origin::Async(backend) = &self.threads.setup.origin else { return Err(ErrorKind::Other.into()) };
+        let Origin::Async(backend) = &self.shell.setup.origin else { return Err(ErrorKind::Other.into()) };
         let session = caught(|| Driven::begin(Arc::clone(backend))).map_err(|panic| Error::panicked(panic.0))?;
         Ok(Rc::clone(self.session.borrow_mut().insert(Rc::new(session))))
     }
@@ -297,7 +297,7 @@ impl Drop for Task<'_> {
     fn drop(&mut self) {
         if !self.has_left {
             // Others are roused when the driver is known to be lost.
-            self.driver.threads.lock().engine.forget(self.id);
+            self.driver.shell.lock().engine.forget(self.id);
         }
     }
 }
@@ -306,7 +306,7 @@ impl Drop for Task<'_> {
 async fn make(driver: &Driver, id: WorkerId, name: Name, lender: Option<Loan>) {
     let stop = Rc::new(Stop::default());
     driver.stops.borrow_mut().insert(id, Rc::clone(&stop));
-    let call = Call::new(&driver.threads, id, name);
+    let call = Call::new(&driver.shell, id, name);
     let custody = Custody::new(lender);
     let mut flying = Flying { driver, session: driver.session(), future: None, call: Some(call), custody };
     let landed = poll_fn(|cx| flying.poll(&stop, cx)).await;

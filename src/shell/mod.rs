@@ -75,7 +75,7 @@ impl Setup {
 }
 
 /// The threads of one resolver, with the engine they share. They start when a lookup needs them and leave when they idle.
-pub(crate) struct Threads {
+pub(crate) struct Shell {
     /// Read by anyone, and written under the lock of the state: so an answer is in it before its flight is gone, and who
     /// finds neither under that lock is the first to ask.
     store: Store,
@@ -112,7 +112,7 @@ impl State {
     }
 }
 
-impl Threads {
+impl Shell {
     fn new(setup: Arc<Setup>, generation: u64) -> Self {
         let mut engine = Engine::new(setup.limits.clone());
         if setup.is_closed() {
@@ -136,12 +136,12 @@ impl Threads {
     /// Whether these are the threads of a process that this one was forked from. Nothing of theirs may be locked then, or
     /// dropped: whoever held a lock is not here.
     #[inline]
-    pub(crate) fn are_foreign(&self) -> bool {
+    pub(crate) fn is_inherited(&self) -> bool {
         self.generation != ffi::generation()
     }
 
     /// Has a scope closed on a thread of the crate's.
-    pub(crate) fn close_later(self: &Arc<Self>, scope: Scope) {
+    pub(crate) fn release_later(self: &Arc<Self>, scope: Scope) {
         self.send([Errand::Close(scope)]);
     }
 
@@ -200,7 +200,7 @@ impl Threads {
             Some(RouseWorker::Start(worker)) => {
                 let started = match &self.setup.origin {
                     Origin::Blocking(_) => {
-                        self.start("gaiter", |_| Key::Worker(worker), move |threads| worker::run(threads, worker))
+                        self.start("gaiter", |_| Key::Worker(worker), move |shell| worker::run(shell, worker))
                     }
                     #[cfg(feature = "async-backend")]
                     Origin::Async(_) => self.order(self.lock(), Order::Start(worker)),
@@ -281,11 +281,11 @@ impl Threads {
         if let Some(stack) = self.setup.stack {
             builder = builder.stack_size(stack);
         }
-        let threads = Arc::clone(self);
+        let shell = Arc::clone(self);
         self.roster.start(key, builder, move || {
-            _ = caught(|| run(&threads));
+            _ = caught(|| run(&shell));
             // The last handle, perhaps, of what is foreign.
-            drop(threads);
+            drop(shell);
         })
     }
 

@@ -1,7 +1,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::Threads;
+use super::Shell;
 use super::landing::{Landing, tell};
 use crate::addrs::Answer;
 use crate::engine::{Landed, Rouse, WorkerId};
@@ -13,7 +13,7 @@ use crate::waiter::{Reply, Waiter};
 
 /// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` sees to it.
 pub(super) struct Call<'a> {
-    threads: &'a Arc<Threads>,
+    shell: &'a Arc<Shell>,
     id: WorkerId,
     pub(super) name: Name,
     stage: Stage,
@@ -31,8 +31,8 @@ enum Stage {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(threads: &'a Arc<Threads>, id: WorkerId, name: Name) -> Self {
-        Self { threads, id, name, stage: Stage::Running }
+    pub(super) fn new(shell: &'a Arc<Shell>, id: WorkerId, name: Name) -> Self {
+        Self { shell, id, name, stage: Stage::Running }
     }
 
     /// It has its result: the flight is over, and what is to be told to whom is settled. Says whether
@@ -51,11 +51,11 @@ impl<'a> Call<'a> {
         let at = sync::now();
         let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
         let may_be_broken = result.as_ref().is_err_and(Error::may_have_broken_libc);
-        let mut guard = self.threads.lock();
+        let mut guard = self.shell.lock();
         let state = &mut *guard;
         // Before the flight is gone, so that whoever finds neither is the first to ask.
         if state.engine.is_cacheable(self.id) {
-            self.threads.store.fill(&mut state.index, &self.name, &kept, at);
+            self.shell.store.fill(&mut state.index, &self.name, &kept, at);
         }
         let finished = state.engine.finish(self.id, at, kind);
         let landing = Landing { result, since: finished.since, at, shared: finished.shared };
@@ -73,8 +73,8 @@ impl<'a> Call<'a> {
                 Stage::LandedForOne(landing, told)
             }
         };
-        self.threads.rouse(guard, Rouse { timekeeper: finished.timekeeper, worker: None });
-        self.threads.stop(finished.stopped);
+        self.shell.rouse(guard, Rouse { timekeeper: finished.timekeeper, worker: None });
+        self.shell.stop(finished.stopped);
         may_be_broken
     }
 
@@ -86,7 +86,7 @@ impl<'a> Call<'a> {
                 _ = caught(|| drop(landing));
                 told.into_iter().for_each(|(waiter, reply)| tell(waiter, reply));
             }
-            Stage::Landed(landed) => self.threads.tell_all(landed),
+            Stage::Landed(landed) => self.shell.tell_all(landed),
             Stage::Running | Stage::Over => {}
         }
     }

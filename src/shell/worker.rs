@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::Threads;
+use super::Shell;
 use super::call::Call;
 use crate::backend::Backend;
 use crate::engine::{Next, WorkerId};
@@ -10,35 +10,35 @@ use crate::sync::{self, thread};
 use crate::trace::Scope;
 
 /// A worker's thread: makes one call after another until it has idled long enough.
-pub(super) fn run(threads: &Arc<Threads>, id: WorkerId) {
-    let Some(backend) = threads.setup.origin.blocking() else { return };
+pub(super) fn run(shell: &Arc<Shell>, id: WorkerId) {
+    let Some(backend) = shell.setup.origin.blocking() else { return };
     let mut slept = false;
-    threads.lock().workers.insert(id, thread::current());
+    shell.lock().workers.insert(id, thread::current());
     loop {
         let now = sync::now();
-        let mut state = threads.lock();
+        let mut state = shell.lock();
         match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
             Next::Call { name, rouse } => {
                 // The custody alone, and not its waiter: a call that hangs holds nothing of a caller that leaves. The oldest
                 // waiter's may be with another call for this name, of which there is one.
-                let waiters = state.engine.waiters(id).take(if threads.setup.traced { 2 } else { 0 });
+                let waiters = state.engine.waiters(id).take(if shell.setup.traced { 2 } else { 0 });
                 let custody = waiters.filter_map(|waiter| waiter.take_custody()).next();
                 slept = false;
-                let call = Call::new(threads, id, name);
-                threads.rouse(state, rouse);
+                let call = Call::new(shell, id, name);
+                shell.rouse(state, rouse);
                 if make(call, backend, custody) {
                     // After one such as EMFILE, libc's resolver state may stay broken in this thread.
-                    let mut state = threads.lock();
+                    let mut state = shell.lock();
                     let rouse = state.engine.retire(id, sync::now());
-                    return threads.rouse(state, rouse);
+                    return shell.rouse(state, rouse);
                 }
             }
             Next::Sleep { rouse } => {
                 slept = true;
-                threads.rouse(state, rouse);
+                shell.rouse(state, rouse);
                 thread::park();
             }
-            Next::Leave { rouse } => return threads.rouse(state, rouse),
+            Next::Leave { rouse } => return shell.rouse(state, rouse),
         }
     }
 }

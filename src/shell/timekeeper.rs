@@ -4,7 +4,7 @@ use std::time::Instant;
 use super::closing::Wakeup;
 use super::errands::Errand;
 use super::roster::{CloserId, Others};
-use super::{State, Threads};
+use super::{Shell, State};
 use crate::engine::{Expired, Tick};
 use crate::error::Error;
 use crate::foreign::caught;
@@ -12,30 +12,30 @@ use crate::sync::{self, thread};
 use crate::waiter::{Reply, Waiter};
 
 /// The timekeeper's thread: does what is due, and sleeps until the next thing is.
-pub(super) fn run(threads: &Arc<Threads>) {
-    if caught(|| keep(threads)).is_err() {
-        let mut state = threads.lock();
+pub(super) fn run(shell: &Arc<Shell>) {
+    if caught(|| keep(shell)).is_err() {
+        let mut state = shell.lock();
         state.engine.timekeeper_lost();
-        threads.roster.set_timekeeper(None);
+        shell.roster.set_timekeeper(None);
         let rouse = state.engine.rouse(sync::now());
-        threads.rouse(state, rouse);
+        shell.rouse(state, rouse);
     }
 }
 
-fn keep(threads: &Arc<Threads>) {
-    threads.roster.set_timekeeper(Some(thread::current()));
-    threads.roster.join_former_timekeepers();
+fn keep(shell: &Arc<Shell>) {
+    shell.roster.set_timekeeper(Some(thread::current()));
+    shell.roster.join_former_timekeepers();
     loop {
-        while threads.run_stranded_errand() {}
-        threads.start_runners();
-        threads.join_ended();
+        while shell.run_stranded_errand() {}
+        shell.start_runners();
+        shell.join_ended();
         let now = sync::now();
-        let mut state = threads.lock();
-        let is_end = state.is_over() && threads.roster.others(None, None) == Others::Gone;
+        let mut state = shell.lock();
+        let is_end = state.is_over() && shell.roster.others(None, None) == Others::Gone;
         let due = state.take_due_closers(now, is_end);
         if !due.is_empty() {
             drop(state);
-            due.into_iter().for_each(|(id, wakeup)| threads.wake_closer(id, wakeup));
+            due.into_iter().for_each(|(id, wakeup)| shell.wake_closer(id, wakeup));
             continue;
         }
         // For this thread, which is awake.
@@ -45,17 +45,17 @@ fn keep(threads: &Arc<Threads>) {
                 let told: Vec<_> =
                     expired.into_iter().map(|expired| (expired.landed, state.expire(expired, now))).collect();
                 drop(state);
-                idle.into_iter().for_each(|worker| threads.wake(worker));
-                threads.stop(stopped);
-                threads.rouse_all(rouse);
+                idle.into_iter().for_each(|worker| shell.wake(worker));
+                shell.stop(stopped);
+                shell.rouse_all(rouse);
                 let told = told.into_iter().map(|(landed, (waiter, reply))| (landed, Errand::told(waiter, reply)));
                 // A result may have something foreign in it, which goes with a waiter that has left.
-                threads.send(told.filter(|(landed, told)| landed.is_some() || told.wakes()).map(|(_, told)| told));
+                shell.send(told.filter(|(landed, told)| landed.is_some() || told.wakes()).map(|(_, told)| told));
                 sleep(until);
             }
             Tick::Leave => {
                 // Under the lock: another one may be on its way from here on.
-                return threads.roster.set_timekeeper(None);
+                return shell.roster.set_timekeeper(None);
             }
         }
     }
@@ -82,7 +82,7 @@ impl State {
     }
 }
 
-impl Threads {
+impl Shell {
     fn wake_closer(self: &Arc<Self>, closer: CloserId, wakeup: Wakeup) {
         match wakeup {
             Wakeup::Foreign(waker) => self.wake_apart(closer, waker),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use once_cell::race::OnceBox;
 
-use super::{Setup, Threads};
+use super::{Setup, Shell};
 use crate::ffi;
 
 /// The threads of one resolver, in each process that it has come to by `fork`.
@@ -19,7 +19,7 @@ pub(crate) struct Epochs {
 }
 
 struct Epoch {
-    threads: Arc<Threads>,
+    shell: Arc<Shell>,
     /// Those of the process that was forked off this one. Set without a lock, for what holds of locks holds of this one too.
     next: OnceBox<Epoch>,
 }
@@ -39,12 +39,12 @@ impl Epochs {
 
     /// The threads of this process.
     #[inline]
-    pub(crate) fn current(&self) -> &Arc<Threads> {
+    pub(crate) fn current(&self) -> &Arc<Shell> {
         let mut epoch = &self.first;
-        while epoch.threads.are_foreign() {
+        while epoch.shell.is_inherited() {
             epoch = epoch.next.get_or_init(|| Box::new(Epoch::new(&self.setup)));
         }
-        &epoch.threads
+        &epoch.shell
     }
 
     /// Stops admission, here and in children to come.
@@ -56,15 +56,15 @@ impl Epochs {
 
 impl Epoch {
     fn new(setup: &Arc<Setup>) -> Self {
-        let threads = Threads::new(Arc::clone(setup), ffi::generation());
-        Self { threads: Arc::new(threads), next: OnceBox::new() }
+        let shell = Shell::new(Arc::clone(setup), ffi::generation());
+        Self { shell: Arc::new(shell), next: OnceBox::new() }
     }
 }
 
 impl Drop for Epoch {
     fn drop(&mut self) {
-        if self.threads.are_foreign() {
-            leak(&self.threads);
+        if self.shell.is_inherited() {
+            leak(&self.shell);
         }
     }
 }

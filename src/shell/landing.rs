@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{State, Threads};
+use super::{Shell, State};
 use crate::addrs::{Addrs, Answer};
 use crate::engine::{Landed, Rouse, Telling};
 use crate::error::{Error, ErrorKind};
@@ -48,7 +48,7 @@ impl State {
     }
 }
 
-impl Threads {
+impl Shell {
     /// Tells those who wait for a flight that has landed, one after another. Each stays in the engine until it is its turn, so
     /// that its deadline is kept while the waker of another one blocks.
     pub(super) fn tell_all(self: &Arc<Self>, landed: Landed) {

@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::roster::{CloserId, Others};
-use super::{State, Threads};
+use super::{Shell, State};
 use crate::engine::{Alarm, Engine, Rouse, Tally};
 use crate::error::ErrorKind;
 use crate::foreign::caught;
@@ -120,7 +120,7 @@ impl State {
     }
 }
 
-impl Threads {
+impl Shell {
     pub(crate) fn close(self: &Arc<Self>) {
         let mut state = self.lock();
         let closing = state.engine.close();
