@@ -1,6 +1,20 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ffi;
+use crate::sync;
+
+/// One moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) exact: Instant,
+    pub(crate) coarse: Coarse,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self { exact: sync::now(), coarse: Coarse::now() }
+    }
+}
 
 /// A time by a clock that is cheap to read, since it moves in steps of a few milliseconds: good enough to say whether an
 /// answer of half a minute's life is fresh.

@@ -2,6 +2,7 @@
 //! thread, a lock or another caller with it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 
 /// A panic that was contained, with its message where it has one.
 #[derive(Debug)]
@@ -23,6 +24,11 @@ pub(crate) fn caught<T>(foreign: impl FnOnce() -> T) -> Result<T, Panic> {
         }
         Panic(message)
     })
+}
+
+/// Wakes callers. With no lock held, since a waker may run anything.
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
 }
 
 #[cfg(test)]

@@ -118,32 +118,32 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)
 )]
 
-// In the order of a lookup's path; a module uses those below it.
-mod resolver; // the handle people hold
-mod builder; // the knobs
-mod resolving; // the future a caller holds; dropping it leaves the flight
-mod shutdown; // the future of the end, and its report
-mod shell; // the shell: workers or the driver, timekeeper, errands, and which of them are this process's
-mod engine; // what is in progress: flights, lanes, deadlines, calls, the crew; no I/O
-mod cache; // entries, and when they are fresh, stale or gone
-mod waiter; // where a caller waits: reply and custody
-mod backend; // where answers come from
-
 // Adapters, one for each foreign trait.
 #[cfg(feature = "hyper")]
 mod hyper;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 
+// The path of a lookup. A module uses those below it, as `tests/modules.rs` checks.
+mod resolver; // the handle that programs hold
+mod builder; // the settings
+mod resolving; // the future a caller holds; dropping it leaves the flight
+mod shutdown; // the future of the end, and its report
+mod shell; // threads: workers or the driver, timekeeper, errands; and which of them are this process's
+mod engine; // what is in progress: flights, lanes, deadlines, calls; no I/O
+mod waiter; // where a caller waits: reply and custody
+mod cache; // entries, and when they are fresh, stale or gone
+mod backend; // where answers come from
+
 // Leaves.
 mod trace; // spans, and the only code that enters one or sets a dispatcher
 mod stats;
-mod error;
 mod addrs;
+mod error;
 mod name;
-mod clock;
+mod clock; // a clock that is cheap to read
 mod sync; // std's locks, threads and time, or a model's
-mod foreign; // foreign code is caught here
+mod foreign; // catches the panics of foreign code
 mod ffi; // the only unsafe code
 
 // For the fuzz targets alone.

@@ -66,8 +66,8 @@ impl State {
         match shell.ask(&name, Arc::clone(&waiter)) {
             Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, shell, name, waiter, ticket: Some(ticket), scope }),
             Ask::Given(given) => {
-                close(&shell, waiter.take_custody(), None);
-                close(&shell, scope.take(), Some(Outcome::new(&given, false, Duration::ZERO, Duration::ZERO)));
+                close_scope(&shell, waiter.take_custody(), None);
+                close_scope(&shell, scope.take(), Some(Outcome::new(&given, false, Duration::ZERO, Duration::ZERO)));
                 Self::Ready(Some(given))
             }
         }
@@ -80,7 +80,7 @@ impl Future for Resolving {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.state {
-            State::Ready(result) => given(result),
+            State::Ready(result) => take_ready(result),
             State::Waiting(_) => self.poll_waiting(cx),
         }
     }
@@ -94,7 +94,7 @@ impl Resolving {
             }
         }
         let reply = match &mut self.state {
-            State::Ready(result) => return given(result),
+            State::Ready(result) => return take_ready(result),
             State::Waiting(waiting) => ready!(waiting.waiter.poll(cx)),
         };
         Poll::Ready(match mem::replace(&mut self.state, State::Ready(None)) {
@@ -105,7 +105,7 @@ impl Resolving {
 }
 
 #[inline]
-fn given(result: &mut Option<Result<Addrs, Error>>) -> Poll<Result<Addrs, Error>> {
+fn take_ready(result: &mut Option<Result<Addrs, Error>>) -> Poll<Result<Addrs, Error>> {
     match result.take() {
         Some(result) => Poll::Ready(result),
         None => Poll::Ready(completed()),
@@ -124,7 +124,7 @@ impl Waiting {
         // In this caller's spelling, which may not be that of the first.
         let result = result.map_err(|error| error.about(&self.name));
         if let Some(scope) = self.scope.take() {
-            close(&self.shell, Some(scope), Some(Outcome::new(&result, shared, queued, in_call)));
+            close_scope(&self.shell, Some(scope), Some(Outcome::new(&result, shared, queued, in_call)));
         }
         result
     }
@@ -142,13 +142,13 @@ impl Drop for Waiting {
         if let Some(ticket) = self.ticket {
             self.shell.leave(ticket);
         }
-        close(&self.shell, self.waiter.leave(), None);
-        close(&self.shell, self.scope.take(), None);
+        close_scope(&self.shell, self.waiter.leave(), None);
+        close_scope(&self.shell, self.scope.take(), None);
     }
 }
 
 /// Closes a scope here, or on a thread of the crate's where that cannot be.
-fn close(shell: &Arc<Shell>, scope: Option<Scope>, outcome: Option<Outcome>) {
+fn close_scope(shell: &Arc<Shell>, scope: Option<Scope>, outcome: Option<Outcome>) {
     if let Some(Err(scope)) = scope.map(|scope| scope.close(outcome)) {
         shell.release_later(scope);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::shell::{CloserId, ClosingOutcome, Shell, Wakeup};
+use crate::shell::{CloserId, Ending, Shell, Wakeup};
 use crate::sync;
 use crate::sync::thread;
 
@@ -199,8 +199,8 @@ impl Report {
     }
 }
 
-impl From<ClosingOutcome> for Report {
-    fn from(ClosingOutcome { tally, abandoned, threads, joined }: ClosingOutcome) -> Self {
+impl From<Ending> for Report {
+    fn from(Ending { tally, abandoned, threads, joined }: Ending) -> Self {
         let abandoned = abandoned.into_iter().map(|(name, running)| Abandoned { name: name.to_string(), running });
         Self { finished: tally.finished, cancelled: tally.cancelled, abandoned: abandoned.collect(), threads, joined }
     }

@@ -86,16 +86,16 @@ impl Scope {
         Self { spans: Some(Box::new(Spans { dispatch, current, resolve, outcome: None })) }
     }
 
-    /// Runs `call` on this scope's dispatcher and inside its spans, then closes them here.
+    /// Runs `call` on this scope's dispatcher and inside its spans, then closes them on this thread.
     ///
-    /// `call` runs exactly once, even if the subscriber panics. It is not to panic itself.
-    pub(crate) fn run(mut self, call: impl FnOnce()) {
+    /// `call` runs exactly once, even if the subscriber panics. It must not panic itself.
+    pub(crate) fn run_and_close(mut self, call: impl FnOnce()) {
         self.enter(call, Spans::clear);
     }
 
-    /// The same, and leaves them open.
+    /// Does the same, but leaves the spans open.
     #[cfg(feature = "async-backend")]
-    pub(crate) fn within(&mut self, call: impl FnOnce()) {
+    pub(crate) fn run(&mut self, call: impl FnOnce()) {
         self.enter(call, |_| ());
     }
 
@@ -116,7 +116,7 @@ impl Scope {
         if let Some(spans) = &mut self.spans {
             spans.as_default(|spans| {
                 // One catch for each span: two exits that panic while one unwinds would end the process.
-                within(&spans.current, || within(&spans.resolve, || _ = call.take().map(|call| call())));
+                in_span(&spans.current, || in_span(&spans.resolve, || _ = call.take().map(|call| call())));
                 then(spans);
             });
         }
@@ -223,7 +223,7 @@ impl Spans {
 }
 
 /// Runs `f` inside `span`, or outside where the subscriber panics on entering it.
-fn within(span: &Span, f: impl FnOnce()) {
+fn in_span(span: &Span, f: impl FnOnce()) {
     if span.is_disabled() {
         return f();
     }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::Cache;
 use crate::addrs::{Addrs, Answer, Source, nanos};
-use crate::clock::Coarse;
+use crate::clock::{Coarse, Moment};
 use crate::error::{Error, ErrorKind};
 
 /// After this a refresh that has not come about is undertaken anew: the call may hang, or never have begun.
@@ -110,13 +110,14 @@ impl Entry {
     pub(super) fn after(
         former: Option<&Entry>,
         result: &Result<Answer, Error>,
-        now: Instant,
+        at: Moment,
         cache: &Cache,
         jitter: u8,
     ) -> Option<Self> {
+        let now = at.exact;
         let old = former.and_then(|former| former.answer.as_ref()).filter(|kept| is_before(now, kept.old_until));
         let error = match result {
-            Ok(answer) => return Some(Self::new(Some(Kept::new(answer.clone(), now, cache, jitter)), None)),
+            Ok(answer) => return Some(Self::new(Some(Kept::new(answer.clone(), at, cache, jitter)), None)),
             Err(error) => error,
         };
         // A year is for ever, and can be added to any time there is.
@@ -230,7 +231,7 @@ impl Entry {
 }
 
 impl Kept {
-    fn new(answer: Answer, now: Instant, cache: &Cache, jitter: u8) -> Self {
+    fn new(answer: Answer, at: Moment, cache: &Cache, jitter: u8) -> Self {
         // From 0 to a tenth of the time.
         let some_of = |ttl: Duration| ttl / 2550 * u32::from(jitter);
         let ttl = match answer.ttl() {
@@ -241,12 +242,19 @@ impl Kept {
             }
             None => cache.ttl.saturating_sub(cache.ttl / 10).saturating_add(some_of(cache.ttl) * 2),
         };
-        let fresh_until = now.checked_add(ttl);
-        let stored_coarse = Coarse::now();
-        let fresh_until_coarse = stored_coarse.after(ttl);
+        let fresh_until = at.exact.checked_add(ttl);
+        let fresh_until_coarse = at.coarse.after(ttl);
         let after = |window: Duration| fresh_until.and_then(|fresh| fresh.checked_add(window));
         let stale_until = after(cache.stale_while_revalidate);
         let old_until = after(cache.stale_while_revalidate.max(cache.stale_if_error));
-        Self { answer, stored: now, stored_coarse, fresh_until_coarse, fresh_until, stale_until, old_until }
+        Self {
+            answer,
+            stored: at.exact,
+            stored_coarse: at.coarse,
+            fresh_until_coarse,
+            fresh_until,
+            stale_until,
+            old_until,
+        }
     }
 }

@@ -9,7 +9,7 @@ use hashbrown::DefaultHashBuilder;
 use super::Cache;
 use super::entry::{Entry, Look};
 use crate::addrs::{Addrs, Answer};
-use crate::clock::Coarse;
+use crate::clock::{Coarse, Moment};
 use crate::error::Error;
 use crate::name::{Name, NameRef};
 
@@ -111,13 +111,13 @@ impl Store {
     }
 
     /// Stores the result of a lookup; an error has to be one that may be [kept](Error::cached).
-    pub(crate) fn fill(&self, index: &mut Index, name: &Name, result: &Result<Answer, Error>, now: Instant) {
+    pub(crate) fn fill(&self, index: &mut Index, name: &Name, result: &Result<Answer, Error>, at: Moment) {
         if !self.cache.is_enabled() {
             return;
         }
-        let jitter = self.hasher.hash_one((name, now)) as u8;
+        let jitter = self.hasher.hash_one((name, at.exact)) as u8;
         let after =
-            |former: Option<&Entry>| (former.map(Entry::place), Entry::after(former, result, now, &self.cache, jitter));
+            |former: Option<&Entry>| (former.map(Entry::place), Entry::after(former, result, at, &self.cache, jitter));
         let (place, entry) = self.with(name.borrowed(), |former| after(Some(former))).unwrap_or_else(|| after(None));
         let hash = self.hasher.hash_one(name.borrowed());
         match (place, entry) {
@@ -125,7 +125,7 @@ impl Store {
             (Some(place), None) => self.remove(index, place, hash, name),
             (place, Some(entry)) => {
                 let place = place.unwrap_or_else(|| {
-                    self.make_room(index, now);
+                    self.make_room(index, at.exact);
                     index.push(hash)
                 });
                 self.replace(hash, name, Some(entry.at(place)));

@@ -9,7 +9,7 @@ use super::entry::CLAIM;
 use super::store::PASSED_BY;
 use super::*;
 use crate::addrs::{Answer, Source};
-use crate::clock::Coarse;
+use crate::clock::{Coarse, Moment};
 use crate::error::{Error, ErrorKind};
 use crate::name::{COMPARED, Name, NameRef};
 use std::time::Instant;
@@ -18,6 +18,11 @@ const NAMES: u8 = 6;
 
 fn borrowed(text: &str) -> NameRef<'_> {
     NameRef::new(text).expect("short enough")
+}
+
+/// A moment in virtual time, of which the coarse clock knows nothing.
+fn at(exact: Instant) -> Moment {
+    Moment { exact, coarse: Coarse::now() }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +111,7 @@ impl Model {
             ttl.map_or(answer.clone(), |ttl| answer.with_ttl(Duration::from_secs(ttl.into())))
         };
         let result_here = result.map(answer).map_err(|kind| Error::from(kind).cached());
-        self.store.fill(&mut self.index, &name(number), &result_here, self.now);
+        self.store.fill(&mut self.index, &name(number), &result_here, at(self.now));
 
         let known = self.known.entry(number).or_default();
         self.full |= self.store.len() >= self.cache.names;
@@ -234,7 +239,7 @@ fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
     let (store, mut index, now) = (Store::new(Cache::new().names(names)), Index::default(), Instant::now());
     for number in 0..filled {
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     }
     (store, index, now)
 }
@@ -268,7 +273,7 @@ fn what_is_asked_for_outlives_what_is_not() {
     }
     for number in 100..150 {
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     }
     let kept = |number: &usize| matches!(store.look(borrowed(&format!("n{number}")), now), Look::Fresh(_));
     assert_eq!((0..100).step_by(2).filter(kept).count(), 50, "all that were asked for");
@@ -279,7 +284,7 @@ fn what_is_asked_for_outlives_what_is_not() {
 fn of_those_that_nobody_asks_for_the_oldest_goes_first() {
     let (store, mut index, now) = filled(3, 3);
     let name = Name::parse("n3").unwrap();
-    store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+    store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     let kept = |number: &usize| matches!(store.look(borrowed(&format!("n{number}")), now), Look::Fresh(_));
     assert_eq!((0..4).filter(kept).collect::<Vec<_>>(), [1, 2, 3]);
 }
@@ -290,7 +295,7 @@ fn an_eviction_ends_although_every_name_is_in_use() {
     for number in 10..1000 {
         (0..number).for_each(|number| _ = store.look(borrowed(&format!("n{number}")), now));
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
         assert_eq!(store.len(), 10);
     }
 }
@@ -309,7 +314,7 @@ fn an_eviction_passes_by_few_names_although_every_name_is_in_use() {
     (0..NAMES).for_each(|number| _ = store.look(borrowed(&format!("n{number}")), now));
     for turn in 0..3 {
         let name = Name::parse(&format!("n{}", NAMES + turn)).unwrap();
-        store.fill(&mut index, &name, &Ok(answer()), now);
+        store.fill(&mut index, &name, &Ok(answer()), at(now));
     }
     // Each insertion passes by `PASSED_BY` names and evicts the next one.
     let each = PASSED_BY + 1;
@@ -334,10 +339,10 @@ fn a_write_compares_the_names_of_its_leaf_alone() {
         // To find it, and to take it out or put it in; as many for the one that is evicted.
         assert!(compared <= 3 * (leaf + 1), "{what}: {compared} comparisons, with up to {leaf} names in a leaf");
     };
-    compares_few("a name is added", &|index| store.fill(index, &name(NAMES), &Ok(answer()), now));
+    compares_few("a name is added", &|index| store.fill(index, &name(NAMES), &Ok(answer()), at(now)));
     compares_few("a name is flushed", &|index| store.flush_name(index, &name(NAMES / 2)));
     let fails = Err(ErrorKind::NotFound.into());
-    compares_few("an answer is replaced", &|index| store.fill(index, &name(NAMES / 3), &fails, now));
+    compares_few("an answer is replaced", &|index| store.fill(index, &name(NAMES / 3), &fails, at(now)));
 }
 
 #[test]
@@ -361,10 +366,10 @@ fn no_time_is_too_long_and_no_bounds_are_too_odd() {
         let name = Name::parse(&format!("n{number}")).unwrap();
         let answer = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         for answer in [answer(), answer().with_ttl(Duration::MAX), answer().with_ttl(Duration::ZERO)] {
-            store.fill(&mut index, &name, &Ok(answer), now);
+            store.fill(&mut index, &name, &Ok(answer), at(now));
             assert!(matches!(store.look(name.borrowed(), now + Duration::from_secs(1 << 30)), Look::Fresh(_)));
         }
-        store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), now);
+        store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), at(now));
         assert!(matches!(store.look(name.borrowed(), now + Duration::from_secs(3600)), Look::Failed(_)));
     }
 }
@@ -393,8 +398,8 @@ fn answer() -> Answer {
 #[test]
 fn every_time_ends_when_it_has_passed_and_not_before() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), now);
-    store.fill(&mut index, &name(1), &Err(ErrorKind::NotFound.into()), now);
+    store.fill(&mut index, &name(0), &Ok(answer()), at(now));
+    store.fill(&mut index, &name(1), &Err(ErrorKind::NotFound.into()), at(now));
     let at = |seconds| {
         (
             store.look(borrowed("name-0"), now + seconds * SECOND - MOMENT),
@@ -413,7 +418,7 @@ fn every_time_ends_when_it_has_passed_and_not_before() {
 #[test]
 fn a_hit_is_a_hit_at_once() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), now);
+    store.fill(&mut index, &name(0), &Ok(answer()), at(now));
     assert_eq!(store.fresh(borrowed("NAME-0"), Coarse::now(), |addrs| addrs.len()), Some(1));
     assert!(store.fresh(borrowed("name-0"), Coarse::now().after(10 * SECOND), drop).is_none());
     assert!(store.fresh(borrowed("name-1"), Coarse::now(), drop).is_none());
@@ -422,7 +427,7 @@ fn a_hit_is_a_hit_at_once() {
 #[test]
 fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), now);
+    store.fill(&mut index, &name(0), &Ok(answer()), at(now));
     let refreshes = |at| matches!(store.look(borrowed("name-0"), at), Look::Stale { refresh: true, .. });
     let first = now + 10 * SECOND;
     assert!(refreshes(first) && !refreshes(first) && !refreshes(first + CLAIM / 2));
@@ -431,7 +436,7 @@ fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
 
     let lasting = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(10 * CLAIM);
     let (store, mut index) = (Store::new(lasting), Index::default());
-    store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), now);
+    store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     let refreshes = |at| matches!(store.look(borrowed("name-0"), at), Look::Stale { refresh: true, .. });
     assert!(refreshes(now) && !refreshes(now + CLAIM) && refreshes(now + CLAIM + MOMENT));
 }
@@ -442,7 +447,7 @@ fn a_failure_that_is_believed_for_no_time_takes_no_room() {
     let (store, mut index, now) = (Store::new(never), Index::default(), Instant::now());
     for kind in [ErrorKind::NotFound, ErrorKind::NoData, ErrorKind::Temporary, ErrorKind::Permanent, ErrorKind::System]
     {
-        store.fill(&mut index, &name(0), &Err(kind.into()), now);
+        store.fill(&mut index, &name(0), &Err(kind.into()), at(now));
         assert_eq!(store.len(), 0, "{kind:?}");
     }
 }
@@ -451,7 +456,7 @@ fn a_failure_that_is_believed_for_no_time_takes_no_room() {
 fn a_failure_may_be_believed_for_days() {
     let (store, mut index, now) =
         (Store::new(Cache::new().negative_ttl(100 * 86_400 * SECOND)), Index::default(), Instant::now());
-    store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), now);
+    store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), at(now));
     assert!(matches!(store.look(borrowed("name-0"), now + 99 * 86_400 * SECOND), Look::Failed(_)));
 }
 
@@ -460,15 +465,15 @@ fn a_failure_may_be_believed_for_days() {
 fn what_is_gone_makes_room_first() {
     for result in [Ok(answer()), Err(ErrorKind::NotFound.into())] {
         let lasts = if result.is_ok() { 30 * SECOND } else { 10 * SECOND };
-        for (at, is_evicted) in [(lasts - MOMENT, false), (lasts, true)] {
+        for (age, is_evicted) in [(lasts - MOMENT, false), (lasts, true)] {
             let (store, mut index, now) = by_tens(2);
-            store.fill(&mut index, &name(0), &result, now);
-            let then = now + at;
-            store.fill(&mut index, &name(1), &Ok(answer()), then);
+            store.fill(&mut index, &name(0), &result, at(now));
+            let then = now + age;
+            store.fill(&mut index, &name(1), &Ok(answer()), at(then));
             _ = store.look(borrowed("name-0"), now);
-            store.fill(&mut index, &name(2), &Ok(answer()), then);
+            store.fill(&mut index, &name(2), &Ok(answer()), at(then));
             let is_other_there = matches!(store.look(borrowed("name-1"), then), Look::Fresh(_));
-            assert_eq!(is_other_there, is_evicted, "{result:?} after {at:?}");
+            assert_eq!(is_other_there, is_evicted, "{result:?} after {age:?}");
         }
     }
 }

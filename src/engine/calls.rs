@@ -19,12 +19,51 @@ const PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     calls: HashMap<WorkerId, Call>,
-    /// Of the names that are known, and of the others.
-    lanes: [InLane; 2],
+    shares: Shares,
+}
+
+/// The share of the places that a call counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    Known,
+    /// New names, and background refreshes: one of those that hangs is no better than a new name that does.
+    Other,
+}
+
+impl Share {
+    pub(super) fn of(lane: Lane) -> Self {
+        match lane {
+            Lane::Known => Self::Known,
+            Lane::New | Lane::Refresh => Self::Other,
+        }
+    }
+}
+
+/// The calls of each share.
+#[derive(Debug, Default)]
+struct Shares {
+    known: InShare,
+    other: InShare,
+}
+
+impl Shares {
+    fn get(&self, share: Share) -> &InShare {
+        match share {
+            Share::Known => &self.known,
+            Share::Other => &self.other,
+        }
+    }
+
+    fn get_mut(&mut self, share: Share) -> &mut InShare {
+        match share {
+            Share::Known => &mut self.known,
+            Share::Other => &mut self.other,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
-struct InLane {
+struct InShare {
     /// By when they began, until they are done with.
     calls: BTreeSet<(Instant, WorkerId)>,
     /// Of these, those that have no result yet.
@@ -37,7 +76,7 @@ struct Call {
     flight: FlightId,
     name: Name,
     since: Instant,
-    lane: Lane,
+    share: Share,
     /// It has its result, and its worker is telling the waiters; or it is stopped.
     over: Option<End>,
     /// It was reported as left behind.
@@ -53,19 +92,20 @@ pub(super) enum End {
 }
 
 impl Calls {
-    pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Name, lane: Lane, now: Instant) {
-        self.lanes[lane as usize].calls.insert((now, worker));
-        self.lanes[lane as usize].running.insert((now, worker));
-        self.calls.insert(worker, Call { flight, name, since: now, lane, over: None, abandoned: false });
+    pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Name, share: Share, now: Instant) {
+        let in_share = self.shares.get_mut(share);
+        in_share.calls.insert((now, worker));
+        in_share.running.insert((now, worker));
+        self.calls.insert(worker, Call { flight, name, since: now, share, over: None, abandoned: false });
     }
 
     /// The call of `worker` has its result: its flight and name, and when it began.
     pub(super) fn finish(&mut self, worker: WorkerId, now: Instant) -> Option<(FlightId, Name, Instant)> {
         let call = self.calls.get_mut(&worker).filter(|call| call.over.is_none())?;
         call.over = Some(End::Finished);
-        let lane = &mut self.lanes[call.lane as usize];
-        lane.running.remove(&(call.since, worker));
-        lane.last_result = lane.last_result.max(Some(now));
+        let in_share = self.shares.get_mut(call.share);
+        in_share.running.remove(&(call.since, worker));
+        in_share.last_result = in_share.last_result.max(Some(now));
         Some((call.flight, call.name.clone(), call.since))
     }
 
@@ -73,13 +113,13 @@ impl Calls {
     pub(super) fn stop(&mut self, worker: WorkerId) {
         if let Some(call) = self.calls.get_mut(&worker) {
             call.over = Some(End::Stopped);
-            self.lanes[call.lane as usize].running.remove(&(call.since, worker));
+            self.shares.get_mut(call.share).running.remove(&(call.since, worker));
         }
     }
 
     /// The known name that the call of `worker` is for, if it has been waiting rather than working.
     pub(super) fn hung_known(&self, worker: WorkerId, now: Instant) -> Option<&Name> {
-        let call = self.calls.get(&worker).filter(|call| call.lane == Lane::Known)?;
+        let call = self.calls.get(&worker).filter(|call| call.share == Share::Known)?;
         (now.saturating_duration_since(call.since) >= PATIENCE).then_some(&call.name)
     }
 
@@ -90,56 +130,58 @@ impl Calls {
     /// The call of `worker` is done with, if it had one.
     pub(super) fn end(&mut self, worker: WorkerId) -> Option<End> {
         let call = self.calls.remove(&worker)?;
-        self.lanes[call.lane as usize].calls.remove(&(call.since, worker));
-        self.lanes[call.lane as usize].running.remove(&(call.since, worker));
+        let in_share = self.shares.get_mut(call.share);
+        in_share.calls.remove(&(call.since, worker));
+        in_share.running.remove(&(call.since, worker));
         Some(call.over.unwrap_or(End::Finished))
     }
 
-    /// How many threads the calls of a lane have, until they are done with.
-    pub(super) fn in_lane(&self, lane: Lane) -> usize {
-        self.lanes[lane as usize].calls.len()
+    /// Number of workers whose calls are of a share, until each is done with its call.
+    pub(super) fn workers_in(&self, share: Share) -> usize {
+        self.shares.get(share).calls.len()
     }
 
-    /// How many calls of a lane run.
-    pub(super) fn running_in(&self, lane: Lane) -> usize {
-        self.lanes[lane as usize].running.len()
+    /// Number of a share's calls that run.
+    pub(super) fn running_in(&self, share: Share) -> usize {
+        self.shares.get(share).running.len()
     }
 
-    /// How many calls run.
+    /// Number of calls that run.
     pub(super) fn running(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.running.len()).sum()
+        self.running_in(Share::Known) + self.running_in(Share::Other)
     }
 
     /// How many calls have run for longer than `long`.
     pub(super) fn running_long(&self, now: Instant, long: Duration) -> usize {
         let Some(then) = now.checked_sub(long) else { return 0 };
         // The oldest stand first.
-        self.lanes.iter().map(|lane| lane.running.iter().take_while(|&&(since, _)| since < then).count()).sum()
+        let older = |in_share: &InShare| in_share.running.iter().take_while(|&&(since, _)| since < then).count();
+        older(&self.shares.known) + older(&self.shares.other)
     }
 
-    /// From when a thread may be started for the head of a lane that has been waiting since `queued`.
-    pub(super) fn start_from(&self, lane: Lane, queued: Instant) -> Instant {
-        let lane = &self.lanes[lane as usize];
-        let Some(&(eager, _)) = lane.calls.iter().nth_back(EAGER - 1) else { return queued };
-        let stalled = lane.last_result.map_or(queued, |last| last.max(queued));
+    /// From when a thread may be started for a call of `share` that has been queued since `queued`.
+    pub(super) fn start_from(&self, share: Share, queued: Instant) -> Instant {
+        let in_share = self.shares.get(share);
+        let Some(&(eager, _)) = in_share.calls.iter().nth_back(EAGER - 1) else { return queued };
+        let stalled = in_share.last_result.map_or(queued, |last| last.max(queued));
         let since = eager.min(stalled);
         queued.max(since.checked_add(PATIENCE).unwrap_or(since))
     }
 
     /// When the call for a known name began that has run longest.
     pub(super) fn oldest_known(&self) -> Option<Instant> {
-        self.lanes[Lane::Known as usize].running.first().map(|&(since, _)| since)
+        self.shares.known.running.first().map(|&(since, _)| since)
     }
 
-    /// Has that call count as one for a new name; gives its name.
+    /// Counts that call against the other share from now on. Returns its name.
     pub(super) fn demote_oldest_known(&mut self) -> Option<&Name> {
-        let [known, new] = &mut self.lanes;
+        let Shares { known, other } = &mut self.shares;
         let (since, worker) = known.running.pop_first()?;
         let call = self.calls.get_mut(&worker)?;
-        call.lane = Lane::New;
+        call.share = Share::Other;
         known.calls.remove(&(since, worker));
-        new.calls.insert((since, worker));
-        new.running.insert((since, worker));
+        other.calls.insert((since, worker));
+        other.running.insert((since, worker));
         Some(&call.name)
     }
 

@@ -21,7 +21,7 @@ pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 pub(crate) use self::flights::Ticket;
 pub(crate) use self::outcomes::{Alarm, Asked, Batch, Expired, Landed, Leaving, Next, Stopped, Telling, Tick};
 
-use self::calls::{Calls, End};
+use self::calls::{Calls, End, Share};
 use self::crew::Crew;
 use self::flights::{Deadline, FlightId, Flights, Lane, Left};
 use self::known::Known;
@@ -158,22 +158,17 @@ impl<W> Engine<W> {
     /// Whether a lane takes one more: as many as may wait, and as many as may run beside the calls that do. A call that has
     /// its result does not, though its thread may still be telling those who waited for it.
     fn has_room(&self, lane: Lane) -> bool {
-        let running = self.calls.running_in(caller(lane));
-        let theirs = self.threads_for(lane).saturating_sub(running);
+        let share = Share::of(lane);
+        let theirs = self.max_workers_for(share).saturating_sub(self.calls.running_in(share));
         let free = theirs.min(self.limits.max_calls.saturating_sub(self.calls.running()));
         self.flights.queued(lane) < self.limits.max_queued.saturating_add(free)
     }
 
-    /// How many threads a lane has.
-    fn calls_of(&self, lane: Lane) -> usize {
-        self.calls.in_lane(caller(lane))
-    }
-
-    /// How many threads a lane may have.
-    fn threads_for(&self, lane: Lane) -> usize {
-        match lane {
-            Lane::Known => self.limits.max_calls,
-            Lane::New | Lane::Refresh => self.limits.max_calls.saturating_sub(self.limits.kept_for_known),
+    /// Number of workers that the calls of a share may have.
+    fn max_workers_for(&self, share: Share) -> usize {
+        match share {
+            Share::Known => self.limits.max_calls,
+            Share::Other => self.limits.max_calls.saturating_sub(self.limits.kept_for_known),
         }
     }
 
@@ -339,7 +334,7 @@ impl<W> Engine<W> {
             }
             return Next::Sleep { rouse: Rouse { timekeeper: self.crew.idle(worker, now), worker: None } };
         };
-        self.calls.begin(worker, flight, name.clone(), caller(lane), now);
+        self.calls.begin(worker, flight, name.clone(), Share::of(lane), now);
         if lane == Lane::Refresh {
             self.limit_background(flight, now);
         }
@@ -399,14 +394,9 @@ impl<W> Engine<W> {
         self.rouse_timekeeper()
     }
 
-    /// Nothing is in progress, and there is no worker.
-    fn is_idle(&self) -> bool {
+    /// Returns whether nothing is in progress and there is no worker. There may be a timekeeper.
+    pub(crate) fn is_idle(&self) -> bool {
         self.crew.is_empty() && self.flights.is_empty()
-    }
-
-    /// Nothing will ever be in progress again, and there is no worker. There may be a timekeeper.
-    pub(crate) fn is_over(&self) -> bool {
-        self.closed && self.is_idle()
     }
 
     /// Whether a timekeeper is there, or on the way.
@@ -445,10 +435,12 @@ impl<W> Engine<W> {
     /// not kept for them. With each, from when on a thread may be started for its head.
     fn open_lanes(&self) -> impl Iterator<Item = (Lane, Instant)> + use<W> {
         let open = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| {
-            let head = self.flights.head(lane).filter(|_| self.calls_of(lane) < self.threads_for(lane))?;
+            let share = Share::of(lane);
+            let is_open = self.calls.workers_in(share) < self.max_workers_for(share);
+            let head = self.flights.head(lane).filter(|_| is_open)?;
             // A task is cheap.
             let is_async = self.limits.execution == Execution::Async;
-            Some((lane, if is_async { head } else { self.calls.start_from(caller(lane), head) }))
+            Some((lane, if is_async { head } else { self.calls.start_from(share, head) }))
         });
         open.into_iter().flatten()
     }
@@ -478,9 +470,4 @@ impl<W> Engine<W> {
         let worker = self.rouse_worker(now);
         Rouse { timekeeper: self.rouse_timekeeper(), worker }
     }
-}
-
-/// As what the calls of a lane count: a refresh that hangs is no better than a new name that does.
-fn caller(lane: Lane) -> Lane {
-    if lane == Lane::Refresh { Lane::New } else { lane }
 }

@@ -42,7 +42,7 @@ impl Shell {
         let now = sync::now();
         let look = self.store.look(name, now);
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let given = match given(look, now) {
+        let given = match Given::of(look, now) {
             Given::Now(given) => Some(given),
             Given::Later(_) => None,
         };
@@ -78,7 +78,7 @@ impl Shell {
         let mut state = self.lock();
         let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.borrowed(), now) };
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let old = match given(look, now) {
+        let old = match Given::of(look, now) {
             Given::Now(given) => {
                 let rouse = if wants_refresh { self.refresh_in(&mut state, now, name) } else { Rouse::default() };
                 self.rouse(state, rouse);
@@ -162,12 +162,14 @@ enum Given {
     Later(Option<Old>),
 }
 
-fn given(look: Look, now: Instant) -> Given {
-    match look {
-        Look::Fresh(old) => Given::Now(Ok(old.addrs(Source::Cache, now))),
-        Look::Stale { old, .. } => Given::Now(Ok(old.addrs(Source::Stale, now))),
-        Look::Failed(error) => Given::Now(Err(error)),
-        Look::Old(old) => Given::Later(Some(old)),
-        Look::Nothing => Given::Later(None),
+impl Given {
+    fn of(look: Look, now: Instant) -> Self {
+        match look {
+            Look::Fresh(old) => Self::Now(Ok(old.addrs(Source::Cache, now))),
+            Look::Stale { old, .. } => Self::Now(Ok(old.addrs(Source::Stale, now))),
+            Look::Failed(error) => Self::Now(Err(error)),
+            Look::Old(old) => Self::Later(Some(old)),
+            Look::Nothing => Self::Later(None),
+        }
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use super::Shell;
 use super::landing::{Landing, tell};
 use crate::addrs::Answer;
+use crate::clock::Moment;
 use crate::engine::{Landed, Rouse, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
-use crate::sync;
 use crate::waiter::{Reply, Waiter};
 
 /// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` sees to it.
@@ -48,7 +48,7 @@ impl<'a> Call<'a> {
             let kind = error.kind();
             caught(|| error.cached()).unwrap_or_else(|_| Error::from(kind).about(&self.name).cached())
         });
-        let at = sync::now();
+        let at = Moment::now();
         let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
         let may_be_broken = result.as_ref().is_err_and(Error::may_have_broken_libc);
         let mut guard = self.shell.lock();
@@ -57,8 +57,8 @@ impl<'a> Call<'a> {
         if state.engine.is_cacheable(self.id) {
             self.shell.store.fill(&mut state.index, &self.name, &kept, at);
         }
-        let finished = state.engine.finish(self.id, at, kind);
-        let landing = Landing { result, since: finished.since, at, shared: finished.shared };
+        let finished = state.engine.finish(self.id, at.exact, kind);
+        let landing = Landing { result, since: finished.since, at: at.exact, shared: finished.shared };
         self.stage = match finished.landed {
             Some(landed) => {
                 state.landings.insert(landed, landing);

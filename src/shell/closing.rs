@@ -9,7 +9,7 @@ use super::roster::{CloserId, Others};
 use super::{Shell, State};
 use crate::engine::{Alarm, Engine, Rouse, Tally};
 use crate::error::ErrorKind;
-use crate::foreign::caught;
+use crate::foreign;
 use crate::name::Name;
 use crate::sync;
 use crate::sync::thread::Thread;
@@ -44,6 +44,18 @@ struct Closer {
     tries: u32,
 }
 
+/// How far the end of the threads has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// Closed, while something is outstanding: a lookup, an errand, or a closer to be woken.
+    Draining,
+    /// Nothing is outstanding, but threads have not been joined.
+    Drained,
+    /// Every thread has been joined, but for the timekeeper and the one that asks.
+    Joined,
+}
+
 /// How one who waits for the end is woken.
 pub(crate) enum Wakeup {
     Foreign(Waker),
@@ -54,14 +66,14 @@ pub(crate) enum Wakeup {
 impl Wakeup {
     fn wake(self) {
         match self {
-            Self::Foreign(waker) => waker.wake(),
+            Self::Foreign(waker) => foreign::wake_all([waker]),
             Self::Unpark(thread) => thread.unpark(),
         }
     }
 }
 
 /// How a shutdown ended.
-pub(crate) struct Outcome {
+pub(crate) struct Ending {
     pub(crate) tally: Tally,
     pub(crate) abandoned: Vec<(Name, Duration)>,
     /// Threads that had not ended, beside the timekeeper.
@@ -96,13 +108,15 @@ impl State {
         }
     }
 
-    /// Whether nothing is left to be done for anybody, but for threads to end.
-    pub(super) fn is_over(&self) -> bool {
-        self.engine.is_over() && self.errands.is_empty() && self.closers.waking == 0
-    }
-
-    pub(super) fn has_closers(&self) -> bool {
-        self.closers.waiting().next().is_some()
+    /// Returns how far the end has come, given which threads are left.
+    pub(super) fn phase(&self, others: Others) -> Phase {
+        let is_drained = self.engine.is_idle() && self.errands.is_empty() && self.closers.waking == 0;
+        match others {
+            _ if !self.engine.is_closed() => Phase::Open,
+            _ if !is_drained => Phase::Draining,
+            Others::Gone => Phase::Joined,
+            _ => Phase::Drained,
+        }
     }
 
     /// Those who wait for the end and have to hear that it has come, or that their deadline has.
@@ -135,7 +149,7 @@ impl Shell {
     }
 
     /// Leaves everything that is outstanding to itself; nobody waits for it any longer.
-    pub(crate) fn give_up(self: &Arc<Self>, closer: Option<CloserId>) -> Outcome {
+    pub(crate) fn give_up(self: &Arc<Self>, closer: Option<CloserId>) -> Ending {
         // First, so that no call that ends now makes room for another.
         self.fail(&ErrorKind::Closed.into(), Engine::abort_queued);
         let now = sync::now();
@@ -146,7 +160,7 @@ impl Shell {
         let threads = self.roster.count_others(closer, PATIENCE_AT_LAST);
         self.stop(given_up.stopped);
         self.fail(&ErrorKind::Closed.into(), Engine::abort_running);
-        Outcome { tally, abandoned: given_up.abandoned, threads, joined: false }
+        Ending { tally, abandoned: given_up.abandoned, threads, joined: false }
     }
 
     /// What is left beside the timekeeper and this thread. Joins what has ended, and waits for what is about to.
@@ -171,10 +185,10 @@ impl Shell {
         closer: &mut Option<CloserId>,
         deadline: Option<Instant>,
         wakeup: Wakeup,
-    ) -> Poll<Outcome> {
+    ) -> Poll<Ending> {
         let mut others = self.others(*closer);
         let mut state = self.lock();
-        if others == Others::Left && state.is_over() {
+        if others == Others::Left && state.phase(others) == Phase::Drained {
             // It is near, and the timekeeper may have left meanwhile: another look may spare another one.
             drop(state);
             others = self.others(*closer);
@@ -189,8 +203,9 @@ impl Shell {
             _ => None,
         };
         // Once more under the lock: others may be woken by now, on threads of their own.
-        let is_end = threads.filter(|_| state.is_over() && self.roster.others(*closer, None) == others);
-        if let Some(threads) = is_end.filter(|_| !state.has_closers()) {
+        let is_drained = |state: &State| state.phase(others) >= Phase::Drained;
+        let is_end = threads.filter(|_| is_drained(&state) && self.roster.others(*closer, None) == others);
+        if let Some(threads) = is_end.filter(|_| state.closers.waiting().next().is_none()) {
             let tally = state.engine.tally();
             state.closers.ending += 1;
             let rouse = state.set_alarm();
@@ -202,7 +217,7 @@ impl Shell {
             let rouse = state.set_alarm();
             self.rouse(state, rouse);
             self.wake_forlorn_closers();
-            return Poll::Ready(Outcome { tally, abandoned: Vec::new(), threads, joined: threads == 0 });
+            return Poll::Ready(Ending { tally, abandoned: Vec::new(), threads, joined: threads == 0 });
         }
         if deadline.is_some_and(|deadline| deadline <= sync::now()) {
             drop(state);
@@ -233,7 +248,7 @@ impl Shell {
         }
         let forlorn: Vec<_> = state.closers.closers.values_mut().filter_map(|closer| closer.wakeup.take()).collect();
         drop(state);
-        forlorn.into_iter().for_each(|wakeup| _ = caught(|| wakeup.wake()));
+        forlorn.into_iter().for_each(Wakeup::wake);
     }
 
     /// One who waited for the end does not any more.

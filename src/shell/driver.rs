@@ -15,10 +15,11 @@ use tokio::task::{self, LocalSet};
 
 use super::call::Call;
 use super::roster::{Key, Kind};
+use super::worker::Step;
 use super::{Shell, State};
 use crate::addrs::Answer;
 use crate::backend::{Driven, Lookup, Origin, Session};
-use crate::engine::{Engine, Landed, Next, Rouse, RouseWorker, WorkerId};
+use crate::engine::{Engine, Landed, Rouse, RouseWorker, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
@@ -202,31 +203,11 @@ impl Driver {
         }
     }
 
-    /// What a worker is to call for next, and in whose custody. For none it idles, and will be a task again when it is roused, or it
-    /// is no more.
-    fn next(self: &Rc<Self>, id: WorkerId, slept: bool) -> Option<(Name, Option<Loan>)> {
-        let now = sync::now();
-        let mut state = self.shell.lock();
-        match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
-            Next::Call { name, rouse } => {
-                let lend = |waiter: &Arc<Waiter>| Some((Arc::clone(waiter), waiter.borrow_custody()?));
-                let lender = state.engine.waiters(id).take(2).find_map(lend);
-                self.rouse(state, rouse);
-                return Some((name, lender));
-            }
-            Next::Sleep { rouse } => self.rouse(state, rouse),
-            Next::Leave { rouse } => {
-                if state.engine.has_no_worker() {
-                    self.bell.notify_one();
-                }
-                self.rouse(state, rouse);
-            }
-        }
-        None
-    }
-
-    /// As [`Shell::rouse`], without a detour through the inbox.
+    /// Does what [`Shell::rouse`] does, without a detour through the inbox.
     fn rouse(self: &Rc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
+        if state.engine.has_no_worker() {
+            self.bell.notify_one();
+        }
         self.shell.rouse(state, Rouse { worker: None, ..rouse });
         match rouse.worker {
             Some(RouseWorker::Start(worker)) => self.spawn(worker, false),
@@ -271,16 +252,20 @@ impl Driver {
     }
 }
 
-/// A worker: makes one call after another until there is none.
-async fn work(driver: Rc<Driver>, id: WorkerId, mut slept: bool) {
-    let mut task = Task { driver: &driver, id, has_left: false };
+/// The task of a worker. One that sleeps is no task: another is spawned when it is woken.
+async fn work(driver: Rc<Driver>, worker: WorkerId, mut slept: bool) {
+    let mut task = Task { driver: &driver, worker, has_left: false };
+    let lend = |waiter: &Arc<Waiter>| Some((Arc::clone(waiter), waiter.borrow_custody()?));
     loop {
-        let Some((name, lender)) = driver.next(id, mem::take(&mut slept)) else {
-            task.has_left = true;
-            return;
-        };
-        make(&driver, id, name, lender).await;
-        // The next one may be ready at once, and the one after that.
+        let rouse = |state: MutexGuard<'_, State>, rouse| driver.rouse(state, rouse);
+        match driver.shell.next_step(worker, mem::take(&mut slept), lend, rouse) {
+            Step::Call(call, lender) => fly(&driver, worker, call, lender).await,
+            Step::Sleep | Step::Leave => {
+                task.has_left = true;
+                return;
+            }
+        }
+        // The next call may be ready at once, and the one after that.
         task::consume_budget().await;
     }
 }
@@ -288,7 +273,7 @@ async fn work(driver: Rc<Driver>, id: WorkerId, mut slept: bool) {
 /// A worker that is a task. One that is dropped with the driver's runtime is no more.
 struct Task<'a> {
     driver: &'a Rc<Driver>,
-    id: WorkerId,
+    worker: WorkerId,
     /// It sleeps, or has left.
     has_left: bool,
 }
@@ -297,21 +282,20 @@ impl Drop for Task<'_> {
     fn drop(&mut self) {
         if !self.has_left {
             // Others are roused when the driver is known to be lost.
-            self.driver.shell.lock().engine.forget(self.id);
+            self.driver.shell.lock().engine.forget(self.worker);
         }
     }
 }
 
 /// Makes a call and replies, unless it is stopped before.
-async fn make(driver: &Driver, id: WorkerId, name: Name, lender: Option<Loan>) {
+async fn fly(driver: &Driver, worker: WorkerId, call: Call<'_>, lender: Option<Loan>) {
     let stop = Rc::new(Stop::default());
-    driver.stops.borrow_mut().insert(id, Rc::clone(&stop));
-    let call = Call::new(&driver.shell, id, name);
+    driver.stops.borrow_mut().insert(worker, Rc::clone(&stop));
     let custody = Custody::new(lender);
     let mut flying = Flying { driver, session: driver.session(), future: None, call: Some(call), custody };
     let landed = poll_fn(|cx| flying.poll(&stop, cx)).await;
     driver.tell_later(landed);
-    driver.stops.borrow_mut().remove(&id);
+    driver.stops.borrow_mut().remove(&worker);
 }
 
 /// A call that is a future, which is made, polled and dropped in the scope that it runs in.
@@ -329,13 +313,13 @@ impl Flying<'_> {
         let Self { driver, session, future, call, custody } = self;
         driver.watch_untold();
         if stop.told.get() {
-            custody.within(|| forget(future));
+            custody.run(|| forget(future));
             call.take().into_iter().for_each(Call::forget);
             return Poll::Ready(None);
         }
         stop.waker.set(Some(cx.waker().clone()));
         let mut landed = false;
-        custody.within(|| {
+        custody.run(|| {
             let Some(call) = call else { return };
             let result = match caught(|| poll(future, session, &call.name, cx)) {
                 Ok(Poll::Pending) => return,
@@ -364,7 +348,7 @@ impl Drop for Flying<'_> {
     fn drop(&mut self) {
         let Self { driver, future, call, custody, .. } = self;
         if future.is_some() {
-            custody.within(|| forget(future));
+            custody.run(|| forget(future));
         }
         // With the task and its runtime, inside which nobody is told.
         if let Some(call) = call {
@@ -411,10 +395,10 @@ impl Custody {
     }
 
     /// Runs `f`, which does not panic, in the scope; in nobody's, if it is a call for nobody.
-    fn within(&mut self, f: impl FnOnce()) {
+    fn run(&mut self, f: impl FnOnce()) {
         let mut lent = self.lent.take().or_else(|| self.lender.as_ref()?.borrow_custody());
         match lent.as_mut().or(self.subscriber.as_mut()) {
-            Some(scope) => scope.within(f),
+            Some(scope) => scope.run(f),
             None => f(),
         }
         if let (Some(lender), Some(scope)) = (&self.lender, lent) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Shell;
 use super::roster::{CloserId, Key, Kind};
-use crate::foreign::caught;
+use crate::foreign::{caught, wake_all};
 use crate::sync;
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
@@ -37,7 +37,7 @@ pub(super) enum Errand {
     /// To drop what was told, which may be the last handle of something foreign, and wake who waits for it.
     Told(Arc<Waiter>, Option<Waker>),
     /// A scope that could not be closed where its lookup ended.
-    Close(Scope),
+    Release(Scope),
 }
 
 impl Errands {
@@ -83,13 +83,13 @@ impl Errand {
     }
 
     fn run(self) {
-        _ = caught(|| match self {
+        match self {
             Self::Told(waiter, waker) => {
                 _ = caught(|| drop(waiter));
-                waker.into_iter().for_each(Waker::wake);
+                wake_all(waker);
             }
-            Self::Close(scope) => drop(scope),
-        });
+            Self::Release(scope) => _ = caught(|| drop(scope)),
+        }
     }
 }
 
@@ -148,9 +148,9 @@ impl Shell {
         let waker = Arc::new(Mutex::new(Some(waker)));
         let take = |waker: &Mutex<Option<Waker>>| waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         let theirs = Arc::clone(&waker);
-        let run = move |_: &Arc<Self>| take(&theirs).into_iter().for_each(Waker::wake);
+        let run = move |_: &Arc<Self>| wake_all(take(&theirs));
         if self.start("gaiter-errand", |number| Key::Closer(closer, number), run).is_err() {
-            take(&waker).into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+            wake_all(take(&waker));
         }
     }
 

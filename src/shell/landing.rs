@@ -7,7 +7,7 @@ use super::{Shell, State};
 use crate::addrs::{Addrs, Answer};
 use crate::engine::{Landed, Rouse, Telling};
 use crate::error::{Error, ErrorKind};
-use crate::foreign::caught;
+use crate::foreign::{caught, wake_all};
 use crate::waiter::{Reply, Waiter};
 
 /// What a call has come to.
@@ -74,5 +74,5 @@ impl Shell {
 pub(super) fn tell(waiter: Arc<Waiter>, reply: Reply) {
     let waker = waiter.fill(reply);
     _ = caught(|| drop(waiter));
-    waker.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
+    wake_all(waker);
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 pub(crate) use self::asking::Ask;
-pub(crate) use self::closing::{Outcome as ClosingOutcome, Wakeup};
+pub(crate) use self::closing::{Ending, Wakeup};
 pub(crate) use self::epoch::{Epochs, leak};
 pub(crate) use self::roster::CloserId;
 
@@ -142,7 +142,7 @@ impl Shell {
 
     /// Has a scope closed on a thread of the crate's.
     pub(crate) fn release_later(self: &Arc<Self>, scope: Scope) {
-        self.send([Errand::Close(scope)]);
+        self.send([Errand::Release(scope)]);
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::closing::Wakeup;
+use super::closing::{Phase, Wakeup};
 use super::errands::Errand;
-use super::roster::{CloserId, Others};
+use super::roster::CloserId;
 use super::{Shell, State};
 use crate::engine::{Expired, Tick};
 use crate::error::Error;
@@ -31,7 +31,7 @@ fn keep(shell: &Arc<Shell>) {
         shell.join_ended();
         let now = sync::now();
         let mut state = shell.lock();
-        let is_end = state.is_over() && shell.roster.others(None, None) == Others::Gone;
+        let is_end = state.phase(shell.roster.others(None, None)) == Phase::Joined;
         let due = state.take_due_closers(now, is_end);
         if !due.is_empty() {
             drop(state);

@@ -1,50 +1,84 @@
+//! Workers: each makes one call after another. Those of a blocking backend are threads, those of an async one are tasks on the
+//! [driver](super::driver).
+
 use std::sync::Arc;
 
-use super::Shell;
 use super::call::Call;
+use super::{Shell, State};
 use crate::backend::Backend;
-use crate::engine::{Next, WorkerId};
+use crate::engine::{Next, Rouse, WorkerId};
 use crate::error::Error;
 use crate::foreign::caught;
-use crate::sync::{self, thread};
+use crate::sync::{self, MutexGuard, thread};
 use crate::trace::Scope;
+use crate::waiter::Waiter;
 
-/// A worker's thread: makes one call after another until it has idled long enough.
-pub(super) fn run(shell: &Arc<Shell>, id: WorkerId) {
-    let Some(backend) = shell.setup.origin.blocking() else { return };
-    let mut slept = false;
-    shell.lock().workers.insert(id, thread::current());
-    loop {
+/// What a worker does next.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+pub(super) enum Step<'a, C> {
+    /// Makes a call, in the custody of a waiter.
+    Call(Call<'a>, Option<C>),
+    Sleep,
+    Leave,
+}
+
+impl Shell {
+    /// Asks the engine what `worker` does next: after a call or at its start, or if it `slept`, after it has woken.
+    ///
+    /// `custody` gets the custody of a waiter, and `rouse` starts or wakes whom the engine named, before the step is taken.
+    pub(super) fn next_step<C>(
+        self: &Arc<Self>,
+        worker: WorkerId,
+        slept: bool,
+        custody: impl Fn(&Arc<Waiter>) -> Option<C>,
+        rouse: impl FnOnce(MutexGuard<'_, State>, Rouse),
+    ) -> Step<'_, C> {
         let now = sync::now();
-        let mut state = shell.lock();
-        match if slept { state.engine.woke(id, now) } else { state.engine.take(id, now) } {
+        let mut state = self.lock();
+        let next = if slept { state.engine.woke(worker, now) } else { state.engine.take(worker, now) };
+        let (step, named) = match next {
             Next::Call { name, rouse } => {
-                // The custody alone, and not its waiter: a call that hangs holds nothing of a caller that leaves. The oldest
-                // waiter's may be with another call for this name, of which there is one.
-                let waiters = state.engine.waiters(id).take(if shell.setup.traced { 2 } else { 0 });
-                let custody = waiters.filter_map(|waiter| waiter.take_custody()).next();
+                // The oldest waiter's custody may be with the other call for this name, of which there is one at most.
+                let custody = state.engine.waiters(worker).take(2).find_map(custody);
+                (Step::Call(Call::new(self, worker, name), custody), rouse)
+            }
+            Next::Sleep { rouse } => (Step::Sleep, rouse),
+            Next::Leave { rouse } => (Step::Leave, rouse),
+        };
+        rouse(state, named);
+        step
+    }
+}
+
+/// The thread of a worker.
+pub(super) fn run(shell: &Arc<Shell>, worker: WorkerId) {
+    let Some(backend) = shell.setup.origin.blocking() else { return };
+    // The custody alone, and not its waiter: a call that hangs holds nothing of a caller that leaves.
+    let custody = |waiter: &Arc<Waiter>| if shell.setup.traced { waiter.take_custody() } else { None };
+    let mut slept = false;
+    shell.lock().workers.insert(worker, thread::current());
+    loop {
+        match shell.next_step(worker, slept, custody, |state, rouse| shell.rouse(state, rouse)) {
+            Step::Call(call, custody) => {
                 slept = false;
-                let call = Call::new(shell, id, name);
-                shell.rouse(state, rouse);
-                if make(call, backend, custody) {
-                    // After one such as EMFILE, libc's resolver state may stay broken in this thread.
+                if make_call(call, backend, custody) {
+                    // After an error such as EMFILE, libc's resolver state may stay broken in this thread.
                     let mut state = shell.lock();
-                    let rouse = state.engine.retire(id, sync::now());
+                    let rouse = state.engine.retire(worker, sync::now());
                     return shell.rouse(state, rouse);
                 }
             }
-            Next::Sleep { rouse } => {
+            Step::Sleep => {
                 slept = true;
-                shell.rouse(state, rouse);
                 thread::park();
             }
-            Next::Leave { rouse } => return shell.rouse(state, rouse),
+            Step::Leave => return,
         }
     }
 }
 
-/// Makes a call and replies. Says whether it may have broken libc's resolver in this thread.
-fn make(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> bool {
+/// Makes a call and replies. Returns whether it may have broken libc's resolver in this thread.
+fn make_call(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> bool {
     let mut may_be_broken = false;
     let mut make = || {
         let answer = caught(|| backend.lookup(call.name.as_str()));
@@ -53,7 +87,7 @@ fn make(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> bo
         may_be_broken = call.land(answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0))));
     };
     match custody {
-        Some(scope) => scope.run(&mut make),
+        Some(scope) => scope.run_and_close(&mut make),
         None => make(),
     }
     may_be_broken

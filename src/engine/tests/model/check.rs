@@ -43,7 +43,7 @@ impl Model {
         assert!(self.threads_of_new() <= self.limits.max_calls, "more threads than there are");
 
         let drained = self.workers.is_empty() && self.closed.is_some();
-        assert_eq!(self.engine.is_over(), drained && self.waiting.is_empty());
+        assert_eq!(self.engine.is_closed() && self.engine.is_idle(), drained && self.waiting.is_empty());
         assert_eq!(self.engine.has_timekeeper(), self.keeper != Keeper::Absent);
         if let Some(outstanding) = self.closed {
             let Tally { finished, cancelled } = self.engine.tally();
@@ -174,7 +174,7 @@ impl Scenario {
         assert!(model.workers.is_empty(), "threads stayed: {:?}", model.workers);
         assert_eq!(model.keeper, Keeper::Absent, "the timekeeper stayed");
         model.step(Op::Close);
-        assert!(model.engine.is_over());
+        assert!(model.engine.is_closed() && model.engine.is_idle());
     }
 }
 
