@@ -23,8 +23,13 @@ pub(super) enum Lane {
     /// For names that have answered before.
     Known,
     New,
-    /// For what nobody waits for.
+    /// For background refreshes.
     Refresh,
+}
+
+impl Lane {
+    /// All lanes, in the order in which workers look at them.
+    pub(super) const ALL: [Self; 3] = [Self::Known, Self::New, Self::Refresh];
 }
 
 /// One lookup in progress, with the callers that wait for it.

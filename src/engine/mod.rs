@@ -324,7 +324,7 @@ impl<W> Engine<W> {
 
     fn next(&mut self, worker: WorkerId, now: Instant) -> Next {
         let is_dismissed = self.crew.is_dismissed(worker);
-        let lane = self.open_lanes().next().map(|(lane, _)| lane);
+        let lane = Lane::ALL.into_iter().find(|&lane| self.open_from(lane).is_some());
         let popped = lane.and_then(|lane| Some((lane, self.flights.pop(lane, worker, now)?)));
         let Some((lane, (flight, name))) = popped else {
             let is_spare = self.limits.execution == Execution::Async && !self.crew.is_last();
@@ -418,7 +418,7 @@ impl<W> Engine<W> {
 
     pub(crate) fn stats(&self, now: Instant) -> Stats {
         let mut stats = self.stats.clone();
-        stats.queued = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| self.flights.queued(lane)).iter().sum();
+        stats.queued = Lane::ALL.into_iter().map(|lane| self.flights.queued(lane)).sum();
         stats.running = self.calls.running();
         stats.running_long = self.calls.running_long(now, Duration::from_secs(1));
         (stats.threads, stats.idle_threads) = self.crew.count();
@@ -431,22 +431,21 @@ impl<W> Engine<W> {
         stats
     }
 
-    /// The lanes whose heads a worker may take now: that of the known names first, and the others only onto threads that are
-    /// not kept for them. With each, from when on a thread may be started for its head.
-    fn open_lanes(&self) -> impl Iterator<Item = (Lane, Instant)> + use<W> {
-        let open = [Lane::Known, Lane::New, Lane::Refresh].map(|lane| {
-            let share = Share::of(lane);
-            let is_open = self.calls.workers_in(share) < self.max_workers_for(share);
-            let head = self.flights.head(lane).filter(|_| is_open)?;
-            // A task is cheap.
-            let is_async = self.limits.execution == Execution::Async;
-            Some((lane, if is_async { head } else { self.calls.start_from(share, head) }))
-        });
-        open.into_iter().flatten()
+    /// Returns from when on a worker may be started for the head of `lane`: `None` if there is no head, or none may be taken now,
+    /// because the calls of its share have all workers that they may have.
+    fn open_from(&self, lane: Lane) -> Option<Instant> {
+        let head = self.flights.head(lane)?;
+        let share = Share::of(lane);
+        if self.calls.workers_in(share) >= self.max_workers_for(share) {
+            return None;
+        }
+        // A task is cheap.
+        let is_async = self.limits.execution == Execution::Async;
+        Some(if is_async { head } else { self.calls.start_from(share, head) })
     }
 
     fn rouse_worker(&mut self, now: Instant) -> Option<RouseWorker> {
-        self.open_lanes().find_map(|(_, from)| self.crew.rouse_worker(from, now))
+        Lane::ALL.into_iter().find_map(|lane| self.crew.rouse_worker(self.open_from(lane)?, now))
     }
 
     fn rouse_timekeeper(&mut self) -> Option<RouseTimekeeper> {
@@ -460,7 +459,7 @@ impl<W> Engine<W> {
 
     /// When the timekeeper has to look again.
     fn next_tick(&self) -> Option<Instant> {
-        let start = self.open_lanes().filter_map(|(_, from)| self.crew.next_start(from)).min();
+        let start = Lane::ALL.into_iter().filter_map(|lane| self.crew.next_start(self.open_from(lane)?)).min();
         let others = [self.next_stuck(), self.flights.first_deadline(), self.crew.next_dismissal(), self.alarm.at()];
         start.into_iter().chain(others.into_iter().flatten()).min()
     }
