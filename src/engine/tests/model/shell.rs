@@ -243,17 +243,20 @@ impl Model {
     /// The timekeeper comes, and comes again at once while it has not seen to all that is due.
     pub(super) fn tick(&mut self) {
         let (mut all_expired, mut all_stopped, mut all_idle) = (Vec::new(), Vec::new(), Vec::new());
+        // A batch may be of flights that gain time, or end in the background, and give nothing out: each does so once.
+        let mut quiet = (self.tellings.len() + self.background.len()) / BATCH + 1;
         loop {
             match self.input(Engine::tick) {
                 Tick::Sleep { expired, rouse, stopped, idle, until } => {
                     assert!(expired.len() <= BATCH);
-                    let is_done = expired.is_empty() && stopped.is_empty();
+                    let is_quiet = expired.is_empty() && stopped.is_empty();
+                    quiet -= usize::from(is_quiet);
                     all_expired.extend(expired);
                     all_stopped.extend(stopped);
                     all_idle.extend(idle);
                     self.rouse_from_tick(rouse, &all_idle);
                     self.keeper = Keeper::Asleep { until };
-                    if is_done || until.is_none_or(|until| until > self.now()) {
+                    if quiet == 0 || until.is_none_or(|until| until > self.now()) {
                         break;
                     }
                 }
