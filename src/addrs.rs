@@ -179,7 +179,7 @@ pub enum Source {
     Literal,
     /// The cache, fresh.
     Cache,
-    /// The cache, past its time: see [`Cache`](crate::Cache).
+    /// The cache, past its time: see [`Cache`](crate::CacheConfig).
     Stale,
     /// A lookup, the caller's own or one that it joined.
     Lookup,

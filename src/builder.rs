@@ -5,207 +5,232 @@ use std::time::Duration;
 #[cfg(feature = "async-backend")]
 use crate::backend::AsyncBackend;
 use crate::backend::{Backend, Origin, System};
-use crate::cache::Cache;
+use crate::cache::CacheConfig;
 use crate::engine::{Execution, Limits};
 use crate::ffi;
 use crate::resolver::Resolver;
 use crate::shell::Setup;
 
-/// How a [`Resolver`] is set up. [`Default`] is where every default comes from.
+/// The settings of a [`Resolver`], from [`Resolver::config`].
+///
+/// Each field is the value of the [`Builder`] method of the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// [`Builder::max_threads`].
-    pub max_threads: usize,
-    /// [`Builder::max_in_flight`].
-    #[cfg(feature = "async-backend")]
-    pub max_in_flight: usize,
-    /// [`Builder::kept_for_known`].
-    pub kept_for_known: usize,
-    /// [`Builder::max_queued`].
+    /// Maximum number of lookups that run at once: [`Builder::max_lookups`].
+    pub max_lookups: usize,
+    /// Number of these reserved for known names: [`Builder::reserved_for_known`].
+    pub reserved_for_known: usize,
+    /// Maximum number of queued names: [`Builder::max_queued`].
     pub max_queued: usize,
-    /// [`Builder::timeout`]: `None` for no limit.
+    /// Longest time that a caller waits, or `None` for no limit: [`Builder::timeout`].
     pub timeout: Option<Duration>,
-    /// [`Builder::cache`].
-    pub cache: Cache,
-    /// [`Builder::thread_idle`].
-    pub thread_idle: Duration,
-    /// [`Builder::thread_stack`]: `None` for the platform's default.
-    pub thread_stack: Option<usize>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let max_threads = default_max_threads();
-        Self {
-            max_threads,
-            #[cfg(feature = "async-backend")]
-            max_in_flight: default_max_in_flight(),
-            kept_for_known: default_kept(max_threads),
-            max_queued: 1024,
-            timeout: Some(Duration::from_secs(10)),
-            cache: Cache::default(),
-            thread_idle: Duration::from_secs(10),
-            thread_stack: None,
-        }
-    }
-}
-
-/// At most half of the descriptors the process may open, because each call has a socket or a file open.
-fn default_max_threads() -> usize {
-    ffi::descriptor_limit().map_or(512, |limit| (limit / 2).clamp(1, 512))
-}
-
-/// At most a quarter of the descriptors, because a lookup by DNS has two sockets open.
-#[cfg(feature = "async-backend")]
-fn default_max_in_flight() -> usize {
-    ffi::descriptor_limit().map_or(1024, |limit| (limit / 4).clamp(1, 1024))
-}
-
-/// An eighth, but at least one, where that leaves one for new names.
-fn default_kept(max_calls: usize) -> usize {
-    (max_calls / 8).max(1).min(max_calls - 1)
+    /// Settings of the cache: [`Builder::cache`].
+    pub cache: CacheConfig,
+    /// How long a thread stays without work: [`Builder::thread_keep_alive`].
+    pub thread_keep_alive: Duration,
+    /// Stack size of each thread in bytes, or `None` for the platform's default: [`Builder::thread_stack_size`].
+    pub thread_stack_size: Option<usize>,
 }
 
 impl Config {
-    fn limits(&self, execution: Execution, max_calls: usize) -> Limits {
+    fn limits(&self, execution: Execution) -> Limits {
         Limits {
             execution,
-            max_calls,
-            kept_for_known: self.kept_for_known,
+            max_calls: self.max_lookups,
+            reserved_for_known: self.reserved_for_known,
             max_queued: self.max_queued,
-            thread_idle: self.thread_idle,
+            thread_keep_alive: self.thread_keep_alive,
             timeout: self.timeout,
         }
     }
 }
 
-/// Sets up a [`Resolver`]; from [`Resolver::builder`].
+/// A builder of a [`Resolver`], from [`Resolver::builder`].
+///
+/// ```
+/// use std::time::Duration;
+/// use gaiter::{CacheConfig, Resolver};
+///
+/// let resolver = Resolver::builder()
+///     .timeout(Duration::from_secs(3))
+///     .cache(CacheConfig::new().ttl(Duration::from_secs(10)))
+///     .build();
+/// assert_eq!(resolver.config().max_queued, 1024);
+/// ```
 #[derive(Clone)]
-#[must_use]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
-    config: Config,
-    /// `None` for the default, which goes by how many calls there may be.
-    kept_for_known: Option<usize>,
     origin: Origin,
+    /// `None` for the default, which depends on the backend.
+    max_lookups: Option<usize>,
+    /// `None` for the default, which depends on `max_lookups`.
+    reserved_for_known: Option<usize>,
+    max_queued: usize,
+    timeout: Option<Duration>,
+    cache: CacheConfig,
+    thread_keep_alive: Duration,
+    thread_stack_size: Option<usize>,
 }
 
+/// The only source of default values, beside [`CacheConfig`]'s.
 impl Default for Builder {
     fn default() -> Self {
-        Self { config: Config::default(), kept_for_known: None, origin: Origin::Blocking(Arc::new(System)) }
+        Self {
+            origin: Origin::Blocking(Arc::new(System)),
+            max_lookups: None,
+            reserved_for_known: None,
+            max_queued: 1024,
+            timeout: Some(Duration::from_secs(10)),
+            cache: CacheConfig::default(),
+            thread_keep_alive: Duration::from_secs(10),
+            thread_stack_size: None,
+        }
     }
 }
 
 impl Builder {
-    /// Where answers come from. Default: [`System`].
+    /// Sets where answers come from. Default: [`System`].
+    ///
+    /// Replaces an async backend that was set before.
     pub fn backend(mut self, backend: impl Backend) -> Self {
         self.origin = Origin::Blocking(Arc::new(backend));
         self
     }
 
-    /// Where answers come from, if not from calls that block but from futures: all on one thread of the resolver's own. Takes the
-    /// place of a [`backend`](Self::backend).
+    /// Sets where answers come from, as futures that all run on one thread of the resolver's own. Default: none.
+    ///
+    /// Replaces a [`backend`](Self::backend) that was set before.
     #[cfg(feature = "async-backend")]
     pub fn async_backend(mut self, backend: impl AsyncBackend) -> Self {
         self.origin = Origin::Async(Arc::new(backend));
         self
     }
 
-    /// How answers are cached. Default: [`Cache::new`]; [`Cache::disabled`] for plain `getaddrinfo` semantics.
-    pub fn cache(mut self, cache: Cache) -> Self {
-        self.config.cache = cache;
+    /// Sets how answers are cached. Default: [`CacheConfig::new`].
+    ///
+    /// [`CacheConfig::disabled`] gives plain `getaddrinfo` semantics.
+    pub fn cache(mut self, cache: CacheConfig) -> Self {
+        self.cache = cache;
         self
     }
 
-    /// How many lookups of a [`backend`](Self::backend) may run at once, each on a thread of its own; at least 1. What comes in
-    /// above it waits in the queue.
+    /// Sets the maximum number of lookups that run at once. At least 1.
     ///
-    /// A thread counts until it has ended, destructors of thread-locals included. Besides these there is one thread that keeps
-    /// the time while there are lookups, and now and then one that wakes callers whose time is up. If wakers block there are
-    /// more of the latter: at most 64, or as many as lookups may run.
+    /// Further names wait in the [queue](Self::max_queued). A lookup of a blocking backend has a thread of its own until it
+    /// returns, even if its callers have left. Lookups of an async backend share one thread.
     ///
-    /// Default: 512, as Tokio's blocking pool has it (Go's resolver: 500), and at most half of the descriptors that the
-    /// process may open when the builder is made (the soft `RLIMIT_NOFILE`).
-    pub fn max_threads(mut self, threads: usize) -> Self {
-        self.config.max_threads = threads.max(1);
+    /// A thread counts until it has ended, destructors of thread-locals included. A resolver has one more thread, which keeps
+    /// deadlines while lookups are in progress, and at times one that wakes callers whose deadline has passed. If wakers block,
+    /// there are more of the latter: at most 64, or as many as `max_lookups` if that is larger.
+    ///
+    /// Default: 512 for a blocking backend, as in Tokio's blocking pool (Go's resolver: 500), and at most half of the
+    /// descriptors that the process may open (the soft `RLIMIT_NOFILE`), because each call has a socket or a file open. 1,024
+    /// for an async backend, and at most a quarter of the descriptors, because a lookup by DNS has two sockets open. The limit
+    /// on descriptors is read when the resolver is built.
+    pub fn max_lookups(mut self, lookups: usize) -> Self {
+        self.max_lookups = Some(lookups.max(1));
         self
     }
 
-    /// How many lookups of an [`async_backend`](Self::async_backend) may run at once, on its one thread; at least 1. What comes
-    /// in above it waits in the queue.
+    /// Sets the number of concurrent lookups reserved for names that have answered before.
     ///
-    /// Default: 1,024, as many as may wait; and at most a quarter of the descriptors that the process may open when the builder
-    /// is made (the soft `RLIMIT_NOFILE`), since a lookup by DNS takes two.
-    #[cfg(feature = "async-backend")]
-    pub fn max_in_flight(mut self, lookups: usize) -> Self {
-        self.config.max_in_flight = lookups.max(1);
+    /// Known names then get through however many new names hang. At most all but one of [`max_lookups`](Self::max_lookups);
+    /// larger values are reduced to that. A name that times out counts as new again.
+    ///
+    /// Default: an eighth of `max_lookups`, at least 1.
+    pub fn reserved_for_known(mut self, lookups: usize) -> Self {
+        self.reserved_for_known = Some(lookups);
         self
     }
 
-    /// How many of the lookups that may run at once only names that have answered before may be; at most all but one. However
-    /// many new names hang, known ones then still get through. A name that times out is known no longer.
+    /// Sets the maximum number of names that wait when no more lookups may run.
     ///
-    /// Default: an eighth of [`max_threads`](Self::max_threads), or of `max_in_flight` for an async backend, and at least 1.
-    pub fn kept_for_known(mut self, lookups: usize) -> Self {
-        self.kept_for_known = Some(lookups);
-        self
-    }
-
-    /// How many names may wait when all threads are taken; further ones are refused at once, with an error that
-    /// [`is_overloaded`](crate::Error::is_overloaded). Known names have a queue of their own, with the same bound. Joining a
-    /// lookup that is queued or running is never refused.
+    /// Further names are refused at once, with an error that [`is_overloaded`](crate::Error::is_overloaded). Known names have a
+    /// queue of their own, with the same bound. Joining a lookup that is queued or running is never refused.
     ///
     /// Default: 1,024, as Envoy's pending requests.
     pub fn max_queued(mut self, names: usize) -> Self {
-        self.config.max_queued = names;
+        self.max_queued = names;
         self
     }
 
-    /// How long each caller waits at most, in the queue and for the call together; `None` for no limit. When the time is up,
-    /// the caller gets an error that [`is_timeout`](crate::Error::is_timeout). A call that runs goes on without it, unless it is a
-    /// future that nobody else waits for.
+    /// Sets the longest time that a caller waits, in the queue and for the call together; `None` for no limit.
     ///
-    /// A call that has run for longer than this is taken for stuck: the next caller of its name starts a second one, and
-    /// the first answer wins. Without a limit no call is taken for stuck, and no name for one that has stopped answering.
+    /// When it has passed, the caller gets an error that [`is_timeout`](crate::Error::is_timeout). A blocking call goes on
+    /// without it. The future of an async backend is dropped if nobody else waits for it.
     ///
-    /// Default: 10 seconds. glibc gives each name server 5, so that 5 would end just before the second one answers.
+    /// A call that has run for longer than this counts as stuck: the next caller of its name starts a second call, and the
+    /// first answer wins. Without a limit no call counts as stuck.
+    ///
+    /// Default: 10 seconds. glibc waits 5 seconds for each name server, so a limit of 5 seconds would end just before the second
+    /// server answers.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.timeout = timeout.into();
+        self.timeout = timeout.into();
         self
     }
 
-    /// How long a thread without work stays. Default: 10 seconds, as in Tokio's blocking pool.
-    pub fn thread_idle(mut self, idle: Duration) -> Self {
-        self.config.thread_idle = idle;
+    /// Sets how long a thread stays when it has no work. Default: 10 seconds, as in Tokio's blocking pool.
+    pub fn thread_keep_alive(mut self, duration: Duration) -> Self {
+        self.thread_keep_alive = duration;
         self
     }
 
-    /// The stack of each thread of the resolver's, in bytes.
+    /// Sets the stack size of the resolver's threads, in bytes.
     ///
-    /// Default: the platform's for Rust threads (2 MiB, of which a lookup touches some 20 KiB), for the sake of NSS
-    /// modules.
-    pub fn thread_stack(mut self, bytes: usize) -> Self {
-        self.config.thread_stack = Some(bytes);
+    /// If the platform cannot start a thread with such a stack, lookups fail with
+    /// [`ErrorKind::ThreadRefused`](crate::ErrorKind::ThreadRefused).
+    ///
+    /// Default: that of Rust threads, 2 MiB. A lookup touches about 20 KiB; the rest is for NSS modules.
+    pub fn thread_stack_size(mut self, bytes: usize) -> Self {
+        self.thread_stack_size = Some(bytes);
         self
     }
 
-    /// Makes the resolver. Starts nothing and needs no runtime.
+    /// Returns a resolver with these settings. Starts nothing, and needs no runtime.
     #[must_use]
     pub fn build(self) -> Resolver {
-        let Self { mut config, kept_for_known, origin } = self;
-        let (execution, max_calls) = match &origin {
-            Origin::Blocking(_) => (Execution::Blocking, config.max_threads),
+        let execution = match &self.origin {
+            Origin::Blocking(_) => Execution::Blocking,
             #[cfg(feature = "async-backend")]
-            Origin::Async(_) => (Execution::Async, config.max_in_flight),
+            Origin::Async(_) => Execution::Async,
         };
-        config.kept_for_known = kept_for_known.unwrap_or(default_kept(max_calls)).min(max_calls - 1);
-        let setup = Setup::new(origin, config.limits(execution, max_calls), config.thread_stack, config.cache.clone());
+        let max_lookups = self.max_lookups.unwrap_or_else(|| default_max_lookups(execution));
+        // An eighth, but at least one, where that leaves one for new names.
+        let reserved_for_known = self.reserved_for_known.unwrap_or((max_lookups / 8).max(1)).min(max_lookups - 1);
+        let config = Config {
+            max_lookups,
+            reserved_for_known,
+            max_queued: self.max_queued,
+            timeout: self.timeout,
+            cache: self.cache,
+            thread_keep_alive: self.thread_keep_alive,
+            thread_stack_size: self.thread_stack_size,
+        };
+        let setup = Setup::new(self.origin, config.limits(execution), config.thread_stack_size, config.cache.clone());
         Resolver::with(config, setup)
     }
 }
 
+fn default_max_lookups(execution: Execution) -> usize {
+    let (most, descriptors) = match execution {
+        Execution::Blocking => (512, 2),
+        Execution::Async => (1024, 4),
+    };
+    ffi::descriptor_limit().map_or(most, |limit| (limit / descriptors).clamp(1, most))
+}
+
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+        let Self { origin: _, max_lookups, reserved_for_known, max_queued, timeout, cache, .. } = self;
+        f.debug_struct("Builder")
+            .field("max_lookups", max_lookups)
+            .field("reserved_for_known", reserved_for_known)
+            .field("max_queued", max_queued)
+            .field("timeout", timeout)
+            .field("cache", cache)
+            .field("thread_keep_alive", &self.thread_keep_alive)
+            .field("thread_stack_size", &self.thread_stack_size)
+            .finish_non_exhaustive()
     }
 }

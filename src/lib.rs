@@ -27,10 +27,10 @@
 //!
 //! - [`Resolver`] is the handle; [`Builder`] sets it up. [`Resolver::resolve`] gives a [`Resolving`], the future of
 //!   [`Addrs`], or of an [`Error`] that keeps the platform's code.
-//! - Answers are kept by a [`Cache`], on by default; [`Addrs::source`] and [`Addrs::age`] say where one came from.
+//! - Answers are kept by a [`CacheConfig`], on by default; [`Addrs::source`] and [`Addrs::age`] say where one came from.
 //! - [`Backend`] is where answers come from: [`System`] unless the program brings another, which may be a closure; or an
 //!   `AsyncBackend`, whose lookups are futures, such as `Hickory`.
-//! - [`Resolver::shutdown`] gives a [`Shutdown`], the future of a [`Report`]; [`Resolver::stats`] says what goes on now.
+//! - [`Resolver::shutdown`] gives a [`Shutdown`], the future of a [`ShutdownReport`]; [`Resolver::stats`] says what goes on now.
 //!
 //! # What holds
 //!
@@ -41,9 +41,9 @@
 //! - Nobody waits for longer than the [timeout](Builder::timeout). Dropping a lookup's future leaves nothing behind and
 //!   disturbs nobody who waits for the same name.
 //! - Who asks for a name within its answer's time makes no call; on a name that has expired many make one. While a resolver
-//!   fails or hangs, names that it has answered keep their answers for a while. See [`Cache`].
-//! - Threads and queue are [bounded](Builder::max_threads), also by calls that never return. Known names, which have answered
-//!   before, do not wait behind new names that never answer: some threads are [theirs](Builder::kept_for_known). Known names
+//!   fails or hangs, names that it has answered keep their answers for a while. See [`CacheConfig`].
+//! - Threads and queue are [bounded](Builder::max_lookups), also by calls that never return. Known names, which have answered
+//!   before, do not wait behind new names that never answer: some threads are [theirs](Builder::reserved_for_known). Known names
 //!   that fall silent together can take every thread: others then wait until one of the calls returns, or ends at its deadline if
 //!   it is an async backend's. A name whose call has run for the [timeout](Builder::timeout) counts as a new one from then on.
 //! - No exit hangs: dropping a resolver, or a runtime that uses one, never blocks, and a shutdown waits as long as it is told
@@ -158,9 +158,9 @@ pub use crate::backend::AsyncBackend;
 pub use crate::backend::Hickory;
 pub use crate::backend::{Backend, System, Untraced};
 pub use crate::builder::{Builder, Config};
-pub use crate::cache::Cache;
+pub use crate::cache::CacheConfig;
 pub use crate::error::{Error, ErrorKind};
 pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;
-pub use crate::shutdown::{Abandoned, Report, Shutdown};
+pub use crate::shutdown::{Abandoned, Shutdown, ShutdownReport};
 pub use crate::stats::Stats;

@@ -70,10 +70,16 @@ impl<'a> Shutdown<'a> {
         self
     }
 
-    fn poll_with(&mut self, wakeup: Wakeup, cx: &mut Context<'_>) -> Poll<Report> {
+    fn poll_with(&mut self, wakeup: Wakeup, cx: &mut Context<'_>) -> Poll<ShutdownReport> {
         // In a forked child: nothing that was outstanding is here.
         if self.shell.is_inherited() {
-            return Poll::Ready(Report { finished: 0, cancelled: 0, abandoned: Vec::new(), threads: 0, joined: true });
+            return Poll::Ready(ShutdownReport {
+                finished: 0,
+                cancelled: 0,
+                abandoned: Vec::new(),
+                threads: 0,
+                joined: true,
+            });
         }
         // First, since it is foreign and may have the thread's token for unparking.
         let signalled = self.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
@@ -103,7 +109,7 @@ impl<'a> Shutdown<'a> {
     ///
     /// Blocks it for as long as the future would take to complete: without [`within`](Self::within) or
     /// [`until`](Self::until), until the last lookup has ended. Not for use in async code.
-    pub fn wait(mut self) -> Report {
+    pub fn wait(mut self) -> ShutdownReport {
         let waker = sync::unparker();
         loop {
             let wakeup = Wakeup::Unpark(thread::current());
@@ -120,9 +126,9 @@ impl<'a> Shutdown<'a> {
 }
 
 impl Future for Shutdown<'_> {
-    type Output = Report;
+    type Output = ShutdownReport;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ShutdownReport> {
         self.poll_with(Wakeup::Foreign(cx.waker().clone()), cx)
     }
 }
@@ -165,7 +171,7 @@ impl fmt::Debug for Shutdown<'_> {
 /// As text it is one line: `2 lookups finished, 1 cancelled, 1 abandoned: slow.example (4.2s)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Report {
+pub struct ShutdownReport {
     /// Calls that ran to their end.
     pub finished: usize,
     /// Calls that were queued and never ran; and those of an async backend that were dropped because nobody waited any longer.
@@ -190,7 +196,7 @@ pub struct Abandoned {
     pub running: Duration,
 }
 
-impl Report {
+impl ShutdownReport {
     /// Whether nothing was left behind: every thread has left and was joined, and nothing of the resolver runs any more. (What an async
     /// backend has started on other threads, such as with Tokio's `spawn_blocking`, is its own affair.)
     #[must_use]
@@ -199,14 +205,14 @@ impl Report {
     }
 }
 
-impl From<Ending> for Report {
+impl From<Ending> for ShutdownReport {
     fn from(Ending { tally, abandoned, threads, joined }: Ending) -> Self {
         let abandoned = abandoned.into_iter().map(|(name, running)| Abandoned { name: name.to_string(), running });
         Self { finished: tally.finished, cancelled: tally.cancelled, abandoned: abandoned.collect(), threads, joined }
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.finished == 1 { "" } else { "s" };
         let Self { finished, cancelled, abandoned, threads, joined: _ } = self;
@@ -230,7 +236,7 @@ mod tests {
     #[test]
     fn it_is_clean_if_neither_call_nor_thread_is_left() {
         let report = |abandoned: &[Abandoned], threads| {
-            Report { finished: 1, cancelled: 0, abandoned: abandoned.to_vec(), threads, joined: threads == 0 }
+            ShutdownReport { finished: 1, cancelled: 0, abandoned: abandoned.to_vec(), threads, joined: threads == 0 }
                 .is_clean()
         };
         let call = Abandoned { name: "a".into(), running: Duration::ZERO };

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Addrs, Answer, AsyncBackend, Cache, Error, ErrorKind, Resolver, Source};
+use gaiter::{Addrs, Answer, AsyncBackend, CacheConfig, Error, ErrorKind, Resolver, Source};
 use support::backend::{ADDR, Kind, Scripted};
 use support::gate::{Gate, OpenOnDrop};
 use support::log::Log;
@@ -101,8 +101,10 @@ fn until_not(resolver: &Resolver, source: Source) -> Addrs {
 fn what_callers_make_do_without_goes_on_and_fills_the_cache() {
     let (gate, calls) = (Gate::default(), Arc::default());
     let _open = OpenOnDrop(&gate);
-    let cache = Cache::new().ttl_bounds(Duration::ZERO, Duration::MAX).stale_while_revalidate(Duration::ZERO);
-    let resolver = Resolver::builder().async_backend(slow_later(&gate, &calls)).cache(cache.patience(TIMEOUT)).build();
+    let cache =
+        CacheConfig::new().min_ttl(Duration::ZERO).max_ttl(Duration::MAX).stale_while_revalidate(Duration::ZERO);
+    let resolver =
+        Resolver::builder().async_backend(slow_later(&gate, &calls)).cache(cache.stale_answer_timeout(TIMEOUT)).build();
     block_on(resolver.resolve("name")).expect("an answer");
     let stale = until_not(&resolver, Source::Cache);
     assert_eq!(stale.source(), Source::Stale, "patience is over");
@@ -127,7 +129,7 @@ fn a_refresh_that_hangs_is_dropped_in_its_time() {
             Ok::<_, Error>(Answer::from(ADDR).with_ttl(Duration::ZERO))
         }
     };
-    let cache = Cache::new().ttl_bounds(Duration::ZERO, Duration::MAX);
+    let cache = CacheConfig::new().min_ttl(Duration::ZERO).max_ttl(Duration::MAX);
     let resolver = Resolver::builder().async_backend(backend).cache(cache).timeout(TIMEOUT).build();
     block_on(resolver.resolve("name")).expect("an answer");
     assert_eq!(until_not(&resolver, Source::Cache).source(), Source::Stale, "at once");
@@ -158,7 +160,7 @@ impl Drop for NotingSession {
 impl AsyncBackend for Noting {
     type Session = NotingSession;
 
-    fn begin(&self) -> NotingSession {
+    fn new_session(&self) -> NotingSession {
         self.note("made");
         NotingSession(self.clone())
     }
@@ -193,7 +195,7 @@ fn a_session_lives_and_dies_with_the_driver() {
 #[test]
 fn the_driver_leaves_when_it_has_idled_and_comes_back() {
     let noting = Noting::default();
-    let resolver = support::plain().async_backend(noting.clone()).thread_idle(Duration::ZERO).build();
+    let resolver = support::plain().async_backend(noting.clone()).thread_keep_alive(Duration::ZERO).build();
     for round in 1..20 {
         block_on(resolver.resolve("name")).expect("an answer");
         let began = std::time::Instant::now();
@@ -216,7 +218,7 @@ fn a_panic_costs_its_own_lookup_wherever_it_is() {
     }
     impl AsyncBackend for Panics {
         type Session = Bomb;
-        fn begin(&self) -> Bomb {
+        fn new_session(&self) -> Bomb {
             if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
                 std::panic::panic_any(DELIBERATE);
             }
@@ -279,7 +281,7 @@ struct LeavesDisorder;
 impl AsyncBackend for LeavesDisorder {
     type Session = Disorder;
 
-    fn begin(&self) -> Disorder {
+    fn new_session(&self) -> Disorder {
         Disorder
     }
 
@@ -327,7 +329,7 @@ fn a_driver_that_is_lost_is_made_up_for() {
             }
         }
     };
-    let resolver = support::plain().async_backend(backend).max_in_flight(1).kept_for_known(0).build();
+    let resolver = support::plain().async_backend(backend).max_lookups(1).reserved_for_known(0).build();
     let _open = OpenOnDrop(&gate);
     let lost = resolver.resolve("lost");
     gate.await_arrivals(1);
@@ -390,7 +392,7 @@ fn a_future_may_ask_its_own_resolver() {
             }
         }
     };
-    let resolver = own.get_or_init(|| support::plain().async_backend(backend).max_in_flight(8).build());
+    let resolver = own.get_or_init(|| support::plain().async_backend(backend).max_lookups(8).build());
     let addrs = block_on(resolver.resolve("alias-alias-alias-name")).expect("an answer");
     assert_eq!(addrs.map(|addr| addr.ip()).collect::<Vec<_>>(), [ADDR]);
 }
@@ -477,11 +479,11 @@ fn the_span_of_a_caller_that_leaves_closes_while_others_wait_for_its_call() {
 #[test]
 fn its_settings_can_be_read_back() {
     let builder = || Resolver::builder().async_backend(Scripted::new(Kind::Async));
-    let config = builder().max_in_flight(80).build().config().clone();
-    assert_eq!((config.max_in_flight, config.kept_for_known), (80, 10));
-    let config = builder().max_in_flight(0).kept_for_known(5).build().config().clone();
-    assert_eq!((config.max_in_flight, config.kept_for_known), (1, 0));
-    assert!((1..=1024).contains(&builder().build().config().max_in_flight));
+    let config = builder().max_lookups(80).build().config().clone();
+    assert_eq!((config.max_lookups, config.reserved_for_known), (80, 10));
+    let config = builder().max_lookups(0).reserved_for_known(5).build().config().clone();
+    assert_eq!((config.max_lookups, config.reserved_for_known), (1, 0));
+    assert!((1..=1024).contains(&builder().build().config().max_lookups));
     // Of the kind that is in use.
-    assert_eq!(Resolver::builder().max_threads(16).max_in_flight(800).build().config().kept_for_known, 2);
+    assert_eq!(Resolver::builder().max_lookups(16).max_lookups(800).build().config().reserved_for_known, 2);
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use futures::executor::block_on;
-use gaiter::{Answer, Backend, Cache, ErrorKind};
+use gaiter::{Answer, Backend, CacheConfig, ErrorKind};
 
 /// Which thread each call was made on.
 type Calls = Arc<Mutex<Vec<ThreadId>>>;
@@ -28,7 +28,7 @@ fn failing(code: i32) -> (Calls, impl Backend) {
 fn it_costs_no_thread() {
     for (code, kind) in [(libc::ECONNREFUSED, ErrorKind::Temporary), (libc::EMFILE, ErrorKind::System)] {
         let (calls, backend) = failing(code);
-        let resolver = support::plain().max_threads(1).backend(backend).build();
+        let resolver = support::plain().max_lookups(1).backend(backend).build();
         for _ in 0..20 {
             assert_eq!(block_on(resolver.resolve("name")).expect_err("an error").kind(), kind);
         }
@@ -41,7 +41,7 @@ fn it_costs_no_thread() {
 #[test]
 fn a_network_error_has_its_cooldown() {
     let (calls, backend) = failing(libc::ECONNREFUSED);
-    let cache = Cache::new().cooldown(std::time::Duration::from_secs(3600));
+    let cache = CacheConfig::new().cooldown(std::time::Duration::from_secs(3600));
     let resolver = support::plain().backend(backend).cache(cache).build();
     for is_cached in [false, true, true] {
         let error = block_on(resolver.resolve("name")).expect_err("an error");

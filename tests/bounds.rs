@@ -49,7 +49,7 @@ fn a_known_name_is_answered_while_more_names_hang_than_there_are_threads(kind: K
     let backend = Scripted::new(kind);
     let resolver = backend.builder(16).build();
     let _open = OpenOnDrop(&backend.gate);
-    assert_eq!(resolver.config().kept_for_known, 2);
+    assert_eq!(resolver.config().reserved_for_known, 2);
     block_on(resolver.resolve("known")).expect("an answer");
 
     let hung: Vec<_> = (0..40).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
@@ -89,7 +89,7 @@ fn known_names_that_fall_silent_together_take_every_thread_until_their_calls_ret
         }
         Ok::<_, ErrorKind>([ADDR])
     };
-    let resolver = support::plain().backend(backend).max_threads(4).kept_for_known(2).timeout(None).build();
+    let resolver = support::plain().backend(backend).max_lookups(4).reserved_for_known(2).timeout(None).build();
     let _open = OpenOnDrop(&gate);
     let names = ["known", "a", "b", "c", "d"];
     assert!(names.into_iter().all(|name| block_on(resolver.resolve(name)).is_ok()));
@@ -107,12 +107,12 @@ fn known_names_that_fall_silent_together_take_every_thread_until_their_calls_ret
 
 #[test]
 fn every_setting_can_be_read_back() {
-    let resolver = Resolver::builder().max_threads(0).kept_for_known(9).max_queued(7).build();
+    let resolver = Resolver::builder().max_lookups(0).reserved_for_known(9).max_queued(7).build();
     let config = resolver.config();
-    assert_eq!((config.max_threads, config.kept_for_known, config.max_queued), (1, 0, 7));
-    assert_eq!(Resolver::builder().max_threads(80).build().config().kept_for_known, 10);
+    assert_eq!((config.max_lookups, config.reserved_for_known, config.max_queued), (1, 0, 7));
+    assert_eq!(Resolver::builder().max_lookups(80).build().config().reserved_for_known, 10);
     let defaults = Resolver::new().config().clone();
-    assert!((1..=512).contains(&defaults.max_threads));
+    assert!((1..=512).contains(&defaults.max_lookups));
     assert_eq!((defaults.max_queued, defaults.timeout), (1024, Some(std::time::Duration::from_secs(10))));
 }
 

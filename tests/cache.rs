@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Addrs, Answer, Backend, Cache, Error, ErrorKind, Resolver, Source};
+use gaiter::{Addrs, Answer, Backend, CacheConfig, Error, ErrorKind, Resolver, Source};
 use support::backend::ADDR;
 use support::gate::{Gate, OpenOnDrop};
 
@@ -54,7 +54,7 @@ impl Backend for Changing {
     }
 }
 
-fn with(cache: Cache) -> (Changing, Resolver) {
+fn with(cache: CacheConfig) -> (Changing, Resolver) {
     let backend = Changing::default();
     (backend.clone(), Resolver::builder().backend(backend).cache(cache).build())
 }
@@ -69,7 +69,7 @@ fn source(resolver: &Resolver) -> Source {
 
 #[test]
 fn an_answer_is_kept_and_says_so() {
-    let (backend, resolver) = with(Cache::new());
+    let (backend, resolver) = with(CacheConfig::new());
     let first = ask(&resolver).expect("an answer");
     assert_eq!((first.source(), first.age()), (Source::Lookup, Duration::ZERO));
     let second = block_on(resolver.resolve("NAME.example")).expect("an answer");
@@ -84,7 +84,7 @@ fn an_answer_is_kept_and_says_so() {
 
 #[test]
 fn without_a_cache_every_lookup_is_a_call() {
-    let (backend, resolver) = with(Cache::disabled());
+    let (backend, resolver) = with(CacheConfig::disabled());
     for _ in 0..3 {
         assert_eq!(source(&resolver), Source::Lookup);
     }
@@ -93,7 +93,7 @@ fn without_a_cache_every_lookup_is_a_call() {
 
 #[test]
 fn a_caller_that_leaves_has_filled_it_all_the_same() {
-    let (backend, resolver) = with(Cache::new());
+    let (backend, resolver) = with(CacheConfig::new());
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
     backend.set(Now::Hangs(gate.clone()));
@@ -110,7 +110,7 @@ fn a_caller_that_leaves_has_filled_it_all_the_same() {
 
 #[test]
 fn ten_thousand_on_a_stale_name_make_one_call_and_wait_for_none() {
-    let (backend, resolver) = with(Cache::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR));
+    let (backend, resolver) = with(CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR));
     ask(&resolver).expect("an answer");
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
@@ -142,7 +142,7 @@ fn a_refresh_is_nobodys_and_its_answer_is_everybodys() {
             let first = count.fetch_add(1, Ordering::SeqCst) == 0;
             Ok::<_, Error>(answer.with_ttl(if first { Duration::ZERO } else { HOUR }))
         })
-        .cache(Cache::new().ttl_bounds(Duration::ZERO, HOUR).stale_while_revalidate(HOUR))
+        .cache(CacheConfig::new().min_ttl(Duration::ZERO).stale_while_revalidate(HOUR))
         .build();
     assert_eq!(source(&resolver), Source::Lookup);
     assert_eq!(source(&resolver), Source::Stale);
@@ -156,7 +156,7 @@ fn a_refresh_is_nobodys_and_its_answer_is_everybodys() {
 
 #[test]
 fn two_callers_over_a_hundred_thousand_names_make_as_many_calls() {
-    let (backend, resolver) = with(Cache::new().names(200_000));
+    let (backend, resolver) = with(CacheConfig::new().max_names(200_000));
     let callers: Vec<_> = (0..2)
         .map(|_| {
             let resolver = resolver.clone();
@@ -176,7 +176,7 @@ fn two_callers_over_a_hundred_thousand_names_make_as_many_calls() {
 #[test]
 fn known_names_keep_answering_while_the_backend_fails() {
     for kind in [ErrorKind::Temporary, ErrorKind::System, ErrorKind::Panicked] {
-        let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).cooldown(HOUR);
+        let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).cooldown(HOUR);
         let (backend, resolver) = with(cache);
         ask(&resolver).expect("an answer");
         backend.set(Now::Fails(kind));
@@ -190,7 +190,7 @@ fn known_names_keep_answering_while_the_backend_fails() {
 
 #[test]
 fn recovery_is_noticed_within_a_cooldown() {
-    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
     let (backend, resolver) = with(cache.cooldown(Duration::from_millis(5)));
     ask(&resolver).expect("an answer");
     backend.set(Now::Fails(ErrorKind::Temporary));
@@ -204,8 +204,8 @@ fn recovery_is_noticed_within_a_cooldown() {
 
 #[test]
 fn known_names_keep_answering_while_the_backend_hangs() {
-    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
-    let (backend, resolver) = with(cache.patience(Duration::from_millis(20)));
+    let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let (backend, resolver) = with(cache.stale_answer_timeout(Duration::from_millis(20)));
     ask(&resolver).expect("an answer");
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
@@ -228,7 +228,8 @@ fn known_names_keep_answering_while_the_backend_hangs() {
 
 #[test]
 fn past_the_limit_the_error_is_the_real_one() {
-    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(Duration::ZERO);
+    let cache =
+        CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(Duration::ZERO);
     let (backend, resolver) = with(cache.cooldown(HOUR));
     ask(&resolver).expect("an answer");
     backend.set(Now::Fails(ErrorKind::Temporary));
@@ -244,7 +245,7 @@ fn past_the_limit_the_error_is_the_real_one() {
 #[test]
 fn an_authoritative_no_takes_the_place_of_an_old_answer() {
     for kind in [ErrorKind::NotFound, ErrorKind::NoData] {
-        let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).negative_ttl(HOUR);
+        let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).negative_ttl(HOUR);
         let (backend, resolver) = with(cache);
         ask(&resolver).expect("an answer");
         backend.set(Now::Fails(kind));
@@ -259,7 +260,7 @@ fn an_authoritative_no_takes_the_place_of_an_old_answer() {
 #[test]
 fn what_says_nothing_of_the_name_is_not_kept() {
     for kind in [ErrorKind::System, ErrorKind::Panicked, ErrorKind::Other] {
-        let (backend, resolver) = with(Cache::new().negative_ttl(HOUR).cooldown(HOUR));
+        let (backend, resolver) = with(CacheConfig::new().negative_ttl(HOUR).cooldown(HOUR));
         backend.set(Now::Fails(kind));
         for calls in 1..4 {
             assert!(!ask(&resolver).expect_err("a failure").is_cached());
@@ -271,7 +272,7 @@ fn what_says_nothing_of_the_name_is_not_kept() {
 #[test]
 fn a_flush_forgets_what_was_asked_before_it() {
     for by_name in [true, false] {
-        let (backend, resolver) = with(Cache::new());
+        let (backend, resolver) = with(CacheConfig::new());
         let flush = || if by_name { resolver.flush_name("NAME.example") } else { resolver.flush() };
         ask(&resolver).expect("an answer");
         assert_eq!(source(&resolver), Source::Cache);
@@ -295,7 +296,7 @@ fn a_flush_forgets_what_was_asked_before_it() {
 
 #[test]
 fn the_answer_of_a_lookup_from_before_a_flush_is_not_kept() {
-    let (backend, resolver) = with(Cache::new());
+    let (backend, resolver) = with(CacheConfig::new());
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
     backend.set(Now::Hangs(gate.clone()));
@@ -311,8 +312,8 @@ fn the_answer_of_a_lookup_from_before_a_flush_is_not_kept() {
 #[test]
 fn an_old_answer_is_given_where_a_new_name_is_refused() {
     let backend = Changing::default();
-    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
-    let resolver = Resolver::builder().backend(backend.clone()).cache(cache.cooldown(Duration::ZERO)).max_threads(1);
+    let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let resolver = Resolver::builder().backend(backend.clone()).cache(cache.cooldown(Duration::ZERO)).max_lookups(1);
     let resolver = resolver.max_queued(1).build();
     ask(&resolver).expect("an answer");
     let gate = Gate::default();
@@ -329,7 +330,7 @@ fn an_old_answer_is_given_where_a_new_name_is_refused() {
 #[test]
 fn a_timeout_shorter_than_ones_patience_gives_the_old_answer_too() {
     let backend = Changing::default();
-    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
     let timeout = Duration::from_millis(10);
     let resolver = Resolver::builder().backend(backend.clone()).cache(cache).timeout(timeout).build();
     // On a machine with other things to do, even an instant answer may take longer than that.
@@ -344,8 +345,8 @@ fn a_timeout_shorter_than_ones_patience_gives_the_old_answer_too() {
 #[test]
 fn an_old_answer_about_to_go_is_not_waited_for() {
     // It is usable now, and not for as long as one's patience lasts: so the caller waits for the call.
-    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
-    let (backend, resolver) = with(cache.stale_if_error(HOUR).patience(2 * HOUR));
+    let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let (backend, resolver) = with(cache.stale_if_error(HOUR).stale_answer_timeout(2 * HOUR));
     ask(&resolver).expect("an answer");
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
@@ -359,9 +360,9 @@ fn an_old_answer_about_to_go_is_not_waited_for() {
 #[test]
 fn what_was_waited_for_in_vain_is_looked_up_all_the_same() {
     let backend = Changing::default();
-    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
-    let resolver = Resolver::builder().backend(backend.clone()).max_threads(1).timeout(None);
-    let resolver = resolver.cache(cache.patience(Duration::from_millis(5))).build();
+    let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
+    let resolver = Resolver::builder().backend(backend.clone()).max_lookups(1).timeout(None);
+    let resolver = resolver.cache(cache.stale_answer_timeout(Duration::from_millis(5))).build();
     ask(&resolver).expect("an answer");
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
@@ -378,7 +379,7 @@ fn what_was_waited_for_in_vain_is_looked_up_all_the_same() {
 
 #[test]
 fn a_refresh_is_undertaken_beside_other_lookups() {
-    let (_, resolver) = with(Cache::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR));
+    let (_, resolver) = with(CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR));
     for number in 0..100 {
         let name = format!("n{number}.example");
         block_on(resolver.resolve(&name)).expect("an answer");
@@ -405,7 +406,7 @@ impl Drop for AsksAtTheEnd {
 #[test]
 fn a_thread_may_ask_at_its_very_end() {
     for first in [true, false] {
-        let (_, resolver) = with(Cache::new());
+        let (_, resolver) = with(CacheConfig::new());
         let asked = Gate::default();
         let end = AsksAtTheEnd(resolver.clone(), asked.clone());
         thread::spawn(move || {
@@ -424,7 +425,7 @@ fn a_thread_may_ask_at_its_very_end() {
 
 #[test]
 fn after_close_not_even_a_hit_is_given() {
-    let (_, resolver) = with(Cache::new());
+    let (_, resolver) = with(CacheConfig::new());
     ask(&resolver).expect("an answer");
     resolver.close();
     assert!(ask(&resolver).expect_err("closed").is_closed());
@@ -434,7 +435,7 @@ fn after_close_not_even_a_hit_is_given() {
 fn what_a_later_call_has_said_stands_against_an_earlier_one() {
     let (backend, gate) = (Changing::default(), Gate::default());
     let _open = OpenOnDrop(&gate);
-    let builder = Resolver::builder().backend(backend.clone()).cache(Cache::new().negative_ttl(HOUR));
+    let builder = Resolver::builder().backend(backend.clone()).cache(CacheConfig::new().negative_ttl(HOUR));
     let resolver = builder.timeout(Duration::from_millis(5)).build();
     backend.set(Now::Hangs(gate.clone()));
     assert!(block_on(resolver.resolve("a")).expect_err("it hangs").is_timeout());

@@ -55,7 +55,7 @@ fn round(kind: Kind, seed: u64, traced: bool) {
     let log = Log::default();
     let own = Dispatch::new(Strict::new(log.clone()));
     let backend = Scripted { emits_events: traced, ..Scripted::new(kind) };
-    let resolver = backend.builder(8).kept_for_known(0).build();
+    let resolver = backend.builder(8).reserved_for_known(0).build();
     let open = OpenOnDrop(&backend.gate);
     let mut random = Random(seed);
     let mut held = Vec::new();

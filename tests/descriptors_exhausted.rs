@@ -36,7 +36,7 @@ fn lookups_fail_with_a_type_and_work_again() {
         System::new().lookup(name)
     };
     // One thread, so that it is the same one, or one that took its place, that works again.
-    let resolver = support::plain().max_threads(1).backend(backend).build();
+    let resolver = support::plain().max_lookups(1).backend(backend).build();
     block_on(resolver.resolve("localhost")).expect("an answer");
     for _ in 0..20 {
         let former = limit_descriptors(0);

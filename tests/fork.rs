@@ -147,7 +147,7 @@ fn over(kind: Kind) {
 
     // With a cache, which some of the asks hit and others fill.
     let quiet = Scripted { emits_events: false, ..Scripted::new(kind) };
-    let resolver = quiet.builder(16).cache(gaiter::Cache::new().names(90)).build();
+    let resolver = quiet.builder(16).cache(gaiter::CacheConfig::new().max_names(90)).build();
     let stop = Arc::new(AtomicBool::new(false));
     let others: Vec<_> = (0..2)
         .map(|thread| {

@@ -42,7 +42,7 @@ fn begin(lookup: &mut Resolving, waker: &Waker) {
 fn at_an_answer() {
     panics::unexpected();
     let backend = Scripted::default();
-    let resolver = support::plain().backend(backend.clone()).max_threads(4).kept_for_known(0).build();
+    let resolver = support::plain().backend(backend.clone()).max_lookups(4).reserved_for_known(0).build();
     let (_open, blocked, entered) = (OpenOnDrop(&backend.gate), Gate::default(), Gate::default());
     let _unblock = OpenOnDrop(&blocked);
     let mut lookups: Vec<_> = ["hang-a", "hang-a", "hang-b", "hang-c"].map(|name| resolver.resolve(name)).into();

@@ -18,7 +18,7 @@ use support::panics::{self, DELIBERATE};
 
 fn scripted(kind: Kind, calls: usize) -> (Scripted, Resolver) {
     let backend = Scripted::new(kind);
-    (backend.clone(), backend.builder(calls).kept_for_known(0).build())
+    (backend.clone(), backend.builder(calls).reserved_for_known(0).build())
 }
 
 fn callers_of_one_name_share_one_call_whatever_its_case(kind: Kind) {

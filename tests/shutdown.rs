@@ -12,13 +12,13 @@ use std::time::Duration;
 use futures::channel::oneshot;
 use futures::executor::block_on;
 use futures::future::{join, join_all};
-use gaiter::{Answer, Backend, Error, ErrorKind, Report, Resolver, Resolving};
+use gaiter::{Answer, Backend, Error, ErrorKind, Resolver, Resolving, ShutdownReport};
 use support::backend::{Kind, Scripted};
 use support::gate::{Gate, OpenOnDrop};
 
 fn scripted(kind: Kind, calls: usize) -> (Scripted, Resolver) {
     let backend = Scripted::new(kind);
-    (backend.clone(), backend.builder(calls).kept_for_known(0).build())
+    (backend.clone(), backend.builder(calls).reserved_for_known(0).build())
 }
 
 /// Two calls that hang, and two names in the queue.
@@ -40,7 +40,7 @@ impl Wake for Count {
     fn wake(self: Arc<Self>) {}
 }
 
-fn names(report: &Report) -> Vec<&str> {
+fn names(report: &ShutdownReport) -> Vec<&str> {
     let mut names: Vec<_> = report.abandoned.iter().map(|abandoned| abandoned.name.as_str()).collect();
     names.sort_unstable();
     names
@@ -82,7 +82,7 @@ fn idle_threads_leave_at_once(kind: Kind) {
     let (_, resolver) = scripted(kind, 4);
     block_on(resolver.resolve("ok")).expect("an answer");
     // The default has them stay for ten seconds: longer than the watchdog of no test, so that only a hang would show.
-    let patient = support::plain().thread_idle(Duration::MAX).build();
+    let patient = support::plain().thread_keep_alive(Duration::MAX).build();
     block_on(patient.resolve("localhost")).expect("an answer");
     for resolver in [resolver, patient] {
         assert!(block_on(resolver.shutdown()).is_clean());
@@ -270,7 +270,7 @@ impl Backend for Dropped {
 #[test]
 fn when_the_last_handle_is_dropped_idle_threads_leave() {
     let dropped = Gate::default();
-    let resolver = support::plain().backend(Dropped(dropped.clone())).thread_idle(Duration::MAX).build();
+    let resolver = support::plain().backend(Dropped(dropped.clone())).thread_keep_alive(Duration::MAX).build();
     assert!(block_on(resolver.resolve("none")).is_err());
     drop(resolver);
     dropped.await_open();

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Answer, Backend, Error, Report, Resolver};
+use gaiter::{Answer, Backend, Error, Resolver, ShutdownReport};
 use support::backend::ADDR;
 use support::gate::{Gate, OpenOnDrop};
 
@@ -103,7 +103,7 @@ fn a_shutdown_keeps_its_bound_and_says_who_has_not_ended() {
         let resolver = support::plain().backend(backend.clone()).build();
         use_threads(&backend, &resolver, 2);
         let shutdown = resolver.shutdown().within(Duration::from_millis(5));
-        let report: Report = if polled { block_on(shutdown) } else { shutdown.wait() };
+        let report: ShutdownReport = if polled { block_on(shutdown) } else { shutdown.wait() };
         assert!(!report.is_clean());
         assert_eq!((report.abandoned.len(), report.threads), (0, 2), "{report}");
         assert_eq!(threads(), 2, "nothing was joined");
@@ -126,8 +126,8 @@ fn threads_that_have_not_ended_count_as_threads() {
     let _alone = one_at_a_time();
     let backend = Slow::default();
     let _open = OpenOnDrop(&backend.ends);
-    let builder = support::plain().backend(backend.clone()).max_threads(4).kept_for_known(0);
-    let resolver = builder.thread_idle(Duration::ZERO).timeout(Duration::from_millis(10)).build();
+    let builder = support::plain().backend(backend.clone()).max_lookups(4).reserved_for_known(0);
+    let resolver = builder.thread_keep_alive(Duration::ZERO).timeout(Duration::from_millis(10)).build();
     let waits = |number: usize| block_on(resolver.resolve(format!("late-{number}"))).expect_err("no thread is left");
     use_threads_of(&backend, &resolver);
     backend.ends.await_arrivals(4);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::join;
-use gaiter::{Cache, ErrorKind, Resolver};
+use gaiter::{CacheConfig, ErrorKind, Resolver};
 use support::backend::{Kind, Scripted};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -125,7 +125,7 @@ fn those_who_share_a_call_say_so() {
 fn times_are_those_of_the_queue_and_of_the_call() {
     const LEAST: Duration = Duration::from_millis(2);
     let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) };
-    let resolver = backend.builder(1).kept_for_known(0).build();
+    let resolver = backend.builder(1).reserved_for_known(0).build();
     let micros = |fields: &Fields, name: &str| Duration::from_micros(fields[name].parse().expect("a number"));
     let spans = Keep::spans(|| {
         let first = resolver.resolve("hang");
@@ -143,7 +143,7 @@ fn times_are_those_of_the_queue_and_of_the_call() {
 #[test]
 fn an_answer_at_once_makes_no_span() {
     let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) };
-    let resolver: Resolver = backend.builder(1).cache(Cache::new()).build();
+    let resolver: Resolver = backend.builder(1).cache(CacheConfig::new()).build();
     let spans = Keep::spans(|| {
         for name in ["ok", "OK", "127.0.0.1"] {
             block_on(resolver.resolve(name)).expect("an answer");
@@ -156,7 +156,10 @@ fn an_answer_at_once_makes_no_span() {
 #[test]
 fn one_who_finds_an_old_answer_in_time_says_so() {
     let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) };
-    let cache = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).patience(Duration::ZERO);
+    let cache = CacheConfig::new()
+        .ttl(Duration::ZERO)
+        .stale_while_revalidate(Duration::ZERO)
+        .stale_answer_timeout(Duration::ZERO);
     let resolver = backend.builder(1).cache(cache).build();
     block_on(resolver.resolve("ok")).expect("an answer");
     // Nobody has time for another lookup.

@@ -16,7 +16,7 @@ const ABSURD: usize = 1 << 50;
 fn every_caller_gets_a_typed_error() {
     for stack in [ABSURD, usize::MAX] {
         let backend = Scripted::default();
-        let resolver = support::plain().backend(backend.clone()).thread_stack(stack).build();
+        let resolver = support::plain().backend(backend.clone()).thread_stack_size(stack).build();
         for _ in 0..3 {
             let error = block_on(resolver.resolve("ok")).expect_err("refused");
             assert_eq!(error.kind(), ErrorKind::ThreadRefused);

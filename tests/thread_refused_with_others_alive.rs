@@ -31,7 +31,7 @@ fn limit_address_space(bytes: Option<u64>) {
 
 /// The first thread, the timekeeper, has room, and the second, the first worker, has none.
 fn a_worker_is_refused_with_none_alive() {
-    let resolver = support::plain().backend(Scripted::default()).thread_stack(STACK).build();
+    let resolver = support::plain().backend(Scripted::default()).thread_stack_size(STACK).build();
     limit_address_space(Some(STACK as u64 * 3 / 2));
     let refused = block_on(resolver.resolve("ok"));
     limit_address_space(None);
@@ -45,7 +45,7 @@ fn a_name_stays_queued_until_a_thread_may_start() {
     a_worker_is_refused_with_none_alive();
 
     let backend = Scripted::default();
-    let resolver = support::plain().backend(backend.clone()).thread_stack(STACK).build();
+    let resolver = support::plain().backend(backend.clone()).thread_stack_size(STACK).build();
     let _open = OpenOnDrop(&backend.gate);
     let hanging = resolver.resolve("hang");
     backend.gate.await_arrivals(1);

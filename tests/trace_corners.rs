@@ -67,7 +67,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Exporter {
 /// The custody of a call is the last handle of a span, and its subscriber asks for the same name when it closes.
 fn a_subscriber_asks_for_the_name_whose_call_has_just_ended() {
     let backend = Scripted::default();
-    let resolver = support::plain().backend(backend.clone()).max_threads(4).build();
+    let resolver = support::plain().backend(backend.clone()).max_lookups(4).build();
     let answered = Gate::default();
     let exporter = Exporter { resolver: resolver.clone(), answered: answered.clone() };
     let own = Dispatch::new(registry().with(exporter));

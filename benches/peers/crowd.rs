@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use gaiter::{Answer, Backend, Cache, Error, Resolver};
+use gaiter::{Answer, Backend, CacheConfig, Error, Resolver};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 use serde::{Deserialize, Serialize};
@@ -178,7 +178,7 @@ impl Backend for Instantly {
 pub fn burst(run: &Run) -> Vec<Line> {
     let mut ours = || {
         let runtime = runtime();
-        let resolver = Resolver::builder().cache(Cache::disabled()).backend(Instantly).build();
+        let resolver = Resolver::builder().cache(CacheConfig::disabled()).backend(Instantly).build();
         runtime.block_on(async {
             let began = Instant::now();
             let lookups = (0..TASKS).map(|number| resolver.resolve(format!("ok-{number}.test")));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use gaiter::{Answer, Backend, Cache, Error, Resolver};
+use gaiter::{Answer, Backend, CacheConfig, Error, Resolver};
 use hyper_util::client::legacy::connect::dns::Name;
 use papaya::HashMap;
 
@@ -53,7 +53,7 @@ pub fn play_memory(arguments: &[String]) -> f64 {
     let each = |before: f64, count: usize| (heap() - before) / count as f64;
     match (what.as_str(), who.as_str()) {
         ("cached", "gaiter") => {
-            let resolver = Resolver::builder().cache(Cache::new().names(2 * NAMES)).build();
+            let resolver = Resolver::builder().cache(CacheConfig::new().max_names(2 * NAMES)).build();
             let fill = |from: usize, to: usize| {
                 (from..to)
                     .for_each(|number| _ = block_on(resolver.resolve(format!("ok-{number}.test"))).expect("found"));
@@ -75,8 +75,8 @@ pub fn play_memory(arguments: &[String]) -> f64 {
             each(before, NAMES)
         }),
         ("queued", "gaiter") => {
-            let builder = Resolver::builder().cache(Cache::disabled()).timeout(None).backend(gated.clone());
-            let resolver = builder.max_threads(2).kept_for_known(1).max_queued(2 * NAMES).build();
+            let builder = Resolver::builder().cache(CacheConfig::disabled()).timeout(None).backend(gated.clone());
+            let resolver = builder.max_lookups(2).reserved_for_known(1).max_queued(2 * NAMES).build();
             let first = resolver.resolve("hang-first.test");
             while resolver.stats().running == 0 {
                 std::thread::yield_now();
@@ -167,7 +167,7 @@ fn each(turns: usize, mut turn: impl FnMut(usize)) -> f64 {
 
 /// A cache with so many names in it, all fresh for long, and the names.
 fn filled(count: usize) -> (Resolver, Vec<Name>) {
-    let cache = Cache::new().names(2 * count).ttl(Duration::from_secs(86_400));
+    let cache = CacheConfig::new().max_names(2 * count).ttl(Duration::from_secs(86_400));
     let resolver = Resolver::builder().cache(cache).backend(Gated::default()).max_queued(count).build();
     let names: Vec<Name> = (0..count).map(|number| format!("ok-{number}.service.test").parse().unwrap()).collect();
     for names in names.chunks(1_000) {
@@ -211,8 +211,8 @@ pub fn growth(run: &Run) -> Vec<Line> {
 
     let miss = |hanging: usize| {
         let gated = Gated::default();
-        let builder = Resolver::builder().cache(Cache::disabled()).timeout(None).backend(gated.clone());
-        let resolver = builder.max_threads(4).kept_for_known(2).max_queued(20_000).build();
+        let builder = Resolver::builder().cache(CacheConfig::disabled()).timeout(None).backend(gated.clone());
+        let resolver = builder.max_lookups(4).reserved_for_known(2).max_queued(20_000).build();
         _ = block_on(resolver.resolve("ok.test")).expect("an answer");
         let hung: Vec<_> = (0..hanging).map(|number| resolver.resolve(format!("hang-{number}.test"))).collect();
         (resolver, gated, hung)

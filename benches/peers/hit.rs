@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gaiter::{Cache, ErrorKind, Resolver};
+use gaiter::{CacheConfig, ErrorKind, Resolver};
 use hickory_resolver::TokioResolver;
 use hyper_util::client::legacy::connect::dns::Name;
 use tower_service::Service as _;
@@ -98,7 +98,7 @@ pub fn run(run: &Run) -> Vec<Line> {
 /// So many hits, or misses that are answered at once, and little else: for counting instructions.
 pub fn play_instructions(arguments: &[String]) {
     let [what, count] = arguments else { panic!("{arguments:?}") };
-    let cache = if what == "hit" { Cache::new() } else { Cache::disabled() };
+    let cache = if what == "hit" { CacheConfig::new() } else { CacheConfig::disabled() };
     let mut resolver = Resolver::builder().cache(cache).backend(Instantly).build();
     let name: Name = "ok-1.service.test".parse().unwrap();
     _ = futures::executor::block_on(resolver.resolve(name.as_str())).expect("an answer");

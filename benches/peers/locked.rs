@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use gaiter::{Cache, ErrorKind, Resolver};
+use gaiter::{CacheConfig, ErrorKind, Resolver};
 
 use crate::measure::rounds;
 use crate::report::Line;
@@ -30,7 +30,7 @@ impl Full {
         let fails = Arc::new(AtomicBool::new(false));
         let failing = Arc::clone(&fails);
         let backend = move |_: &str| if failing.load(Ordering::Relaxed) { Err(ErrorKind::System) } else { Ok(addrs()) };
-        let cache = Cache::new().names(count).ttl(Duration::from_secs(86_400));
+        let cache = CacheConfig::new().max_names(count).ttl(Duration::from_secs(86_400));
         let resolver = Resolver::builder().cache(cache).backend(backend).build();
         let mut full = Self { resolver, names: Vec::with_capacity(count + WRITES), named: 0, fails };
         full.add(count);
@@ -52,7 +52,7 @@ impl Full {
         self.fails.store(true, Ordering::Relaxed);
         self.names.retain(|name| block_on(self.resolver.resolve(name)).is_ok());
         self.fails.store(false, Ordering::Relaxed);
-        assert_eq!(self.names.len(), self.resolver.config().cache.names, "the cache is full");
+        assert_eq!(self.names.len(), self.resolver.config().cache.max_names, "the cache is full");
     }
 
     /// Microseconds that the slowest `stats` of another thread took while names were added.

@@ -3,7 +3,7 @@
 use std::net::ToSocketAddrs as _;
 use std::time::Instant;
 
-use gaiter::{Cache, Resolver};
+use gaiter::{CacheConfig, Resolver};
 use tokio::runtime::{Builder, Runtime};
 use tracing::Instrument as _;
 use tracing_subscriber::Registry;
@@ -28,7 +28,7 @@ pub fn play(arguments: &[String]) -> Vec<Vec<f64>> {
         builder.worker_threads(2).enable_all().build().unwrap()
     };
     let (ours, gais, tokios) = (new_runtime(), new_runtime(), new_runtime());
-    let resolver = Resolver::builder().cache(Cache::disabled()).build();
+    let resolver = Resolver::builder().cache(CacheConfig::disabled()).build();
     let mut number = 0;
     // Every name is asked for once, by one of them.
     let mut names = move || -> Vec<String> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use gaiter::{Cache, Hickory, Resolver};
+use gaiter::{CacheConfig, Hickory, Resolver};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -49,7 +49,7 @@ impl Peer {
     /// Each without a cache, and hickory asking for both families at once, as glibc does.
     pub fn named(who: &str) -> Self {
         match who {
-            "gaiter" => Self::Gaiter(Resolver::builder().cache(Cache::disabled()).build()),
+            "gaiter" => Self::Gaiter(Resolver::builder().cache(CacheConfig::disabled()).build()),
             "gaiter's Hickory" => Self::Gaiter(through_gaiter()),
             "GaiResolver" => Self::Gai,
             "lookup_host" => Self::LookupHost,
@@ -83,8 +83,8 @@ pub async fn lookup_host(name: &str) -> std::io::Result<usize> {
 /// With the same server; as many may wait as there are.
 fn through_gaiter() -> Resolver {
     let hickory = Hickory::with_servers([SocketAddr::from(([127, 0, 0, 1], 53))]).expect("a hosts file");
-    let builder = Resolver::builder().cache(Cache::disabled()).async_backend(hickory);
-    builder.max_in_flight(20_000).timeout(None).build()
+    let builder = Resolver::builder().cache(CacheConfig::disabled()).async_backend(hickory);
+    builder.max_lookups(20_000).timeout(None).build()
 }
 
 /// hickory used directly, with the server of the test bed for its only one.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 use futures::executor::block_on;
-use gaiter::{Addrs, Error, ErrorKind, Report, Resolver, Shutdown, Stats};
+use gaiter::{Addrs, Error, ErrorKind, ShutdownReport, Resolver, Shutdown, Stats};
 use libfuzzer_sys::fuzz_target;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
@@ -98,9 +98,9 @@ impl World {
             hold.open();
         }
         let builder = Guest(backend.clone(), hold.clone()).builder(scenario.calls).max_queued(scenario.queue);
-        let builder = builder.cache(scenario.keeps.cache()).kept_for_known(scenario.calls / 3).timeout(timeout);
+        let builder = builder.cache(scenario.keeps.cache()).reserved_for_known(scenario.calls / 3).timeout(timeout);
         let idle = if scenario.idles_briefly { Duration::from_millis(1) } else { Duration::from_secs(10) };
-        let resolver = builder.thread_idle(idle).build();
+        let resolver = builder.thread_keep_alive(idle).build();
         let none = Party { dispatch: Dispatch::new(NoSubscriber::default()), witnesses: Vec::new() };
         let party = |&caller: &Caller| {
             let (dispatch, witnesses) = subscriber(caller);
@@ -278,7 +278,7 @@ impl World {
         self.is_shut_down(&report.expect("a shutdown ends within its bound"));
     }
 
-    fn is_shut_down(&mut self, report: &Report) {
+    fn is_shut_down(&mut self, report: &ShutdownReport) {
         self.is_cut_short = true;
         if report.is_clean() {
             ["gaiter", "gaiter-driver", "gaiter-errand"].iter().for_each(|name| blocking::await_at_most(0, name));

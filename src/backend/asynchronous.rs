@@ -30,7 +30,7 @@ use crate::error::Error;
 ///
 /// All of a resolver's futures run on one thread of its own, the *driver*, inside a current-thread Tokio runtime that only this
 /// thread builds, runs and drops. Nothing of it is on a caller's runtime, and none of those has to be there. The thread starts with
-/// the first lookup, and leaves when it has idled for [`thread_idle`](crate::Builder::thread_idle); so do the runtime and the
+/// the first lookup, and leaves when it has idled for [`thread_keep_alive`](crate::Builder::thread_keep_alive); so do the runtime and the
 /// [session](Self::Session): while an old one is being dropped, another may be there already. `tokio::spawn` and `spawn_local` have
 /// somewhere to run. Callers are woken outside of it.
 ///
@@ -61,7 +61,7 @@ pub trait AsyncBackend: Send + Sync + 'static {
     type Session: 'static;
 
     /// Makes a session: before the driver's first lookup, and after one that panicked in here.
-    fn begin(&self) -> Self::Session;
+    fn new_session(&self) -> Self::Session;
 
     /// Looks up the addresses of `name`, which is never empty, never an IP address as such, and free of NUL bytes.
     ///
@@ -80,7 +80,7 @@ where
 {
     type Session = ();
 
-    fn begin(&self) {}
+    fn new_session(&self) {}
 
     fn lookup(&self, (): &(), name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
         let lookup = self(name);
@@ -96,12 +96,12 @@ pub(crate) type Session = Box<dyn Fn(&str) -> Lookup>;
 
 /// An [`AsyncBackend`], whatever its types.
 pub(crate) trait Driven: Send + Sync {
-    fn begin(self: Arc<Self>) -> Session;
+    fn new_session(self: Arc<Self>) -> Session;
 }
 
 impl<B: AsyncBackend> Driven for B {
-    fn begin(self: Arc<Self>) -> Session {
-        let session = AsyncBackend::begin(&*self);
+    fn new_session(self: Arc<Self>) -> Session {
+        let session = AsyncBackend::new_session(&*self);
         Box::new(move |name| Box::pin(self.lookup(&session, name)))
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Cache;
+use super::CacheConfig;
 use crate::addrs::{Addrs, Answer, Source, nanos};
 use crate::clock::{Coarse, Moment};
 use crate::error::{Error, ErrorKind};
@@ -111,7 +111,7 @@ impl Entry {
         former: Option<&Entry>,
         result: &Result<Answer, Error>,
         at: Moment,
-        cache: &Cache,
+        cache: &CacheConfig,
         jitter: u8,
     ) -> Option<Self> {
         let now = at.exact;
@@ -231,7 +231,7 @@ impl Entry {
 }
 
 impl Kept {
-    fn new(answer: Answer, at: Moment, cache: &Cache, jitter: u8) -> Self {
+    fn new(answer: Answer, at: Moment, cache: &CacheConfig, jitter: u8) -> Self {
         // From 0 to a tenth of the time.
         let some_of = |ttl: Duration| ttl / 2550 * u32::from(jitter);
         let ttl = match answer.ttl() {

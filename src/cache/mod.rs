@@ -1,4 +1,4 @@
-//! Answers that last: entries, and when they are fresh, stale or gone.
+//! The cache: answers and failures, and when each is fresh, stale or gone.
 
 mod entry;
 mod store;
@@ -10,136 +10,174 @@ pub(crate) use self::store::{Index, Store};
 
 use std::time::Duration;
 
-/// How answers are cached; for [`Builder::cache`](crate::Builder::cache).
+/// The settings of a resolver's cache, for [`Builder::cache`](crate::Builder::cache).
 ///
-/// An answer is *fresh* for its time to live, and given without a lookup. For a while after that it is *stale*: given all the
-/// same, at once, while one lookup in the background, which belongs to no caller, fetches a new one
-/// (stale-while-revalidate). After that a lookup is waited for, and the old answer given only if that fails, or has not come
-/// after [`patience`](Self::patience) (stale-if-error, RFC 8767); but never if the failure is an authoritative "no such name"
-/// or "no address", which takes the place of the old answer.
+/// An answer goes through three ages:
 ///
-/// Failures are cached too, where they say something of the name: "no such name" and "no address" for
-/// [`negative_ttl`](Self::negative_ttl), and those of the name's servers, temporary or not, for
-/// [`cooldown`](Self::cooldown). Errors of the system, timeouts, overload, closing and panics never are.
+/// 1. *Fresh*, for its TTL. It is given without a lookup.
+/// 2. *Stale*, for [`stale_while_revalidate`](Self::stale_while_revalidate()) after that. It is still given at once, while one
+///    background lookup fetches a new answer.
+/// 3. *Old*, until [`stale_if_error`](Self::stale_if_error()) after it was fresh. Callers wait for a lookup. They get the old
+///    answer if that lookup fails, or takes longer than [`stale_answer_timeout`](Self::stale_answer_timeout()) (RFC 8767).
 ///
-/// The cache is in memory, the resolver's own, and bounded by [`names`](Self::names); each costs about 400 bytes, and 32 more
-/// for every address of an answer that has more than four.
+/// An authoritative "no such name" or "no address" replaces the answer, so that the old one is never given again.
+///
+/// Failures are cached too if they say something about the name. "No such name" and "no address" are cached for
+/// [`negative_ttl`](Self::negative_ttl()), failures of the name's servers for [`cooldown`](Self::cooldown()). System errors,
+/// timeouts, overload, closing and panics are never cached.
+///
+/// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 400
+/// bytes, and 32 bytes more for each address if there are more than four.
+///
+/// ```
+/// use std::time::Duration;
+/// use gaiter::CacheConfig;
+///
+/// let cache = CacheConfig::new().max_names(10_000).ttl(Duration::from_secs(10));
+/// assert_eq!(cache.negative_ttl, Duration::from_secs(5));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Cache {
-    /// [`Cache::names`](Self::names()).
-    pub names: usize,
-    /// [`Cache::ttl`](Self::ttl()).
+pub struct CacheConfig {
+    /// Maximum number of names: set by [`max_names`](Self::max_names()).
+    pub max_names: usize,
+    /// TTL of answers that come without one: set by [`ttl`](Self::ttl()).
     pub ttl: Duration,
-    /// [`Cache::ttl_bounds`](Self::ttl_bounds()).
+    /// Lower bound of TTLs that a backend gives: set by [`min_ttl`](Self::min_ttl()).
     pub min_ttl: Duration,
-    /// [`Cache::ttl_bounds`](Self::ttl_bounds()).
+    /// Upper bound of TTLs that a backend gives: set by [`max_ttl`](Self::max_ttl()).
     pub max_ttl: Duration,
-    /// [`Cache::stale_while_revalidate`](Self::stale_while_revalidate()).
+    /// How long an answer is given while a new one is fetched: set by
+    /// [`stale_while_revalidate`](Self::stale_while_revalidate()).
     pub stale_while_revalidate: Duration,
-    /// [`Cache::stale_if_error`](Self::stale_if_error()).
+    /// How long an answer is given if a lookup fails: set by [`stale_if_error`](Self::stale_if_error()).
     pub stale_if_error: Duration,
-    /// [`Cache::patience`](Self::patience()).
-    pub patience: Duration,
-    /// [`Cache::negative_ttl`](Self::negative_ttl()).
+    /// How long a caller waits before it gets an old answer: set by
+    /// [`stale_answer_timeout`](Self::stale_answer_timeout()).
+    pub stale_answer_timeout: Duration,
+    /// How long "no such name" and "no address" are cached: set by [`negative_ttl`](Self::negative_ttl()).
     pub negative_ttl: Duration,
-    /// [`Cache::cooldown`](Self::cooldown()).
+    /// How long a failure of the name's servers is cached: set by [`cooldown`](Self::cooldown()).
     pub cooldown: Duration,
 }
 
-impl Default for Cache {
+impl Default for CacheConfig {
     fn default() -> Self {
         Self {
-            names: 1024,
+            max_names: 1024,
             ttl: Duration::from_secs(30),
             min_ttl: Duration::from_secs(1),
             max_ttl: Duration::from_secs(3600),
             stale_while_revalidate: Duration::from_secs(30),
             stale_if_error: Duration::from_secs(300),
-            patience: Duration::from_millis(1800),
+            stale_answer_timeout: Duration::from_millis(1800),
             negative_ttl: Duration::from_secs(5),
             cooldown: Duration::from_secs(1),
         }
     }
 }
 
-impl Cache {
-    /// A cache with the defaults.
+impl CacheConfig {
+    /// Returns the default settings.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// No cache: every lookup that joins no other is a call, as plain `getaddrinfo` has it.
+    /// Returns settings that cache nothing.
+    ///
+    /// Every lookup is then a call of the backend, as with plain `getaddrinfo`, unless it joins one in progress.
     #[must_use]
     pub fn disabled() -> Self {
-        Self { names: 0, ..Self::default() }
+        Self { max_names: 0, ..Self::default() }
     }
 
-    /// Whether anything is cached at all.
+    /// Returns whether anything is cached.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.names > 0
+        self.max_names > 0
     }
 
-    /// How many names are kept; 0 disables the cache. Over the bound, names that were not asked for since they were stored go
-    /// first. Adding a name examines at most 9 others, and evicts the last of these if all are in use. Default: 1,024.
+    /// Sets the maximum number of names. 0 disables the cache. Default: 1,024.
+    ///
+    /// When the cache is full, names that nobody has asked for since they were stored are evicted first. Adding a name examines
+    /// at most 9 others, and evicts the last of these if all are in use.
     #[must_use]
-    pub fn names(mut self, names: usize) -> Self {
-        self.names = names;
+    pub fn max_names(mut self, names: usize) -> Self {
+        self.max_names = names;
         self
     }
 
-    /// How long an answer is fresh whose backend does not know (`getaddrinfo` loses the TTL), give or take a tenth, so that
-    /// names stored together do not expire together.
+    /// Sets the TTL of answers that come without one, as `getaddrinfo`'s do.
     ///
-    /// Default: 30 seconds, as in Java; curl, Chromium, Firefox and Envoy have 60.
+    /// It varies by up to a tenth either way, so that names stored together do not expire together.
+    ///
+    /// Default: 30 seconds, as in Java. curl, Chromium, Firefox and Envoy use 60.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// The bounds of a time to live that the backend does know, which is shortened by up to a tenth. Default: 1 second, so
-    /// that an answer with a TTL of 0 is not asked for anew by every caller; and 1 hour.
+    /// Sets the lower bound of TTLs that a backend gives. Takes precedence over [`max_ttl`](Self::max_ttl()).
+    ///
+    /// Default: 1 second, so that an answer with a TTL of 0 is not looked up for every caller.
     #[must_use]
-    pub fn ttl_bounds(mut self, min: Duration, max: Duration) -> Self {
-        (self.min_ttl, self.max_ttl) = (min, max.max(min));
+    pub fn min_ttl(mut self, min: Duration) -> Self {
+        self.min_ttl = min;
         self
     }
 
-    /// For how long after it was fresh an answer is given at once while a new one is fetched. Default: 30 seconds; Firefox
-    /// has 60.
+    /// Sets the upper bound of TTLs that a backend gives. Default: 1 hour.
+    ///
+    /// A TTL is then shortened by up to a tenth, so that names stored together do not expire together.
+    #[must_use]
+    pub fn max_ttl(mut self, max: Duration) -> Self {
+        self.max_ttl = max;
+        self
+    }
+
+    /// Sets how long after its TTL an answer is still given at once, while a background lookup fetches a new one.
+    ///
+    /// Default: 30 seconds. Firefox uses 60.
     #[must_use]
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.stale_while_revalidate = window;
         self
     }
 
-    /// For how long after it was fresh an answer is given where a new one cannot be had. Default: 5 minutes.
+    /// Sets how long after its TTL an answer is given if a lookup fails or is slow. Default: 5 minutes.
     #[must_use]
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.stale_if_error = window;
         self
     }
 
-    /// How long a caller waits for a new answer before it gets the old one. Default: 1.8 seconds (RFC 8767, section 5).
+    /// Sets how long a caller waits for a lookup before it gets the old answer instead.
+    ///
+    /// Default: 1.8 seconds, the client response timer of RFC 8767, section 5. BIND calls it `stale-answer-client-timeout`,
+    /// Unbound `serve-expired-client-timeout`.
     #[must_use]
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn stale_answer_timeout(mut self, timeout: Duration) -> Self {
+        self.stale_answer_timeout = timeout;
         self
     }
 
-    /// For how long "no such name" and "no address" are believed. Default: 5 seconds, because some platforms say so when
-    /// they are out of descriptors.
+    /// Sets how long "no such name" and "no address" are cached.
+    ///
+    /// Default: 5 seconds. It is short because some platforms say "no such name" when they are out of descriptors.
     #[must_use]
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
         self.negative_ttl = ttl;
         self
     }
 
-    /// For how long after a failure of its servers a name is not looked up again: who asks gets the old answer at once, or
-    /// else that failure. Where there is an old answer, the same holds after any other failure. Default: 1 second (RFC 9520 asks for no less).
+    /// Sets how long a name is not looked up again after its servers have failed.
+    ///
+    /// Until then callers get the old answer at once if there is one, and otherwise the failure. If there is an old answer, any
+    /// other failure of a lookup starts a cooldown too.
+    ///
+    /// Default: 1 second, the least that RFC 9520 allows.
     #[must_use]
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
         self.cooldown = cooldown;

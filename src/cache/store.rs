@@ -6,7 +6,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use hashbrown::DefaultHashBuilder;
 
-use super::Cache;
+use super::CacheConfig;
 use super::entry::{Entry, Look};
 use crate::addrs::{Addrs, Answer};
 use crate::clock::{Coarse, Moment};
@@ -32,7 +32,7 @@ pub(super) const PASSED_BY: usize = 8;
 /// are kept have no source.
 #[derive(Debug)]
 pub(crate) struct Store {
-    cache: Cache,
+    cache: CacheConfig,
     root: ArcSwapOption<Tree>,
     /// How many branches lie above a leaf.
     depth: u32,
@@ -80,9 +80,9 @@ impl Index {
 }
 
 impl Store {
-    pub(crate) fn new(cache: Cache) -> Self {
+    pub(crate) fn new(cache: CacheConfig) -> Self {
         // As many levels as it takes for so many leaves.
-        let leaves = cache.names.div_ceil(NAMES_PER_LEAF);
+        let leaves = cache.max_names.div_ceil(NAMES_PER_LEAF);
         let depth = leaves.saturating_sub(1).checked_ilog(WIDTH).map_or(0, |levels| levels + 1);
         Self { cache, root: ArcSwapOption::empty(), depth, hasher: Default::default() }
     }
@@ -147,7 +147,7 @@ impl Store {
     /// Evicts one name if there is no room for another: the first in the order that is gone or was not visited. Those it passes
     /// by go to the end, not visited. After [`PASSED_BY`] of them, it evicts the next one regardless.
     fn make_room(&self, index: &mut Index, now: Instant) {
-        if index.order.len() < self.cache.names {
+        if index.order.len() < self.cache.max_names {
             return;
         }
         let root = self.root.load();

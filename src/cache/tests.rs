@@ -56,12 +56,12 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn cache() -> impl Strategy<Value = Cache> {
+fn cache() -> impl Strategy<Value = CacheConfig> {
     let window = || prop_oneof![Just(0u64), 1..12_000u64].prop_map(Duration::from_millis);
     (1..8usize, window(), window(), window(), window(), window()).prop_map(
         |(names, ttl, stale, error, negative, cooldown)| {
-            Cache::new()
-                .names(names)
+            CacheConfig::new()
+                .max_names(names)
                 .ttl(ttl)
                 .stale_while_revalidate(stale)
                 .stale_if_error(error)
@@ -89,7 +89,7 @@ struct Given {
 }
 
 struct Model {
-    cache: Cache,
+    cache: CacheConfig,
     store: Store,
     index: Index,
     now: Instant,
@@ -114,7 +114,7 @@ impl Model {
         self.store.fill(&mut self.index, &name(number), &result_here, at(self.now));
 
         let known = self.known.entry(number).or_default();
-        self.full |= self.store.len() >= self.cache.names;
+        self.full |= self.store.len() >= self.cache.max_names;
         match result {
             Ok(ttl) => {
                 let ttl = match ttl {
@@ -141,7 +141,7 @@ impl Model {
         let text = format!("nAME-{number}");
         let look = self.store.look(borrowed(&text), self.now);
         let known = self.known.entry(number).or_default();
-        let Cache { stale_while_revalidate: stale, stale_if_error, .. } = self.cache;
+        let CacheConfig { stale_while_revalidate: stale, stale_if_error, .. } = self.cache;
         let windows = stale.max(stale_if_error);
         let age = known.answer.map(|given| self.now - given.at);
         let since = |(kind, at): (ErrorKind, Instant)| (kind, self.now - at);
@@ -216,7 +216,7 @@ impl Model {
                 self.known.remove(&number);
             }
         }
-        assert!(self.store.len() <= self.cache.names, "more names than there may be");
+        assert!(self.store.len() <= self.cache.max_names, "more names than there may be");
         assert!(self.store.is_ordered_by(&self.index), "a name without a place, or a place without a name");
     }
 }
@@ -236,7 +236,7 @@ proptest! {
 
 /// A store of `names` names, filled with the first `filled` of them.
 fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
-    let (store, mut index, now) = (Store::new(Cache::new().names(names)), Index::default(), Instant::now());
+    let (store, mut index, now) = (Store::new(CacheConfig::new().max_names(names)), Index::default(), Instant::now());
     for number in 0..filled {
         let name = Name::parse(&format!("n{number}")).unwrap();
         store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
@@ -349,7 +349,7 @@ fn a_write_compares_the_names_of_its_leaf_alone() {
 fn names_stored_together_do_not_expire_together() {
     let (store, _, now) = filled(1000, 1000);
     let fresh_at = |share: u32| {
-        let at = now + Cache::new().ttl * share / 100;
+        let at = now + CacheConfig::new().ttl * share / 100;
         (0..1000).filter(|number| matches!(store.look(borrowed(&format!("n{number}")), at), Look::Fresh(_))).count()
     };
     assert_eq!((fresh_at(89), fresh_at(111)), (1000, 0));
@@ -358,7 +358,8 @@ fn names_stored_together_do_not_expire_together() {
 
 #[test]
 fn no_time_is_too_long_and_no_bounds_are_too_odd() {
-    let mut odd = Cache::new().ttl(Duration::MAX).stale_while_revalidate(Duration::MAX).stale_if_error(Duration::MAX);
+    let mut odd =
+        CacheConfig::new().ttl(Duration::MAX).stale_while_revalidate(Duration::MAX).stale_if_error(Duration::MAX);
     odd = odd.negative_ttl(Duration::MAX).cooldown(Duration::MAX);
     (odd.min_ttl, odd.max_ttl) = (Duration::MAX, Duration::ZERO);
     for number in 0..100 {
@@ -387,7 +388,12 @@ const MOMENT: Duration = Duration::from_nanos(1);
 /// A store with so many names in which everything lasts for exactly ten seconds: fresh, then stale, then old.
 fn by_tens(names: usize) -> (Store, Index, Instant) {
     let ten = 10 * SECOND;
-    let cache = Cache::new().names(names).ttl_bounds(ten, ten).stale_while_revalidate(ten).stale_if_error(2 * ten);
+    let cache = CacheConfig::new()
+        .max_names(names)
+        .min_ttl(ten)
+        .max_ttl(ten)
+        .stale_while_revalidate(ten)
+        .stale_if_error(2 * ten);
     (Store::new(cache.negative_ttl(ten).cooldown(ten)), Index::default(), Instant::now())
 }
 
@@ -434,7 +440,7 @@ fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
     store.release(&name(0));
     assert!(refreshes(first), "it was released");
 
-    let lasting = Cache::new().ttl(Duration::ZERO).stale_while_revalidate(10 * CLAIM);
+    let lasting = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(10 * CLAIM);
     let (store, mut index) = (Store::new(lasting), Index::default());
     store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     let refreshes = |at| matches!(store.look(borrowed("name-0"), at), Look::Stale { refresh: true, .. });
@@ -443,7 +449,7 @@ fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
 
 #[test]
 fn a_failure_that_is_believed_for_no_time_takes_no_room() {
-    let never = Cache::new().negative_ttl(Duration::ZERO).cooldown(Duration::ZERO);
+    let never = CacheConfig::new().negative_ttl(Duration::ZERO).cooldown(Duration::ZERO);
     let (store, mut index, now) = (Store::new(never), Index::default(), Instant::now());
     for kind in [ErrorKind::NotFound, ErrorKind::NoData, ErrorKind::Temporary, ErrorKind::Permanent, ErrorKind::System]
     {
@@ -455,7 +461,7 @@ fn a_failure_that_is_believed_for_no_time_takes_no_room() {
 #[test]
 fn a_failure_may_be_believed_for_days() {
     let (store, mut index, now) =
-        (Store::new(Cache::new().negative_ttl(100 * 86_400 * SECOND)), Index::default(), Instant::now());
+        (Store::new(CacheConfig::new().negative_ttl(100 * 86_400 * SECOND)), Index::default(), Instant::now());
     store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), at(now));
     assert!(matches!(store.look(borrowed("name-0"), now + 99 * 86_400 * SECOND), Look::Failed(_)));
 }

@@ -45,7 +45,7 @@ pub(crate) enum RouseWorker {
 pub(super) struct Crew {
     execution: Execution,
     max_workers: usize,
-    thread_idle: Duration,
+    thread_keep_alive: Duration,
     /// Workers started and not gone, whatever they do.
     alive: usize,
     /// Of these, the ones that have left, and whose threads have not ended: the destructors of thread-locals take their time.
@@ -72,11 +72,11 @@ enum Timekeeper {
 }
 
 impl Crew {
-    pub(super) fn new(execution: Execution, max_workers: usize, thread_idle: Duration) -> Self {
+    pub(super) fn new(execution: Execution, max_workers: usize, thread_keep_alive: Duration) -> Self {
         Self {
             execution,
             max_workers,
-            thread_idle,
+            thread_keep_alive,
             alive: 0,
             leaving: BTreeSet::new(),
             idle: VecDeque::new(),
@@ -124,7 +124,7 @@ impl Crew {
     /// When the first idle worker has slept enough. The timekeeper sees to it: a worker that woke by itself would have to set
     /// the system's timer each time that it sleeps, which costs more than all else that it does.
     pub(super) fn next_dismissal(&self) -> Option<Instant> {
-        self.idle.front().and_then(|(_, since)| since.checked_add(self.thread_idle))
+        self.idle.front().and_then(|(_, since)| since.checked_add(self.thread_keep_alive))
     }
 
     /// Has the idle workers that have slept enough leave; gives them, to be woken.

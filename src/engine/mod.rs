@@ -40,10 +40,10 @@ pub(crate) struct Limits {
     /// Calls at once, and so workers.
     pub(crate) max_calls: usize,
     /// Of these, the ones that are for known names alone.
-    pub(crate) kept_for_known: usize,
+    pub(crate) reserved_for_known: usize,
     /// Names in each lane.
     pub(crate) max_queued: usize,
-    pub(crate) thread_idle: Duration,
+    pub(crate) thread_keep_alive: Duration,
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -90,7 +90,7 @@ impl<W> Engine<W> {
         Self {
             flights: Flights::new(),
             calls: Calls::default(),
-            crew: Crew::new(limits.execution, limits.max_calls, limits.thread_idle),
+            crew: Crew::new(limits.execution, limits.max_calls, limits.thread_keep_alive),
             known: Known::default(),
             closed: false,
             alarm: Alarm::Unset,
@@ -168,7 +168,7 @@ impl<W> Engine<W> {
     fn max_workers_for(&self, share: Share) -> usize {
         match share {
             Share::Known => self.limits.max_calls,
-            Share::Other => self.limits.max_calls.saturating_sub(self.limits.kept_for_known),
+            Share::Other => self.limits.max_calls.saturating_sub(self.limits.reserved_for_known),
         }
     }
 

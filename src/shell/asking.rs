@@ -86,7 +86,7 @@ impl Shell {
             }
             Given::Later(old) => old,
         };
-        let patience = self.setup.cache.patience;
+        let patience = self.setup.cache.stale_answer_timeout;
         let relief = match old {
             // A lookup is under way that others have lost their patience with: nobody need do that again.
             Some(old) if state.engine.is_slow(now, name, patience) => {

@@ -247,7 +247,7 @@ impl Driver {
             return Ok(Rc::clone(session));
         }
         let Origin::Async(backend) = &self.shell.setup.origin else { return Err(ErrorKind::Other.into()) };
-        let session = caught(|| Driven::begin(Arc::clone(backend))).map_err(|panic| Error::panicked(panic.0))?;
+        let session = caught(|| Driven::new_session(Arc::clone(backend))).map_err(|panic| Error::panicked(panic.0))?;
         Ok(Rc::clone(self.session.borrow_mut().insert(Rc::new(session))))
     }
 }

@@ -33,7 +33,7 @@ use self::errands::{Errand, Errands};
 use self::landing::Landing;
 use self::roster::{Key, Kind, Roster};
 use crate::backend::Origin;
-use crate::cache::{Cache, Index, Store};
+use crate::cache::{CacheConfig, Index, Store};
 use crate::engine::{Batch, Engine, Landed, Limits, Rouse, RouseTimekeeper, RouseWorker, Stopped, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
@@ -51,12 +51,12 @@ pub(crate) struct Setup {
     pub(crate) traced: bool,
     pub(crate) limits: Limits,
     pub(crate) stack: Option<usize>,
-    pub(crate) cache: Cache,
+    pub(crate) cache: CacheConfig,
     closed: AtomicBool,
 }
 
 impl Setup {
-    pub(crate) fn new(origin: Origin, limits: Limits, stack: Option<usize>, cache: Cache) -> Self {
+    pub(crate) fn new(origin: Origin, limits: Limits, stack: Option<usize>, cache: CacheConfig) -> Self {
         let traced = match &origin {
             // A backend that panics over this has not said that it emits none.
             Origin::Blocking(backend) => caught(|| backend.emits_events()).unwrap_or(true),

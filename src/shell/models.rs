@@ -14,7 +14,7 @@ use std::time::Duration;
 use loom::thread;
 
 use crate::sync::{self, explore};
-use crate::{Addrs, Answer, Backend, Builder, Cache, Error, ErrorKind, Resolver, Stats};
+use crate::{Addrs, Answer, Backend, Builder, CacheConfig, Error, ErrorKind, Resolver, Stats};
 
 const ADDR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
@@ -25,8 +25,8 @@ struct Counting(Arc<AtomicUsize>);
 impl Counting {
     /// With neither a cache nor a deadline, and a thread that stays.
     fn builder(&self) -> Builder {
-        let builder = Resolver::builder().backend(self.clone()).cache(Cache::disabled()).timeout(None);
-        builder.max_threads(1).kept_for_known(0).thread_idle(Duration::MAX)
+        let builder = Resolver::builder().backend(self.clone()).cache(CacheConfig::disabled()).timeout(None);
+        builder.max_lookups(1).reserved_for_known(0).thread_keep_alive(Duration::MAX)
     }
 
     fn calls(&self) -> usize {
@@ -91,7 +91,7 @@ fn whoever_asks_is_woken_with_an_answer() {
 fn whoever_asks_while_the_last_thread_leaves_is_answered() {
     explore(2, &[], || {
         let backend = Counting::default();
-        let resolver = backend.builder().thread_idle(Duration::ZERO).build();
+        let resolver = backend.builder().thread_keep_alive(Duration::ZERO).build();
         for name in ["a", "b"] {
             assert_eq!(kind(block_on(resolver.resolve(name))), Ok(()));
         }
@@ -221,7 +221,7 @@ impl Wake for Elsewhere {
 fn a_thread_that_was_refused_is_made_up_for_by_one_that_is_there() {
     explore(2, &[("gaiter", 2)], || {
         let backend = Counting::default();
-        let resolver = backend.builder().max_threads(2).build();
+        let resolver = backend.builder().max_lookups(2).build();
         let [a, b] = ["a", "b"].map(|name| resolver.resolve(name));
         assert_eq!(kind(block_on(a)), Ok(()));
         assert_eq!(kind(block_on(b)), Ok(()));
@@ -306,7 +306,7 @@ fn whoever_is_given_up_on_has_an_answer() {
 fn two_who_ask_for_a_name_make_one_call() {
     explore(2, &[], || {
         let backend = Counting::default();
-        let resolver = backend.builder().cache(Cache::new()).build();
+        let resolver = backend.builder().cache(CacheConfig::new()).build();
         let other = {
             let resolver = resolver.clone();
             thread::spawn(move || kind(block_on(resolver.resolve("a"))))
@@ -339,7 +339,7 @@ fn whoever_asks_after_a_flush_does_not_get_what_was_there_before() {
     // The call begins before the flush, ends after it, and leaves the second ask for later.
     explore(3, &[], || {
         let backend = Counting::default();
-        let resolver = backend.builder().cache(Cache::new()).build();
+        let resolver = backend.builder().cache(CacheConfig::new()).build();
         let before = resolver.resolve("a");
         resolver.flush();
         let calls = backend.calls();

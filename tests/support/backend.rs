@@ -61,9 +61,9 @@ impl Scripted {
     /// A builder with this backend and no cache, for so many calls at once.
     pub fn builder(&self, calls: usize) -> Builder {
         match self.kind {
-            Kind::Blocking => super::plain().backend(self.clone()).max_threads(calls),
+            Kind::Blocking => super::plain().backend(self.clone()).max_lookups(calls),
             #[cfg(feature = "async-backend")]
-            Kind::Async => super::plain().async_backend(self.clone()).max_in_flight(calls),
+            Kind::Async => super::plain().async_backend(self.clone()).max_lookups(calls),
         }
     }
 
@@ -98,7 +98,7 @@ impl Backend for Scripted {
 impl AsyncBackend for Scripted {
     type Session = ();
 
-    fn begin(&self) {}
+    fn new_session(&self) {}
 
     fn lookup(&self, (): &(), name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
         let (this, name) = (self.clone(), name.to_owned());

@@ -16,5 +16,5 @@ pub const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// A builder without a cache: every lookup that joins no other is a call.
 pub fn plain() -> gaiter::Builder {
-    gaiter::Resolver::builder().cache(gaiter::Cache::disabled())
+    gaiter::Resolver::builder().cache(gaiter::CacheConfig::disabled())
 }

@@ -162,8 +162,8 @@ pub struct Guest(pub Scripted, pub Hold);
 impl Guest {
     pub fn builder(self, calls: usize) -> Builder {
         match self.0.kind {
-            Kind::Blocking => support::plain().backend(self).max_threads(calls),
-            Kind::Async => support::plain().async_backend(self).max_in_flight(calls),
+            Kind::Blocking => support::plain().backend(self).max_lookups(calls),
+            Kind::Async => support::plain().async_backend(self).max_lookups(calls),
         }
     }
 
@@ -188,7 +188,7 @@ impl Backend for Guest {
 impl AsyncBackend for Guest {
     type Session = ();
 
-    fn begin(&self) {}
+    fn new_session(&self) {}
 
     fn lookup(&self, (): &(), name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
         self.arrive(name);

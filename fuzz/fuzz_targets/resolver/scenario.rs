@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use gaiter::Cache;
+use gaiter::CacheConfig;
 
 use crate::blocking::{LINGERS, Woken};
 
@@ -158,13 +158,13 @@ impl Asked {
 }
 
 impl Keeps {
-    pub fn cache(self) -> Cache {
-        let expired = Cache::new().ttl(Duration::ZERO);
+    pub fn cache(self) -> CacheConfig {
+        let expired = CacheConfig::new().ttl(Duration::ZERO);
         match self {
-            Self::Nothing => Cache::disabled(),
-            Self::Answers => Cache::new(),
+            Self::Nothing => CacheConfig::disabled(),
+            Self::Answers => CacheConfig::new(),
             Self::Stale => expired,
-            Self::Old => expired.stale_while_revalidate(Duration::ZERO).patience(Duration::ZERO),
+            Self::Old => expired.stale_while_revalidate(Duration::ZERO).stale_answer_timeout(Duration::ZERO),
         }
     }
 }

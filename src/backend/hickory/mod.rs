@@ -57,7 +57,7 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 /// - Addresses are in the order of RFC 6724, the source of each being asked of the system's routes.
 /// - "No such name" and "no address" are told apart.
 ///
-/// And what an answer of DNS says of its lifetime goes to the [`Cache`](crate::Cache), which glibc loses on the way.
+/// And what an answer of DNS says of its lifetime goes to the [`CacheConfig`](crate::CacheConfig), which glibc loses on the way.
 ///
 /// # And as it does not
 ///
@@ -167,7 +167,7 @@ impl Shared {
 impl AsyncBackend for Hickory {
     type Session = Session;
 
-    fn begin(&self) -> Session {
+    fn new_session(&self) -> Session {
         let settings = match self.follows {
             true => Watched::new(RESOLV_CONF, Settings::read, &self.settings),
             false => Watched::fixed(&self.settings),

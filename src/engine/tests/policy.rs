@@ -12,21 +12,21 @@ fn name(number: usize) -> Name {
     Name::parse(&format!("n{number}")).unwrap()
 }
 
-fn engine(max_threads: usize) -> Engine<usize> {
-    engine_with(max_threads, 0)
+fn engine(max_lookups: usize) -> Engine<usize> {
+    engine_with(max_lookups, 0)
 }
 
-fn engine_with(max_threads: usize, kept_for_known: usize) -> Engine<usize> {
-    engine_of(Execution::Blocking, max_threads, kept_for_known)
+fn engine_with(max_lookups: usize, reserved_for_known: usize) -> Engine<usize> {
+    engine_of(Execution::Blocking, max_lookups, reserved_for_known)
 }
 
-fn engine_of(execution: Execution, max_calls: usize, kept_for_known: usize) -> Engine<usize> {
+fn engine_of(execution: Execution, max_calls: usize, reserved_for_known: usize) -> Engine<usize> {
     Engine::new(Limits {
         execution,
         max_calls,
-        kept_for_known,
+        reserved_for_known,
         max_queued: 1024,
-        thread_idle: IDLE,
+        thread_keep_alive: IDLE,
         timeout: Some(TIMEOUT),
     })
 }

@@ -12,7 +12,7 @@ use std::{env, fs, thread};
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Cache, Resolver, Source};
+use gaiter::{CacheConfig, Resolver, Source};
 use gaiter_real_dns::namespace;
 
 /// How many rounds a soak has; the first is to warm up.
@@ -62,8 +62,8 @@ fn main() -> ExitCode {
     let mut first = None;
     for number in 1..=ROUNDS {
         thread::scope(|scope| {
-            let resolver = Resolver::builder().cache(Cache::new().names(64).ttl(Duration::from_millis(200)));
-            let resolver = resolver.max_threads(16).thread_idle(Duration::from_millis(50)).build();
+            let resolver = Resolver::builder().cache(CacheConfig::new().max_names(64).ttl(Duration::from_millis(200)));
+            let resolver = resolver.max_lookups(16).thread_keep_alive(Duration::from_millis(50)).build();
             for seed in 0..THREADS {
                 let (resolver, turns, found) = (resolver.clone(), &turns, &found);
                 scope.spawn(move || work(&resolver, seed as u64 + 1, Instant::now() + round, turns, found));

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use futures::executor::block_on;
-use gaiter::{Addrs, Answer, AsyncBackend, Cache, Error, ErrorKind, Hickory, Resolver, Source};
+use gaiter::{Addrs, Answer, AsyncBackend, CacheConfig, Error, ErrorKind, Hickory, Resolver, Source};
 use gaiter_real_dns::server::Server;
 use gaiter_real_dns::{WATCHDOG, await_that};
 use hickory_resolver::TokioResolver;
@@ -29,7 +29,7 @@ fn builder(server: &Server) -> gaiter::Builder {
 }
 
 fn plain(server: &Server) -> Resolver {
-    builder(server).cache(Cache::disabled()).build()
+    builder(server).cache(CacheConfig::disabled()).build()
 }
 
 /// How many addresses of either family.
@@ -114,8 +114,8 @@ struct Spy(Hickory, Arc<Mutex<Vec<Option<Duration>>>>);
 impl AsyncBackend for Spy {
     type Session = <Hickory as AsyncBackend>::Session;
 
-    fn begin(&self) -> Self::Session {
-        AsyncBackend::begin(&self.0)
+    fn new_session(&self) -> Self::Session {
+        AsyncBackend::new_session(&self.0)
     }
 
     fn lookup(&self, session: &Self::Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
@@ -235,7 +235,7 @@ fn five_thousand_at_once_take_one_thread_and_no_more_sockets_than_they_may() {
     const LOOKUPS: usize = 5_000;
     const AT_ONCE: usize = 256;
     let server = Server::start_anywhere();
-    let resolver = builder(&server).max_in_flight(AT_ONCE).max_queued(LOOKUPS).timeout(WATCHDOG).build();
+    let resolver = builder(&server).max_lookups(AT_ONCE).max_queued(LOOKUPS).timeout(WATCHDOG).build();
     let threads = || std::fs::read_dir("/proc/self/task").expect("procfs is mounted").flatten();
     let comm = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
     let lookups: Vec<_> = (0..LOOKUPS).map(|index| resolver.resolve(format!("ok-{index}.test"))).collect();

@@ -79,7 +79,7 @@ impl Model {
         }
         assert!(self.alarm == Alarm::Unset || self.keeper != Keeper::Absent, "nobody is there for the alarm");
         let slept = self.doings().filter_map(|doing| match doing {
-            Doing::Sleeping { since } => since.checked_add(self.limits.thread_idle),
+            Doing::Sleeping { since } => since.checked_add(self.limits.thread_keep_alive),
             _ => None,
         });
         if let Some(last) = slept.max() {
@@ -87,7 +87,7 @@ impl Model {
         }
         // Someone comes for whoever is queued, and soon, if a thread can be had for it.
         let known_queued = self.count(Lane::Known) > 0;
-        let new_may_run = self.threads_of_new() < self.limits.max_calls - self.limits.kept_for_known;
+        let new_may_run = self.threads_of_new() < self.limits.max_calls - self.limits.reserved_for_known;
         let can_run = known_queued || (!self.queued.is_empty() && new_may_run);
         let coming = |doing: &Doing| {
             matches!(doing, Doing::Starting | Doing::Waking | Doing::Replying { .. } | Doing::Stopped { .. })
@@ -184,9 +184,9 @@ fn limits(is_async: bool, calls: usize, kept: usize, queued: usize, stays: bool)
     Limits {
         execution: if is_async { Execution::Async } else { Execution::Blocking },
         max_calls: calls,
-        kept_for_known: kept % calls,
+        reserved_for_known: kept % calls,
         max_queued: queued.min(MAX_QUEUED),
-        thread_idle: Duration::from_secs(if stays { 10 } else { 0 }),
+        thread_keep_alive: Duration::from_secs(if stays { 10 } else { 0 }),
         timeout: Some(TIMEOUT),
     }
 }

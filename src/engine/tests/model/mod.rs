@@ -296,7 +296,7 @@ impl Model {
         let theirs = if lane == Lane::Known {
             self.limits.max_calls - running(|new| !new)
         } else {
-            (self.limits.max_calls - self.limits.kept_for_known).saturating_sub(running(|new| new))
+            (self.limits.max_calls - self.limits.reserved_for_known).saturating_sub(running(|new| new))
         };
         waiting < self.limits.max_queued + theirs.min(self.limits.max_calls - running(|_| true))
     }

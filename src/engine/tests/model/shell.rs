@@ -136,7 +136,7 @@ impl Model {
                     let lane = self.queued.iter().filter(|(_, (_, queued))| *queued == lane);
                     lane.min_by_key(|(_, (order, _))| *order).map(|(&flight, _)| flight)
                 };
-                let may_take_new = self.threads_of_new() < self.limits.max_calls - self.limits.kept_for_known;
+                let may_take_new = self.threads_of_new() < self.limits.max_calls - self.limits.reserved_for_known;
                 let others = || head(Lane::New).or_else(|| head(Lane::Refresh)).filter(|_| may_take_new);
                 let next = head(Lane::Known).or_else(others);
                 let flight = next.expect("a call for nothing that may be called for");
@@ -303,7 +303,7 @@ impl Model {
         for id in all_idle {
             let since = self.dismiss(id);
             assert!(
-                self.now().saturating_duration_since(since) >= self.limits.thread_idle,
+                self.now().saturating_duration_since(since) >= self.limits.thread_keep_alive,
                 "sent away before its time"
             );
         }

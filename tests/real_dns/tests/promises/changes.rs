@@ -18,7 +18,7 @@ fn ip(text: &str) -> Option<IpAddr> {
 
 /// One thread, so that it is one that has read the old file which has to notice the new one.
 fn resolvers() -> [Resolver; 2] {
-    [plain().max_threads(1).build(), Resolver::new()]
+    [plain().max_lookups(1).build(), Resolver::new()]
 }
 
 /// And those that read the files themselves.

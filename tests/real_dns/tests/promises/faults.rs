@@ -32,7 +32,7 @@ pub fn no_descriptors() {
     let server = Server::start();
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
     // One thread, so that it is the same one, or one that took its place, that works again.
-    let resolver = plain().max_threads(1).build();
+    let resolver = plain().max_lookups(1).build();
     ask(&resolver, "ok.test").expect("an answer");
     let open = fs::read_dir("/proc/self/fd").expect("procfs is mounted").flatten();
     let highest = open.filter_map(|fd| fd.file_name().to_str()?.parse::<u64>().ok()).max().expect("standard output");
@@ -68,7 +68,7 @@ pub fn no_room_for_a_thread() {
     const STACK: usize = 1 << 30;
     // What malloc sets aside for a thread comes and goes in steps of 64 MiB.
     const SPARE: u64 = 256 << 20;
-    let resolver = plain().thread_stack(STACK).build();
+    let resolver = plain().thread_stack_size(STACK).build();
     let in_use = status("VmSize:") as u64 * 1024;
     for _ in 0..3 {
         let former = limit(libc::RLIMIT_AS, in_use + SPARE);

@@ -94,7 +94,7 @@ pub fn a_change_is_read_when_it_can_be() {
     two.set_number(2);
     namespace::write("resolv.conf", "nameserver 127.0.0.1\n");
     let hickory = Hickory::from_system().expect("it can be read");
-    let resolver = plain().async_backend(hickory).thread_idle(Duration::ZERO).build();
+    let resolver = plain().async_backend(hickory).thread_keep_alive(Duration::ZERO).build();
     let first = |name: &str| outcome(&resolver, name).ok()?.into_iter().find(IpAddr::is_ipv4).map(|ip| ip.to_string());
     assert_eq!(first("ok.test").as_deref(), Some("192.0.2.1"));
 
@@ -134,8 +134,8 @@ struct Polled(Hickory, Arc<AtomicUsize>);
 impl AsyncBackend for Polled {
     type Session = <Hickory as AsyncBackend>::Session;
 
-    fn begin(&self) -> Self::Session {
-        AsyncBackend::begin(&self.0)
+    fn new_session(&self) -> Self::Session {
+        AsyncBackend::new_session(&self.0)
     }
 
     fn lookup(&self, session: &Self::Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {

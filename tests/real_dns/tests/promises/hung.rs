@@ -84,7 +84,7 @@ async fn timed<T, E: std::fmt::Debug>(what: impl Future<Output = Result<T, E>>) 
 pub fn cancelled_callers_are_gone_at_once() {
     let server = Server::start();
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
-    let resolver = plain().max_threads(32).thread_idle(Duration::from_millis(10)).build();
+    let resolver = plain().max_lookups(32).thread_keep_alive(Duration::from_millis(10)).build();
     ask(&resolver, "ok-known.test").expect("an answer");
     let hung: Vec<_> = (0..HUNG).map(|index| resolver.resolve(format!("silent-{index}.test"))).collect();
     await_that("calls", || server.count("silent-0.test") > 0);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use gaiter::{Cache, ErrorKind, Resolver, Source};
+use gaiter::{CacheConfig, ErrorKind, Resolver, Source};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 
@@ -25,13 +25,13 @@ fn known(index: usize) -> String {
 pub fn a_server_goes_silent_under_load_and_comes_back() {
     let server = Server::start();
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
-    let cache = Cache::new()
+    let cache = CacheConfig::new()
         .ttl(Duration::from_millis(100))
         .stale_while_revalidate(Duration::from_millis(100))
         .stale_if_error(Duration::from_secs(3600))
-        .patience(Duration::from_millis(50))
+        .stale_answer_timeout(Duration::from_millis(50))
         .cooldown(COOLDOWN);
-    let resolver = Resolver::builder().cache(cache).max_threads(THREADS).timeout(Duration::from_secs(2)).build();
+    let resolver = Resolver::builder().cache(cache).max_lookups(THREADS).timeout(Duration::from_secs(2)).build();
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let load = Arc::new(Load::default());

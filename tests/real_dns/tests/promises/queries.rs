@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Cache, ErrorKind, Resolver, Source};
+use gaiter::{CacheConfig, ErrorKind, Resolver, Source};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::{Question, Server};
 
@@ -36,7 +36,7 @@ pub fn a_cached_name_costs_none_and_a_refresh_one_call() {
     let server = Server::start();
     // glibc does not ask again on its own.
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
-    let cache = Cache::new().ttl(Duration::from_secs(1)).stale_while_revalidate(Duration::from_secs(3600));
+    let cache = CacheConfig::new().ttl(Duration::from_secs(1)).stale_while_revalidate(Duration::from_secs(3600));
     let resolver = Resolver::builder().cache(cache).build();
     server.set_held(false);
     let first = ask(&resolver, "held.test").expect("an answer");
@@ -99,7 +99,7 @@ pub fn a_search_list_costs_what_glibc_asks() {
 pub fn failures_are_asked_again_when_they_may_be() {
     let server = Server::start();
     let hour = Duration::from_secs(3600);
-    let resolver = Resolver::builder().cache(Cache::new().negative_ttl(hour).cooldown(hour)).build();
+    let resolver = Resolver::builder().cache(CacheConfig::new().negative_ttl(hour).cooldown(hour)).build();
     let kinds =
         [("nx.test", ErrorKind::NotFound), ("nodata.test", ErrorKind::NoData), ("servfail.test", ErrorKind::Temporary)];
     for (name, kind) in kinds {
@@ -116,7 +116,7 @@ pub fn failures_are_asked_again_when_they_may_be() {
         assert_eq!(server.count(name), 2 * cost, "{name}");
     }
     // An error that is gone is forgotten when it may be.
-    let resolver = Resolver::builder().cache(Cache::new().cooldown(Duration::from_millis(1))).build();
+    let resolver = Resolver::builder().cache(CacheConfig::new().cooldown(Duration::from_millis(1))).build();
     namespace::write("resolv.conf", "nameserver 127.0.0.2\n");
     assert_eq!(ask(&resolver, "ok.test").expect_err("nobody is there").kind(), ErrorKind::Temporary);
     namespace::write("resolv.conf", "nameserver 127.0.0.1\n");

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 
 use futures::executor::block_on;
-use gaiter::{Addrs, Cache, Error, Resolver};
+use gaiter::{Addrs, CacheConfig, Error, Resolver};
 
 use crate::{endings, hung, machines};
 
@@ -16,7 +16,7 @@ pub use gaiter_real_dns::await_that;
 
 /// A builder without a cache: every lookup that joins no other is a call.
 pub fn plain() -> gaiter::Builder {
-    Resolver::builder().cache(Cache::disabled())
+    Resolver::builder().cache(CacheConfig::disabled())
 }
 
 /// The addresses of a lookup by `resolver`, or its error.
