@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 use futures::executor::block_on;
-use gaiter::{Addrs, Error, ErrorKind, ShutdownReport, Resolver, Shutdown, Stats};
+use gaiter::{Addrs, Error, ErrorKind, Resolver, Shutdown, ShutdownReport, Stats};
 use libfuzzer_sys::fuzz_target;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;

@@ -30,7 +30,7 @@ pub(crate) fn explore(
 ) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(interruptions));
-    builder.max_lookups = loom::MAX_THREADS;
+    builder.max_threads = loom::MAX_THREADS;
     builder.max_branches = 10_000;
     let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let count = std::sync::Arc::clone(&runs);
