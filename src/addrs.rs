@@ -1,6 +1,7 @@
 use std::fmt;
+use std::io;
 use std::iter::FusedIterator;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,6 +207,9 @@ impl Source {
 pub struct Addrs {
     addrs: List,
     next: u32,
+    /// Takes the place of the addresses' own if `has_port`. (An `Option` would make this larger, which every hit copies.)
+    port: u16,
+    has_port: bool,
     source: Source,
     // In nanoseconds: half of what durations take, in something that is copied on every hit.
     age: u64,
@@ -236,12 +240,30 @@ impl Addrs {
 
     #[inline]
     fn new(addrs: List, source: Source, age: u64) -> Self {
-        Self { addrs, next: 0, source, age, queued: 0, in_call: 0 }
+        Self { addrs, next: 0, port: 0, has_port: false, source, age, queued: 0, in_call: 0 }
     }
 
     /// These addresses, for which a caller has waited so long.
     pub(crate) fn after(mut self, queued: Duration, in_call: Duration) -> Self {
         (self.queued, self.in_call) = (nanos(queued), nanos(in_call));
+        self
+    }
+
+    /// Returns these addresses with `port` in place of their own, which is 0 unless a backend has set another.
+    ///
+    /// ```no_run
+    /// use std::net::TcpStream;
+    ///
+    /// # fn example(resolver: gaiter::Resolver) -> std::io::Result<()> {
+    /// let addrs = resolver.resolve("example.com").wait()?;
+    /// let stream = TcpStream::connect(addrs.with_port(443))?; // tries one after another
+    /// # drop(stream); Ok(()) }
+    /// ```
+    ///
+    /// Tokio's `TcpStream::connect` takes a slice: `&*addrs.with_port(443).collect::<Vec<_>>()`.
+    #[must_use]
+    pub fn with_port(mut self, port: u16) -> Self {
+        (self.port, self.has_port) = (port, true);
         self
     }
 
@@ -271,7 +293,10 @@ impl Iterator for Addrs {
     type Item = SocketAddr;
 
     fn next(&mut self) -> Option<SocketAddr> {
-        let addr = self.addrs.get(self.next as usize)?;
+        let mut addr = self.addrs.get(self.next as usize)?;
+        if self.has_port {
+            addr.set_port(self.port);
+        }
         self.next += 1;
         Some(addr)
     }
@@ -283,6 +308,15 @@ impl Iterator for Addrs {
 }
 
 impl ExactSizeIterator for Addrs {}
+
+/// For functions of std that take addresses, such as [`TcpStream::connect`](std::net::TcpStream::connect). Never fails.
+impl ToSocketAddrs for Addrs {
+    type Iter = Self;
+
+    fn to_socket_addrs(&self) -> io::Result<Self> {
+        Ok(self.clone())
+    }
+}
 
 impl FusedIterator for Addrs {}
 
@@ -308,6 +342,19 @@ mod tests {
         assert_eq!(addrs.by_ref().count(), 2);
         assert_eq!((addrs.len(), addrs.next(), addrs.next()), (0, None, None));
         assert_eq!(rest.collect::<Vec<_>>(), ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_port_takes_the_place_of_every_other() {
+        let own: Vec<SocketAddr> = vec!["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:0".parse().unwrap()];
+        let without: Answer = own.iter().map(SocketAddr::ip).collect();
+        for answer in [Answer::from(own), without] {
+            let mut addrs = Addrs::looked_up(answer).with_port(80);
+            let both = addrs.to_socket_addrs().unwrap().collect::<Vec<_>>();
+            assert_eq!(both, ["192.0.2.1:80".parse().unwrap(), "[2001:db8::1]:80".parse().unwrap()]);
+            addrs.next();
+            assert_eq!(addrs.with_port(0).collect::<Vec<_>>(), ["[2001:db8::1]:0".parse().unwrap()]);
+        }
     }
 
     #[test]

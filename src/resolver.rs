@@ -1,4 +1,5 @@
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::addrs::Addrs;
@@ -157,6 +158,11 @@ impl Resolver {
         Shutdown::new(Arc::clone(self.shared.epochs.current()))
     }
 }
+
+// A panic that passes through a caller leaves the resolver as it was: panics of backends and subscribers are caught, and none of
+// the crate's own code panics while it changes what is shared.
+impl UnwindSafe for Resolver {}
+impl RefUnwindSafe for Resolver {}
 
 impl Default for Resolver {
     fn default() -> Self {

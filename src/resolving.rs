@@ -1,6 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::mem;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -56,7 +57,35 @@ impl Resolving {
     pub(crate) fn start(epochs: &Arc<Epochs>, name: Name) -> Self {
         Self { state: State::start(Arc::clone(epochs), name) }
     }
+
+    /// Blocks the calling thread until the lookup ends, for programs without a runtime.
+    ///
+    /// The resolver's [timeout](crate::Builder::timeout) bounds the wait. Must not be called from async code, whose other tasks it
+    /// would hold up.
+    ///
+    /// ```
+    /// let addrs = gaiter::Resolver::new().resolve("localhost").wait()?;
+    /// assert!(addrs.len() > 0);
+    /// # Ok::<(), gaiter::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the error that the future would give.
+    pub fn wait(mut self) -> Result<Addrs, Error> {
+        let waker = sync::unparker();
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {
+                return result;
+            }
+            sync::thread::park();
+        }
+    }
 }
+
+// As `Resolver` is.
+impl UnwindSafe for Resolving {}
+impl RefUnwindSafe for Resolving {}
 
 impl State {
     fn start(epochs: Arc<Epochs>, name: Name) -> Self {
@@ -67,7 +96,10 @@ impl State {
             Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, shell, name, waiter, ticket: Some(ticket), scope }),
             Ask::Given(given) => {
                 close_scope(&shell, waiter.take_custody(), None);
-                close_scope(&shell, scope.take(), Some(Outcome::new(&given, false, Duration::ZERO, Duration::ZERO)));
+                if let Some(scope) = scope.take() {
+                    let outcome = Outcome::new(&given, false, Duration::ZERO, Duration::ZERO);
+                    close_scope(&shell, Some(scope), Some(outcome));
+                }
                 Self::Ready(Some(given))
             }
         }

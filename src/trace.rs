@@ -5,6 +5,7 @@
 //! wrong subscriber is asked, which panics or closes a stranger's span. So each of the four happens with the span's
 //! own dispatcher as the default, and [`Scope`] is the only owner of spans in this crate.
 
+use std::fmt;
 use std::time::Duration;
 
 use tracing::{Dispatch, Span, dispatcher, field};
@@ -37,8 +38,7 @@ struct Spans {
 
 /// What the `resolve` span says of a lookup that was answered.
 pub(crate) struct Outcome {
-    /// How many, and where they came from.
-    addresses: Result<(usize, Source), Error>,
+    result: Result<Addrs, Error>,
     shared: bool,
     queued: Duration,
     in_call: Duration,
@@ -46,8 +46,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub(crate) fn new(result: &Result<Addrs, Error>, shared: bool, queued: Duration, in_call: Duration) -> Self {
-        let addresses = result.as_ref().map(|addrs| (addrs.len(), addrs.source())).map_err(Error::clone);
-        Self { addresses, shared, queued, in_call }
+        Self { result: result.clone(), shared, queued, in_call }
     }
 }
 
@@ -64,7 +63,10 @@ pub(crate) fn begin(name: &Name, custody: bool) -> (Option<Scope>, Option<Scope>
         tracing::debug_span!(
             target: TARGET,
             "resolve",
+            // An expression that is evaluated only if the span is enabled. As a string, which loggers quote and escape.
+            otel.name = format!("DNS lookup {name}").as_str(),
             dns.question.name = name.as_str(),
+            dns.answers = field::Empty,
             gaiter.source = field::Empty,
             gaiter.shared = field::Empty,
             gaiter.queued_us = field::Empty,
@@ -200,17 +202,18 @@ impl Spans {
     }
 
     fn record(&mut self) {
-        let Some(Outcome { addresses, shared, queued, in_call }) = self.outcome.take() else {
+        let Some(Outcome { result, shared, queued, in_call }) = self.outcome.take() else {
             return;
         };
         let resolve = &self.resolve;
         resolve.record("gaiter.shared", shared);
         resolve.record("gaiter.queued_us", micros(queued));
         resolve.record("gaiter.call_us", micros(in_call));
-        match addresses {
-            Ok((count, source)) => {
-                resolve.record("gaiter.source", source.id());
-                resolve.record("gaiter.addresses", count);
+        match result {
+            Ok(addrs) => {
+                resolve.record("gaiter.source", addrs.source().id());
+                resolve.record("gaiter.addresses", addrs.len());
+                resolve.record("dns.answers", field::debug(Answers(addrs)));
             }
             Err(error) => {
                 let source = if error.is_cached() { Source::Cache } else { Source::Lookup };
@@ -219,6 +222,19 @@ impl Spans {
                 resolve.record("otel.status_code", "ERROR");
             }
         }
+    }
+}
+
+/// Maximum number of addresses that a span lists. Most names have fewer, some have hundreds.
+const LISTED: usize = 16;
+
+/// The first [`LISTED`] addresses, as a list of strings.
+struct Answers(Addrs);
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addrs = self.0.clone().take(LISTED);
+        f.debug_list().entries(addrs.map(|addr| addr.ip().to_string())).finish()
     }
 }
 

@@ -2,11 +2,12 @@
 
 mod support;
 
+use std::thread;
 use std::time::Duration;
 
-use gaiter::{Addrs, Error, Resolver};
+use gaiter::{Addrs, Error, ErrorKind, Resolver, Source};
 use support::backend::{ADDR, Kind, Scripted};
-use support::gate::OpenOnDrop;
+use support::gate::{Gate, OpenOnDrop};
 use tokio::runtime::{Builder, Runtime};
 
 fn check(addrs: Result<Addrs, Error>) {
@@ -95,4 +96,23 @@ over_every_kind! {
     inside_another_block_on
     a_flight_outlives_the_runtime_that_started_it
     dropping_a_runtime_does_not_wait_for_a_lookup_that_hangs
+}
+
+#[test]
+fn a_thread_without_a_runtime_waits_by_itself() {
+    let resolver = Scripted::default().builder(16).build();
+    assert_eq!(resolver.resolve("ok").wait().expect("an answer").count(), 1);
+    assert_eq!(resolver.resolve("error").wait().expect_err("no answer").kind(), ErrorKind::NotFound);
+    assert_eq!(resolver.resolve("127.0.0.1").wait().expect("an answer").source(), Source::Literal);
+    // However often others have unparked it.
+    thread::current().unpark();
+    let gate = Gate::default();
+    let waiting = Scripted { gate: gate.clone(), ..Scripted::default() }.builder(1).build();
+    let waiter = thread::spawn(move || waiting.resolve("hang").wait());
+    gate.await_arrivals(1);
+    waiter.thread().unpark();
+    gate.open();
+    assert_eq!(waiter.join().unwrap().expect("an answer").count(), 1);
+    resolver.close();
+    assert!(resolver.resolve("ok").wait().expect_err("no answer").is_closed());
 }

@@ -484,6 +484,23 @@ fn its_settings_can_be_read_back() {
     let config = builder().max_lookups(0).reserved_for_known(5).build().config().clone();
     assert_eq!((config.max_lookups, config.reserved_for_known), (1, 0));
     assert!((1..=1024).contains(&builder().build().config().max_lookups));
-    // Of the kind that is in use.
-    assert_eq!(Resolver::builder().max_lookups(16).max_lookups(800).build().config().reserved_for_known, 2);
+    // A bound holds for whichever backend is set, before or after it. A default is that of the last one.
+    let config =
+        Resolver::builder().max_lookups(800).async_backend(Scripted::new(Kind::Async)).build().config().clone();
+    assert_eq!((config.max_lookups, config.reserved_for_known), (800, 100));
+    let blocking = builder().backend(Scripted::default()).build();
+    assert_eq!(blocking.config().max_lookups, Resolver::new().config().max_lookups);
+}
+
+#[test]
+fn resolvers_may_share_a_backend() {
+    let calls = Arc::default();
+    let gate = Gate::default();
+    gate.open();
+    let backend = Arc::new(slow_later(&gate, &calls));
+    for _ in 0..2 {
+        let resolver = Resolver::builder().async_backend(Arc::clone(&backend)).build();
+        assert_eq!(resolver.resolve("ok").wait().expect("an answer").count(), 1);
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
 }

@@ -451,3 +451,35 @@ fn what_a_later_call_has_said_stands_against_an_earlier_one() {
     assert!(error.is_not_found() && error.is_cached());
     assert_eq!(backend.calls(), 2);
 }
+
+/// Threads of which each counts for itself, and more of them than there are places to count in.
+#[test]
+fn those_who_are_answered_at_once_are_counted() {
+    const THREADS: u64 = 100;
+    let cache = CacheConfig::new().ttl(HOUR).cooldown(HOUR);
+    let (backend, resolver) = with(cache);
+    block_on(resolver.resolve("ok")).expect("an answer");
+    backend.set(Now::Fails(ErrorKind::Temporary));
+    block_on(resolver.resolve("fails")).expect_err("no answer");
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                assert_eq!(block_on(resolver.resolve("OK")).expect("an answer").source(), Source::Cache);
+                assert!(block_on(resolver.resolve("fails")).expect_err("no answer").is_cached());
+            });
+        }
+    });
+    let stats = resolver.stats();
+    assert_eq!((stats.started, stats.hits, stats.stale), (2, 2 * THREADS, 0));
+
+    let (backend, resolver) = with(CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR));
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    block_on(resolver.resolve("ok")).expect("an answer");
+    backend.set(Now::Hangs(gate.clone()));
+    for _ in 0..3 {
+        assert_eq!(block_on(resolver.resolve("ok")).expect("an answer").source(), Source::Stale);
+    }
+    let stats = resolver.stats();
+    assert_eq!((stats.started, stats.hits, stats.stale, stats.refreshed), (1, 0, 3, 1));
+}

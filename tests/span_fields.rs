@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -82,13 +83,25 @@ fn an_answer_says_where_it_came_from_and_how_much_there_is() {
     let spans = Keep::spans(|| drop(block_on(resolver.resolve("OK.example")).expect("an answer")));
     let [fields] = &spans[..] else { panic!("{spans:?}") };
     let expected = [
+        ("dns.answers", r#"["192.0.2.7"]"#),
         ("dns.question.name", "OK.example"),
         ("gaiter.addresses", "1"),
         ("gaiter.shared", "false"),
         ("gaiter.source", "lookup"),
         ("otel.kind", "internal"),
+        ("otel.name", "DNS lookup OK.example"),
     ];
     assert_eq!(lasting(fields), expected);
+}
+
+#[test]
+fn a_long_answer_is_listed_in_part() {
+    let addrs = |_: &str| Ok::<_, ErrorKind>((0..100).map(|last| [192, 0, 2, last].into()).collect::<Vec<IpAddr>>());
+    let resolver = Resolver::builder().backend(addrs).build();
+    let spans = Keep::spans(|| drop(block_on(resolver.resolve("many")).expect("an answer")));
+    let [fields] = &spans[..] else { panic!("{spans:?}") };
+    assert_eq!(fields["gaiter.addresses"], "100");
+    assert!(fields["dns.answers"].ends_with(r#", "192.0.2.15"]"#), "{fields:?}");
 }
 
 #[test]
@@ -103,7 +116,7 @@ fn a_failure_says_which() {
     assert_eq!(types, ["not_found", "panicked"]);
     for fields in &spans {
         assert_eq!((fields["otel.status_code"].as_str(), fields["gaiter.source"].as_str()), ("ERROR", "lookup"));
-        assert!(!fields.contains_key("gaiter.addresses"));
+        assert!(!fields.contains_key("gaiter.addresses") && !fields.contains_key("dns.answers"));
     }
 }
 

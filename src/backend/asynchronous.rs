@@ -88,6 +88,18 @@ where
     }
 }
 
+impl<B: AsyncBackend> AsyncBackend for Arc<B> {
+    type Session = B::Session;
+
+    fn new_session(&self) -> Self::Session {
+        (**self).new_session()
+    }
+
+    fn lookup(&self, session: &Self::Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        (**self).lookup(session, name)
+    }
+}
+
 /// A lookup that is under way.
 pub(crate) type Lookup = Pin<Box<dyn Future<Output = Result<Answer, Error>>>>;
 

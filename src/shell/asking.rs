@@ -31,10 +31,12 @@ impl Shell {
         if !self.setup.cache.is_enabled() {
             return None;
         }
-        match self.store.fresh(name, Coarse::now(), |addrs| give(Ok(addrs))) {
-            Some(given) => Some(given),
-            None => self.cached_but_not_fresh(name).map(give),
+        let given = self.store.fresh(name, Coarse::now(), |addrs| give(Ok(addrs)));
+        if given.is_none() {
+            return self.cached_but_not_fresh(name).map(give);
         }
+        self.at_once.count_hit();
+        given
     }
 
     #[cold]
@@ -42,7 +44,7 @@ impl Shell {
         let now = sync::now();
         let look = self.store.look(name, now);
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let given = match Given::of(look, now) {
+        let given = match self.give(look, now) {
             Given::Now(given) => Some(given),
             Given::Later(_) => None,
         };
@@ -51,6 +53,27 @@ impl Shell {
             Name::parse(name.as_str()).into_iter().for_each(|name| self.refresh(name));
         }
         given
+    }
+
+    /// Returns what the cache has for a caller, and counts a caller who is answered with it now.
+    fn give(&self, look: Look, now: Instant) -> Given {
+        let (old, source) = match look {
+            Look::Old(old) => return Given::Later(Some(old)),
+            Look::Nothing => return Given::Later(None),
+            Look::Failed(error) => {
+                self.at_once.count_hit();
+                return Given::Now(Err(error));
+            }
+            Look::Fresh(old) => {
+                self.at_once.count_hit();
+                (old, Source::Cache)
+            }
+            Look::Stale { old, .. } => {
+                self.at_once.count_stale();
+                (old, Source::Stale)
+            }
+        };
+        Given::Now(Ok(old.addrs(source, now)))
     }
 
     /// Has a name looked up that nobody waits for.
@@ -78,7 +101,7 @@ impl Shell {
         let mut state = self.lock();
         let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.borrowed(), now) };
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let old = match Given::of(look, now) {
+        let old = match self.give(look, now) {
             Given::Now(given) => {
                 let rouse = if wants_refresh { self.refresh_in(&mut state, now, name) } else { Rouse::default() };
                 self.rouse(state, rouse);
@@ -92,6 +115,7 @@ impl Shell {
             Some(old) if state.engine.is_slow(now, name, patience) => {
                 let rouse = self.refresh_in(&mut state, now, name);
                 self.rouse(state, rouse);
+                self.at_once.count_stale();
                 return Ask::Given(Ok(old.addrs(Source::Stale, now)));
             }
             Some(old) => {
@@ -156,20 +180,9 @@ impl Shell {
     }
 }
 
+/// What the cache has for a caller.
 enum Given {
     Now(Result<Addrs, Error>),
     /// Only if a lookup fails or takes too long.
     Later(Option<Old>),
-}
-
-impl Given {
-    fn of(look: Look, now: Instant) -> Self {
-        match look {
-            Look::Fresh(old) => Self::Now(Ok(old.addrs(Source::Cache, now))),
-            Look::Stale { old, .. } => Self::Now(Ok(old.addrs(Source::Stale, now))),
-            Look::Failed(error) => Self::Now(Err(error)),
-            Look::Old(old) => Self::Later(Some(old)),
-            Look::Nothing => Self::Later(None),
-        }
-    }
 }

@@ -38,7 +38,7 @@ use crate::engine::{Batch, Engine, Landed, Limits, Rouse, RouseTimekeeper, Rouse
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
 use crate::foreign::caught;
-use crate::stats::Stats;
+use crate::stats::{AtOnce, Stats};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{self, AtomicBool, Mutex, MutexGuard};
 use crate::trace::Scope;
@@ -80,6 +80,7 @@ pub(crate) struct Shell {
     /// finds neither under that lock is the first to ask.
     store: Store,
     state: Mutex<State>,
+    at_once: AtOnce,
     roster: Arc<Roster>,
     setup: Arc<Setup>,
     /// Of the process whose threads they are.
@@ -130,7 +131,14 @@ impl Shell {
             closers: Closers::default(),
         };
         let roster = Arc::new(Roster::new(generation));
-        Self { store: Store::new(setup.cache.clone()), state: Mutex::new(state), roster, setup, generation }
+        Self {
+            store: Store::new(setup.cache.clone()),
+            state: Mutex::new(state),
+            at_once: AtOnce::new(),
+            roster,
+            setup,
+            generation,
+        }
     }
 
     /// Whether these are the threads of a process that this one was forked from. Nothing of theirs may be locked then, or
@@ -150,6 +158,7 @@ impl Shell {
         let mut stats = self.lock().engine.stats(now);
         // Those that take their time to end included.
         stats.threads = stats.threads.max(self.roster.count(Kind::Driver));
+        self.at_once.add_to(&mut stats);
         stats
     }
 

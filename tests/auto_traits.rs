@@ -1,0 +1,35 @@
+//! Public types cross threads, move, and pass through `catch_unwind`, as their docs promise. Checked when this is compiled.
+
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use gaiter::{
+    Abandoned, Addrs, Answer, Builder, CacheConfig, Config, Error, ErrorKind, Resolver, Resolving, Shutdown,
+    ShutdownReport, Source, Stats, System, Untraced,
+};
+
+fn cross_threads<T: Send + Sync + Unpin>() {}
+fn pass_through_panics<T: UnwindSafe + RefUnwindSafe>() {}
+fn are_sent_and_moved<T: Send + Unpin>() {}
+
+#[test]
+fn all_of_them() {
+    cross_threads::<(Resolver, Builder, Config, CacheConfig)>();
+    cross_threads::<(Resolving, Addrs, Answer, Source, Error, ErrorKind)>();
+    cross_threads::<(ShutdownReport, Abandoned, Stats)>();
+    cross_threads::<(System, Untraced<System>)>();
+    // A signal that it waits for need not be `Sync`.
+    are_sent_and_moved::<Shutdown<'_>>();
+
+    // Errors and builders may hold values of the program's that are not. So is `std::io::Error`.
+    pass_through_panics::<(Resolver, Resolving, Config, CacheConfig)>();
+    pass_through_panics::<(Addrs, Answer, Source, ErrorKind)>();
+    pass_through_panics::<(ShutdownReport, Abandoned, Stats)>();
+    pass_through_panics::<(System, Untraced<System>)>();
+}
+
+#[cfg(feature = "hickory")]
+#[test]
+fn hickory_too() {
+    cross_threads::<gaiter::Hickory>();
+    pass_through_panics::<gaiter::Hickory>();
+}
