@@ -111,6 +111,9 @@
 //!   than the platform's; what is more, a lookup that nobody waits for any longer ends there and then.
 //! - `hickory`: `Hickory`, an async backend that speaks DNS itself, for programs on musl, in plugins that must not call libc's
 //!   resolver, or with thousands of lookups at once. Its docs say where it differs from the system's resolver. Needs Rust 1.88.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// These docs link to items of every feature.
+#![cfg_attr(not(feature = "hickory"), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code)] // but in `ffi`
 #![warn(missing_docs, unreachable_pub)]
 #![cfg_attr(
