@@ -5,16 +5,25 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So many addresses are kept in place, if they are no more than that: handing them on then costs neither memory nor a count
-/// that threads share.
+/// Maximum number of addresses that are stored inline. Copying these takes neither an allocation nor a reference count that threads
+/// share.
 const FEW: usize = 4;
 
-/// What a [`Backend`](crate::Backend) found: addresses, in the order in which they should be tried.
+/// The result of a [`Backend`](crate::Backend): addresses, in the order in which they should be tried.
 ///
-/// Made from addresses (`Answer::from(vec![...])`, `iter.collect::<Answer>()`), as [`IpAddr`]s or, where an IPv6 scope
-/// id matters, as [`SocketAddr`]s. The order is kept, and nothing is sorted, merged or left out.
+/// It is made from [`IpAddr`]s, or from [`SocketAddr`]s if an IPv6 scope id or a port matters. The order is kept. Nothing is sorted,
+/// merged or left out.
 ///
-/// A port other than 0 is handed on, and hyper and reqwest use it where the URL names none.
+/// If the port is not 0, hyper and reqwest use it for URLs without a port.
+///
+/// ```
+/// use std::net::IpAddr;
+/// use std::time::Duration;
+/// use gaiter::Answer;
+///
+/// let answer = Answer::from([IpAddr::from([192, 0, 2, 1])]).with_ttl(Duration::from_secs(60));
+/// assert_eq!(answer.iter().len(), 1);
+/// ```
 #[derive(Clone)]
 pub struct Answer {
     addrs: List,
@@ -27,12 +36,13 @@ enum List {
     Many(Arc<[SocketAddr]>),
 }
 
-/// Without port, scope and flow, and in whole words: half the size, and copied in half the time, which is most of a hit's.
+/// Addresses without port, scope and flow, in whole words. They take half the size and half the time to copy, which is most of the
+/// time of a hit.
 #[derive(Clone, Copy)]
 struct Few {
-    /// As IPv6 addresses (RFC 4291, 2.5.5.2).
+    /// IPv4 addresses are stored as IPv6 addresses (RFC 4291, section 2.5.5.2).
     ips: [[u64; 2]; FEW],
-    /// Which of them are IPv4 addresses, a bit each.
+    /// One bit for each address: whether it is an IPv4 address.
     v4: u32,
     len: u32,
 }
@@ -40,7 +50,7 @@ struct Few {
 impl Few {
     const NONE: Self = Self { ips: [[0; 2]; FEW], v4: 0, len: 0 };
 
-    /// All of `ips`, if there is room.
+    /// Returns all of `ips`, if there is room for them.
     #[inline]
     fn new(ips: impl Iterator<Item = IpAddr>) -> Option<Self> {
         let mut few = Self::NONE;
@@ -97,25 +107,27 @@ impl List {
 }
 
 impl Answer {
-    /// The addresses, in order.
+    /// Returns the addresses, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = SocketAddr> + use<> {
-        // Where and when they were found plays no part.
+        // As an iterator over addresses, whose source is not looked at.
         Addrs::looked_up(self.clone())
     }
 
-    /// Whether there is no address.
+    /// Returns whether there is no address.
     pub fn is_empty(&self) -> bool {
         self.addrs.len() == 0
     }
 
-    /// This answer with the time for which its source says it lasts. Default: not known, as `getaddrinfo` has it.
+    /// Sets the TTL of this answer. Default: none, as for answers of `getaddrinfo`.
+    ///
+    /// An answer without a TTL is cached for [`CacheConfig::ttl`](crate::CacheConfig::ttl()).
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// For how long the answer lasts, where its source has said so.
+    /// Returns the TTL of this answer, if it has one.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
@@ -172,22 +184,22 @@ impl From<IpAddr> for Answer {
     }
 }
 
-/// Where [`Addrs`] came from.
+/// Where [`Addrs`] came from, from [`Addrs::source`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
     /// The name was an IP address.
     Literal,
-    /// The cache, fresh.
+    /// The cache, while the answer was fresh.
     Cache,
-    /// The cache, past its time: see [`Cache`](crate::CacheConfig).
+    /// The cache, after the answer was fresh. See [`CacheConfig`](crate::CacheConfig).
     Stale,
-    /// A lookup, the caller's own or one that it joined.
+    /// A lookup that the caller started or joined.
     Lookup,
 }
 
 impl Source {
-    /// As an identifier, for logs.
+    /// Returns an identifier for logs.
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Literal => "literal",
@@ -200,24 +212,25 @@ impl Source {
 
 /// The addresses of a name, in the order in which they should be tried.
 ///
-/// An exact-size iterator over [`SocketAddr`], cheap to clone (a copy of up to four addresses, or a reference count). The order
-/// is the resolver's own: for the system's `getaddrinfo` that of RFC 6724. The port is 0, as `getaddrinfo` gives it without a
-/// service, unless a backend of the program's own set another; hyper and reqwest put in the URL's.
+/// This is an iterator over [`SocketAddr`]. Cloning it is cheap: it copies up to four addresses, or a reference count.
+///
+/// The order is the backend's. For the system's `getaddrinfo` it is that of RFC 6724. The port is 0, unless
+/// [`with_port`](Self::with_port) or a backend sets another. hyper and reqwest use the port of the URL.
 #[derive(Clone)]
 pub struct Addrs {
     addrs: List,
     next: u32,
-    /// Takes the place of the addresses' own if `has_port`. (An `Option` would make this larger, which every hit copies.)
+    /// Replaces the addresses' own port if `has_port`. Every hit copies this struct, and an `Option` would make it larger.
     port: u16,
     has_port: bool,
     source: Source,
-    // In nanoseconds: half of what durations take, in something that is copied on every hit.
+    // In nanoseconds, which take half the space of a `Duration`.
     age: u64,
     queued: u64,
     in_call: u64,
 }
 
-/// As many nanoseconds as can be said, which is centuries.
+/// Returns the nanoseconds of `duration`, or the maximum, which is centuries.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -228,7 +241,7 @@ impl Addrs {
         Self::new(List::one(ip), Source::Literal, 0)
     }
 
-    /// From the cache, so many nanoseconds old.
+    /// Returns addresses from the cache. `age` is in nanoseconds.
     #[inline]
     pub(crate) fn kept(answer: &Answer, source: Source, age: u64) -> Self {
         Self::new(answer.addrs.clone(), source, age)
@@ -243,7 +256,7 @@ impl Addrs {
         Self { addrs, next: 0, port: 0, has_port: false, source, age, queued: 0, in_call: 0 }
     }
 
-    /// These addresses, for which a caller has waited so long.
+    /// Returns these addresses with the times that a caller has waited for them.
     pub(crate) fn after(mut self, queued: Duration, in_call: Duration) -> Self {
         (self.queued, self.in_call) = (nanos(queued), nanos(in_call));
         self
@@ -267,23 +280,22 @@ impl Addrs {
         self
     }
 
-    /// Where they came from.
+    /// Returns where the addresses came from.
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// How long ago the lookup gave them, in steps of a few milliseconds: zero unless they come from the cache.
+    /// Returns how long ago the lookup ended, with a precision of 10 milliseconds. Zero unless they come from the cache.
     pub fn age(&self) -> Duration {
         Duration::from_nanos(self.age)
     }
 
-    /// How long this caller waited for the call to begin: zero where it waited for none, and for a caller who joined a call
-    /// that was running.
+    /// Returns how long this caller waited for the call to begin. Zero if it waited for no call, or joined one that was running.
     pub fn time_queued(&self) -> Duration {
         Duration::from_nanos(self.queued)
     }
 
-    /// How long the call took that this caller waited for; zero where it waited for none.
+    /// Returns how long the call took. Zero if this caller waited for no call.
     pub fn time_in_call(&self) -> Duration {
         Duration::from_nanos(self.in_call)
     }

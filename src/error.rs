@@ -9,15 +9,16 @@ use once_cell::race::OnceBox;
 
 use crate::name::Name;
 
-/// Why a name could not be resolved.
+/// The error of a lookup.
 ///
-/// Cheap to clone: every caller of a shared lookup gets the same one. Its text names the host and, where the platform
-/// gave one, the reason in the platform's words; [`source`](StdError::source) is the cause underneath, if there is one
-/// (an [`io::Error`] with its OS code, or the error that a backend of the program's own returned). A
-/// [`Timeout`](ErrorKind::Timeout) without another cause has an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut), by which
-/// clients such as reqwest tell a timeout from other errors.
+/// Cloning it is cheap. All callers of a shared lookup get the same error.
 ///
-/// Converts into [`io::Error`], of which it is then the inner error.
+/// It displays as one line with the name and the reason, in the platform's words if there are any. [`source`](StdError::source)
+/// returns the cause, if there is one: an [`io::Error`] with the OS code, or the error that a backend returned. The source of a
+/// [`Timeout`](ErrorKind::Timeout) is an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut), by which clients such as reqwest
+/// recognize a timeout.
+///
+/// It converts into an [`io::Error`], and back without loss.
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
@@ -27,51 +28,50 @@ pub struct Error {
 struct Inner {
     kind: ErrorKind,
     name: Option<Name>,
-    /// What went wrong in more words than the kind has.
+    /// A longer text than the kind's.
     detail: Option<Cow<'static, str>>,
     code: Option<i32>,
     symbol: Option<&'static str>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     cached: bool,
-    /// How long a lookup that timed out was queued, and how long it ran.
+    /// How long a lookup that timed out was queued, and how long its call had been running.
     times: Option<(Duration, Duration)>,
 }
 
-/// The kinds of [`Error`].
+/// The kinds of [`Error`], from [`Error::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The name was refused before any lookup: empty, longer than 1,024 bytes, or with a NUL byte in it.
+    /// The name is empty, longer than 1,024 bytes, or contains a NUL byte. It was not looked up.
     InvalidName,
     /// There is no such name: `EAI_NONAME`, `WSAHOST_NOT_FOUND`.
     NotFound,
-    /// The name exists and has no address: `EAI_NODATA`, `EAI_ADDRFAMILY`, `WSANO_DATA`, or an empty answer.
+    /// The name exists but has no address: `EAI_NODATA`, `EAI_ADDRFAMILY`, `WSANO_DATA`, or an empty answer.
     NoData,
-    /// The resolver could not tell just now; another try may succeed: `EAI_AGAIN`, `WSATRY_AGAIN`, or a network error of a backend
-    /// that does I/O of its own, such as a refused connection.
+    /// A failure that may go away: `EAI_AGAIN`, `WSATRY_AGAIN`, or a network error of a backend, such as a refused connection.
     Temporary,
-    /// The resolver could not tell, and another try is not likely to help: `EAI_FAIL`, `WSANO_RECOVERY`.
+    /// A failure that is not likely to go away: `EAI_FAIL`, `WSANO_RECOVERY`.
     Permanent,
-    /// The operating system failed underneath the resolver (`EAI_SYSTEM`, `EAI_MEMORY`, no descriptors for a backend that does I/O
-    /// of its own); the source says how, where there is an `errno`.
+    /// The operating system failed: `EAI_SYSTEM`, `EAI_MEMORY`, or no descriptors for a backend. The source has the `errno`, if there
+    /// is one.
     System,
-    /// The backend panicked. The panic was contained: other lookups and the thread go on.
+    /// The backend panicked. Other lookups and the thread go on.
     Panicked,
-    /// The operating system refused to start a thread, and none was left that could do the lookup.
+    /// The operating system refused to start a thread, and no other thread could do the lookup.
     ThreadRefused,
-    /// The caller's deadline came first; see [`Builder::timeout`](crate::Builder::timeout).
+    /// The caller's deadline passed. See [`Builder::timeout`](crate::Builder::timeout).
     Timeout,
-    /// The queue is full; see [`Builder::max_queued`](crate::Builder::max_queued).
+    /// The queue is full. See [`Builder::max_queued`](crate::Builder::max_queued).
     Overloaded,
-    /// The resolver has been closed, or its shutdown did not wait for this lookup.
+    /// The resolver is closed, or its shutdown gave up on this lookup.
     Closed,
-    /// Anything else: a code of the platform's that says nothing of the name, an error of the program's own backend without a
-    /// kind, a future polled after it had completed.
+    /// Any other error: a platform code that says nothing about the name, an error of a backend without a kind, or a future that was
+    /// polled after it had completed.
     Other,
 }
 
 impl ErrorKind {
-    /// The kind as an identifier, for logs.
+    /// Returns an identifier for logs.
     fn id(self) -> &'static str {
         match self {
             Self::InvalidName => "invalid_name",
@@ -110,9 +110,9 @@ impl fmt::Display for ErrorKind {
 }
 
 impl Error {
-    /// An error of `kind` with `source` as its cause, for a [`Backend`](crate::Backend) to return.
+    /// Returns an error of `kind` with `source` as its cause, for use in a [`Backend`](crate::Backend).
     ///
-    /// Where there is no cause, `ErrorKind::NotFound.into()` makes one without; an [`io::Error`] converts with `?`.
+    /// `ErrorKind::NotFound.into()` is an error without a cause. An [`io::Error`] converts with `?`.
     pub fn new(kind: ErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::with(kind, |inner| inner.source = Some(Arc::from(source.into())))
     }
@@ -139,7 +139,7 @@ impl Error {
         Self::with(ErrorKind::InvalidName, |inner| inner.detail = Some(detail.into()))
     }
 
-    /// What the platform's resolver answered: its code, the code's name, and its words for it.
+    /// Returns an error of the platform's resolver: its code, the code's name, and its text.
     #[cfg(unix)]
     pub(crate) fn platform(kind: ErrorKind, code: i32, symbol: Option<&'static str>, message: String) -> Self {
         Self::with(kind, |inner| {
@@ -162,7 +162,7 @@ impl Error {
         })
     }
 
-    /// This error with `code` as the platform's.
+    /// Returns this error with a code of the platform's.
     pub(crate) fn coded(mut self, code: i32, symbol: Option<&'static str>) -> Self {
         let inner = Arc::make_mut(&mut self.inner);
         inner.code = Some(code);
@@ -170,7 +170,7 @@ impl Error {
         self
     }
 
-    /// This error as the cache keeps it: its source, which is foreign, as text.
+    /// Returns this error as the cache stores it: with its source, which is foreign, as text.
     pub(crate) fn cached(mut self) -> Self {
         let inner = Arc::make_mut(&mut self.inner);
         inner.cached = true;
@@ -181,7 +181,7 @@ impl Error {
         self
     }
 
-    /// This error as one about `name`.
+    /// Returns this error as one about `name`.
     pub(crate) fn about(mut self, name: &Name) -> Self {
         if self.name() != Some(name.as_str()) {
             Arc::make_mut(&mut self.inner).name = Some(name.clone());
@@ -189,69 +189,68 @@ impl Error {
         self
     }
 
-    /// What kind of failure this is.
+    /// Returns the kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
     }
 
-    /// The name that was looked up, as this caller wrote it; for a failure from the cache, as its first caller did.
+    /// Returns the name that was looked up, as this caller wrote it. For an error from the cache, as the first caller wrote it.
     pub fn name(&self) -> Option<&str> {
         self.inner.name.as_ref().map(Name::as_str)
     }
 
-    /// The platform's own code: an `EAI_*` value on Unix, a Winsock code on Windows. For `EAI_SYSTEM` the `errno` is in
-    /// the source.
+    /// Returns the platform's code: an `EAI_*` value on Unix, a Winsock code on Windows. For `EAI_SYSTEM` the `errno` is in the source.
     pub fn code(&self) -> Option<i32> {
         self.inner.code
     }
 
-    /// There is no such name, or it has no address: asking again soon will not help.
+    /// Returns whether there is no such name, or it has no address: `NotFound` or `NoData`.
     pub fn is_not_found(&self) -> bool {
         matches!(self.kind(), ErrorKind::NotFound | ErrorKind::NoData)
     }
 
-    /// The resolver could not tell just now; asking again may help.
+    /// Returns whether another try may succeed: `Temporary`.
     pub fn is_temporary(&self) -> bool {
         self.kind() == ErrorKind::Temporary
     }
 
-    /// The caller's deadline came before the answer.
+    /// Returns whether the caller's deadline passed: `Timeout`.
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout
     }
 
-    /// The lookup was refused at once, because too many are queued.
+    /// Returns whether the lookup was refused because the queue is full: `Overloaded`.
     pub fn is_overloaded(&self) -> bool {
         self.kind() == ErrorKind::Overloaded
     }
 
-    /// The resolver has been closed.
+    /// Returns whether the resolver is closed: `Closed`.
     pub fn is_closed(&self) -> bool {
         self.kind() == ErrorKind::Closed
     }
 
-    /// It is an earlier lookup's failure, from the cache. Its source, if it had one, is in its text.
+    /// Returns whether this is the failure of an earlier lookup, from the cache. Its text includes that of its source.
     pub fn is_cached(&self) -> bool {
         self.inner.cached
     }
 
-    /// For a timeout: how long the lookup was queued.
+    /// Returns how long the lookup was queued. `None` unless this is a timeout.
     pub fn time_queued(&self) -> Option<Duration> {
         self.inner.times.map(|(queued, _)| queued)
     }
 
-    /// For a timeout: how long the call had been running for this caller, zero if it never began.
+    /// Returns how long this caller waited for a running call, zero if no call began. `None` unless this is a timeout.
     pub fn time_in_call(&self) -> Option<Duration> {
         self.inner.times.map(|(_, in_call)| in_call)
     }
 
-    /// Whether `getaddrinfo` met a failure of the system (`EAI_SYSTEM`, `EAI_MEMORY`). After one such as `EMFILE`, libc's resolver
-    /// state may stay broken in the thread that called it.
+    /// Returns whether `getaddrinfo` failed with `EAI_SYSTEM` or `EAI_MEMORY`. After an error such as `EMFILE`, libc's resolver state
+    /// may stay broken in the thread that called it.
     pub(crate) fn may_have_broken_libc(&self) -> bool {
         self.kind() == ErrorKind::System && self.code().is_some()
     }
 
-    /// OpenTelemetry's `error.type`: the name of `getaddrinfo`'s code where there is one, else the kind.
+    /// Returns OpenTelemetry's `error.type`: the name of the platform's code, or the kind if there is none.
     pub(crate) fn error_type(&self) -> &'static str {
         self.inner.symbol.unwrap_or(self.kind().id())
     }
@@ -260,7 +259,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(name) = &self.inner.name {
-            // Escaped, so that a hostile name cannot write lines of its own into a log.
+            // Escaped, so that a hostile name cannot add lines to a log.
             write!(f, "failed to resolve {}: ", name.as_str().escape_debug())?;
         }
         match &self.inner.detail {
@@ -283,7 +282,7 @@ impl fmt::Debug for Error {
         let Inner { kind, name, detail, code, symbol, source, cached, times } = &*self.inner;
         let mut debug = f.debug_struct("Error");
         debug.field("kind", kind);
-        // What is not there is left out: most errors have two or three of these.
+        // Absent fields are left out: most errors have two or three.
         name.as_ref().map(|name| debug.field("name", name));
         code.as_ref().map(|code| debug.field("code", code));
         symbol.as_ref().map(|symbol| debug.field("symbol", symbol));
@@ -297,7 +296,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        // `OnceBox`, since a fork can find the lock of a `LazyLock` held.
+        // Not a `LazyLock`, whose lock a fork could copy held.
         static TIMED_OUT: OnceBox<io::Error> = OnceBox::new();
         match &self.inner.source {
             Some(source) => Some(&**source),
@@ -313,7 +312,7 @@ impl From<ErrorKind> for Error {
     }
 }
 
-/// Converts an error of a backend that does I/O of its own.
+/// Converts an I/O error of a backend.
 ///
 /// | [`io::ErrorKind`] | kind |
 /// |---|---|
@@ -344,7 +343,7 @@ fn kind_of(error: &io::Error) -> ErrorKind {
         | io::ErrorKind::NetworkDown
         | io::ErrorKind::AddrNotAvailable
         | io::ErrorKind::TimedOut
-        // What a socket's read timeout ends with on Unix.
+        // The error of a socket's read timeout on Unix.
         | io::ErrorKind::WouldBlock
         | io::ErrorKind::Interrupted
         | io::ErrorKind::UnexpectedEof => ErrorKind::Temporary,

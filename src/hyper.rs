@@ -1,4 +1,4 @@
-//! For hyper-util's `HttpConnector::new_with_resolver`.
+//! Lets a [`Resolver`] be the resolver of hyper-util's `HttpConnector`.
 
 use std::task::{Context, Poll};
 
@@ -15,7 +15,7 @@ impl Service<Name> for Resolver {
     type Error = Error;
     type Future = Resolving;
 
-    /// Always ready.
+    /// Returns `Ready`, always.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }

@@ -1,9 +1,10 @@
-//! Resolve host names for async programs with the operating system's own resolver, off the runtime and inside the
-//! caller's trace.
+//! Resolves host names for async programs with the operating system's own resolver, off the runtime and inside the caller's
+//! trace.
 //!
-//! `getaddrinfo` is the only lookup that honours what the machine is set up to do: `/etc/hosts`, nsswitch, VPN split DNS,
-//! mDNS, search domains. It also blocks and cannot be cancelled. gaiter runs it on a few threads of its own, lets callers
-//! of one name share one call, and keeps each lookup inside the span, and on the `tracing` subscriber, of its caller.
+//! `getaddrinfo` is the only lookup that honours everything a machine is configured to do: `/etc/hosts`, nsswitch, VPN split
+//! DNS, mDNS, search domains. It also blocks, and it cannot be cancelled. gaiter calls it on threads of its own, makes one call
+//! for all callers of a name, caches the answer, and keeps each lookup inside its caller's span and on its caller's `tracing`
+//! subscriber.
 //!
 //! ```no_run
 //! # #[cfg(feature = "hyper")] {
@@ -15,106 +16,114 @@
 //! # }
 //! ```
 //!
-//! or without any client:
+//! Without an HTTP client:
 //!
 //! ```
 //! # async fn example() -> Result<(), gaiter::Error> {
-//! let addrs = gaiter::Resolver::new().resolve("localhost").await?;
-//! # drop(addrs); Ok(()) }
+//! let resolver = gaiter::Resolver::new();
+//! for addr in resolver.resolve("localhost").await?.with_port(8080) {
+//!     println!("{addr}");
+//! }
+//! # Ok(()) }
 //! ```
 //!
 //! # Overview
 //!
-//! - [`Resolver`] is the handle; [`Builder`] sets it up. [`Resolver::resolve`] gives a [`Resolving`], the future of
-//!   [`Addrs`], or of an [`Error`] that keeps the platform's code.
-//! - Answers are kept by a [`CacheConfig`], on by default; [`Addrs::source`] and [`Addrs::age`] say where one came from.
-//! - [`Backend`] is where answers come from: [`System`] unless the program brings another, which may be a closure; or an
-//!   `AsyncBackend`, whose lookups are futures, such as `Hickory`.
-//! - [`Resolver::shutdown`] gives a [`Shutdown`], the future of a [`ShutdownReport`]; [`Resolver::stats`] says what goes on now.
+//! - [`Resolver`] is the handle that programs hold. [`Resolver::builder`] returns a [`Builder`] for other settings.
+//! - [`Resolver::resolve`] returns a [`Resolving`], a future of [`Addrs`] or of an [`Error`].
+//! - [`CacheConfig`] sets how long answers are kept. The cache is on by default. [`Addrs::source`] tells a cached answer from a
+//!   new one.
+//! - [`Backend`] is the trait of sources of answers. [`System`] is the default; a closure is one too. [`AsyncBackend`] is the trait
+//!   of sources that are futures, such as [`Hickory`].
+//! - [`Resolver::shutdown`] returns a [`Shutdown`], a future of a [`ShutdownReport`].
+//! - [`Resolver::stats`] returns [`Stats`] of what the resolver does and has done.
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! - A lookup is in its caller's span, on its caller's subscriber, whatever subscribers and filters are installed, and
-//!   touches no other. See [tracing](#tracing).
-//! - It needs no runtime: any executor will do, or none, also after the runtime that asked first is gone. Deadlines and
-//!   shutdown need none either.
-//! - Nobody waits for longer than the [timeout](Builder::timeout). Dropping a lookup's future leaves nothing behind and
-//!   disturbs nobody who waits for the same name.
-//! - Who asks for a name within its answer's time makes no call; on a name that has expired many make one. While a resolver
-//!   fails or hangs, names that it has answered keep their answers for a while. See [`CacheConfig`].
-//! - Threads and queue are [bounded](Builder::max_lookups), also by calls that never return. Known names, which have answered
-//!   before, do not wait behind new names that never answer: some threads are [theirs](Builder::reserved_for_known). Known names
-//!   that fall silent together can take every thread: others then wait until one of the calls returns, or ends at its deadline if
-//!   it is an async backend's. A name whose call has run for the [timeout](Builder::timeout) counts as a new one from then on.
-//! - No exit hangs: dropping a resolver, or a runtime that uses one, never blocks, and a shutdown waits as long as it is told
-//!   to, and says which names it left behind.
-//! - It may be made before a `fork` and used after it, on both sides, as far as the platform's `getaddrinfo` allows (glibc
-//!   does, macOS does not). A fork at the very moment at which another thread of the process starts or ends can copy a lock
-//!   of std's, and leave a child that hangs.
-//! - Addresses, their order and the error code are the platform's own. Nothing is made up.
+//! - **Tracing.** A lookup happens inside its caller's span and on its caller's subscriber, whatever subscribers and filters are
+//!   installed. It touches no other subscriber. See [Tracing](#tracing).
+//! - **No runtime.** A lookup, its deadline and a shutdown work on any executor or none, even after the runtime of the first
+//!   caller has gone.
+//! - **Deadlines.** A caller waits for at most the [timeout](Builder::timeout).
+//! - **Cancellation.** Dropping a lookup's future leaves nothing behind, and does not affect other callers of the same name.
+//! - **One call.** A fresh answer costs no call. When it expires, any number of callers share one. While the backend fails or
+//!   hangs, names that have answered before keep their answers for a while.
+//! - **Bounds.** Threads and queue are [bounded](Builder::max_lookups), even if calls never return. Names that have answered before
+//!   have [places of their own](Builder::reserved_for_known), so that new names that hang do not hold them up.
+//! - **Shutdown.** Dropping a resolver, or a runtime that uses one, never blocks. A shutdown waits for as long as it is told to,
+//!   and reports which names it left behind.
+//! - **Fork.** A resolver may be made before a `fork` and used on both sides of it, as far as the platform's `getaddrinfo` can be:
+//!   glibc's can, macOS's cannot.
+//! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up.
+//!
+//! # Limits
+//!
+//! - Known names that stop answering all at once can occupy every thread. Other names then wait until one of these calls returns,
+//!   or, for an async backend, reaches its deadline. A name whose call has run for longer than the [timeout](Builder::timeout)
+//!   counts as new from then on.
+//! - hyper and reqwest do not ask a resolver about an IP address in a URL. The exception is reqwest with a `socks4` or `socks5`
+//!   proxy: it asks for the address, with brackets around IPv6, and gets it back without a call.
+//! - Behind an HTTP proxy, a client resolves only the proxy's name.
+//! - Tokio's paused test clock does not know of a lookup that runs on another thread. A `tokio::time::timeout` around a lookup
+//!   fires at once.
+//! - If another thread of the process starts or ends at the very moment of a `fork`, the child may inherit a held lock of std's,
+//!   and hang.
 //!
 //! # Tracing
 //!
-//! Each lookup is a span `resolve`, at level DEBUG with the target `gaiter` (so `gaiter=off` in a filter silences the
-//! crate), child of the span that was current when the caller asked. It closes when the caller has its answer or has left.
+//! Each lookup has a span `resolve`, at level DEBUG and with the target `gaiter`, so that `gaiter=off` in a filter turns it off. Its
+//! parent is the span that was current when [`resolve`](Resolver::resolve) was called. It closes when the caller gets the result
+//! or drops the future.
 //!
-//! The system's call holds no span of a caller that has left, even while it hangs. Nor does an async backend, apart from spans that
-//! its future makes itself. A blocking [`Backend`] of the program's own, such as a closure, holds the spans of the caller that it
-//! runs inside until its call returns, unless it [emits no events](Backend::emits_events) or is [`Untraced`].
-//!
-//! The fields of `resolve`:
-//!
-//! | field | |
+//! | field | value |
 //! |---|---|
-//! | `dns.question.name` | the name, as it was asked for |
-//! | `gaiter.source` | where the answer came from: `lookup`, or after a wait in vain `stale` |
+//! | `dns.question.name` | the name, as the caller wrote it |
+//! | `dns.answers` | the first 16 addresses |
+//! | `gaiter.addresses` | number of addresses |
+//! | `gaiter.source` | where the answer came from: `lookup`, or `stale` if the lookup failed or was slow |
 //! | `gaiter.shared` | whether other callers waited for the same call |
 //! | `gaiter.queued_us` | how long the caller waited for the call to begin, in microseconds |
 //! | `gaiter.call_us` | how long the call took, in microseconds |
-//! | `gaiter.addresses` | how many addresses it gave |
-//! | `error.type` | where it failed: the code's name, such as `EAI_NONAME`, or the kind of error |
-//! | `otel.kind`, `otel.status_code` | for OpenTelemetry: `internal`, and `ERROR` where it failed |
+//! | `error.type` | the error: the name of the platform's code, such as `EAI_NONAME`, or the kind |
+//! | `otel.name` | name of the span in OpenTelemetry: `DNS lookup {name}` |
+//! | `otel.kind` | `internal` |
+//! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
-//! Who is answered at once, from the cache or because the name is an IP address, makes no span. A lookup in the background has
-//! none either: it is nobody's.
+//! A caller who is answered at once, from the cache or because the name is an IP address, has no span. Neither has a background
+//! refresh, which belongs to no caller.
 //!
-//! What tracing itself sets limits to:
+//! A call that hangs does not hold spans of callers that have left, if it is the system's or an async backend's. The exceptions
+//! are spans that an async backend's own future holds. A blocking [`Backend`] of the program's own holds the spans of one
+//! caller until its call returns, unless it [emits no events](Backend::emits_events) or is [`Untraced`].
 //!
-//! - A backend's events are inside the span that was current when the caller asked. A layer with a filter of its own that
-//!   disables just that span does not see the spans around it, as it would not in a spawned task.
-//! - A filter by the name of a span counts on a thread that has entered that span. A lookup's thread enters the caller's current
-//!   span and `resolve`, and none of the spans around them. With `info,[outer]=debug`, an `EnvFilter` records a backend's DEBUG
-//!   events for a caller in `outer`. For a caller in a span inside `outer` they are lost, as they are on a thread or in a task
-//!   that is given `Span::current()`.
-//! - A future dropped inside a subscriber's callback is closed by a thread of the crate's a moment later, where tracing can
-//!   tell that it is inside one: if any scoped subscriber exists. Dropped inside `on_close`, its span may never close. If the
-//!   last scoped subscriber goes at that very moment, as it may after every poll of an async backend's future, tracing panics
-//!   inside, which is caught, but a panic hook hears of it.
-//! - tracing remembers that nobody wants a span: if the process's first lookup is made where no subscriber is, and the only
-//!   one there is is scoped, `resolve` may stay disabled until another subscriber is made.
+//! Some limits are tracing's own:
 //!
-//! # What it does not do
-//!
-//! - hyper and reqwest connect to an IP address in a URL without a resolver. The exception is reqwest with a SOCKS proxy of the
-//!   schemes `socks4` and `socks5`: it asks the resolver for the address, IPv6 in brackets, and gets it back at once, without a
-//!   call of the backend.
-//! - Behind an HTTP proxy a client resolves the proxy's name alone.
-//! - Under Tokio's paused test clock, a lookup runs on a thread that the clock does not know of: a `tokio::time::timeout`
-//!   around it fires at once.
+//! - A backend's events are inside the span that was current when the caller asked. If a layer's own filter disables that span, the
+//!   layer does not see the spans around it either, as in a spawned task.
+//! - A filter by span name applies on threads that have entered that span. A lookup's thread enters the caller's current span and
+//!   `resolve`, but not the spans around them. With `info,[outer]=debug`, an `EnvFilter` keeps a backend's DEBUG events for a caller
+//!   in `outer`, and drops them for a caller in a span inside `outer`.
+//! - If a lookup's future is dropped inside a callback of a subscriber, a thread of the resolver closes its span a moment later.
+//!   tracing can tell that it is inside a callback only if a scoped subscriber exists. A span whose future is dropped inside
+//!   `on_close` may never close. If the last scoped subscriber is dropped at that very moment, tracing panics; the panic is
+//!   caught, but a panic hook hears of it.
+//! - tracing remembers that no subscriber wants a span. If a process makes its first lookup without a subscriber, and then installs
+//!   only a scoped one, `resolve` may stay disabled until another subscriber is made.
 //!
 //! # Features
 //!
-//! - `hyper` (default): [`Resolver`] is a `tower_service::Service` of hyper-util's `Name`.
-//! - `reqwest`: [`Resolver`] is a `reqwest::dns::Resolve`.
-//! - `async-backend`: `AsyncBackend`, and `Builder::async_backend`. All its lookups run on one thread of the resolver's own, inside
-//!   a Tokio runtime that nobody else has, and everything above holds of them too, but that the answers are then the backend's rather
-//!   than the platform's; what is more, a lookup that nobody waits for any longer ends there and then.
-//! - `hickory`: `Hickory`, an async backend that speaks DNS itself, for programs on musl, in plugins that must not call libc's
-//!   resolver, or with thousands of lookups at once. Its docs say where it differs from the system's resolver. Needs Rust 1.88.
+//! - `hyper` (default): implements `tower_service::Service` of hyper-util's `Name` for [`Resolver`].
+//! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`].
+//! - `async-backend`: adds [`AsyncBackend`] and [`Builder::async_backend`]. Lookups are futures that run on one thread of the
+//!   resolver's, in a Tokio runtime of its own. All guarantees hold, except that addresses and errors are the backend's. A
+//!   lookup ends when nobody waits for it.
+//! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs on musl, for plugins that must not
+//!   call libc's resolver, and for thousands of lookups at once. Its docs list how it differs from the system's resolver. Needs
+//!   Rust 1.88.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // These docs link to items of every feature.
 #![cfg_attr(not(feature = "hickory"), allow(rustdoc::broken_intra_doc_links))]
-#![deny(unsafe_code)] // but in `ffi`
+#![deny(unsafe_code)] // `ffi` alone allows it
 #![warn(missing_docs, unreachable_pub)]
 #![cfg_attr(
     not(any(test, fuzzing)),
@@ -149,7 +158,7 @@ mod sync; // std's locks, threads and time, or a model's
 mod foreign; // catches the panics of foreign code
 mod ffi; // the only unsafe code
 
-// For the fuzz targets alone.
+// Only for the fuzz targets.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -1,4 +1,4 @@
-//! For reqwest's `ClientBuilder::dns_resolver`.
+//! Lets a [`Resolver`] be the resolver of a reqwest `Client`.
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 

@@ -11,14 +11,15 @@ use crate::shell::{Epochs, Setup};
 use crate::shutdown::Shutdown;
 use crate::stats::Stats;
 
-/// Resolves host names; the handle that programs hold.
+/// A handle to a resolver of host names.
 ///
-/// Cheap to clone: all clones share one set of threads and the lookups in progress. Making one starts nothing and needs
-/// no runtime, so it may be made in a `LazyLock`, before a `fork` or outside of Tokio; threads start with the first lookup
-/// that needs one and leave when they have idled. In a forked child every clone works as in the parent, with threads of the
-/// child's own.
+/// Cloning it is cheap. All clones share the same threads, cache and lookups in progress.
 ///
-/// With the `hyper` feature it is a `tower_service::Service` of hyper-util's `Name`, with `reqwest` a
+/// Making a resolver starts nothing and needs no runtime, so it can be made in a `LazyLock`, before a `fork` or outside of Tokio.
+/// Threads start with the first lookup that needs one, and end when they have had no work for a while. In a forked child each
+/// clone works as in the parent, with threads of the child's own and an empty cache.
+///
+/// With the feature `hyper` it implements `tower_service::Service` of hyper-util's `Name`, with `reqwest` it implements
 /// `reqwest::dns::Resolve`.
 ///
 /// ```
@@ -40,8 +41,8 @@ struct Shared {
     epochs: Arc<Epochs>,
 }
 
-/// The last handle is gone: what runs ends on its own, and threads leave as soon as they have nothing to do. A future that a
-/// fork has copied may still ask anew.
+/// Calls that run end on their own, and threads end as soon as they have no work. A future that a fork has copied may still ask
+/// again.
 impl Drop for Shared {
     fn drop(&mut self) {
         self.epochs.current().close();
@@ -49,13 +50,13 @@ impl Drop for Shared {
 }
 
 impl Resolver {
-    /// A resolver with the system's `getaddrinfo` and the defaults of [`Builder`].
+    /// Returns a resolver that uses the system's `getaddrinfo`, with the defaults of [`Builder`].
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// For a resolver with other settings.
+    /// Returns a builder with the default settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -64,25 +65,27 @@ impl Resolver {
         Self { shared: Arc::new(Shared { config, epochs: Arc::new(Epochs::new(setup)) }) }
     }
 
-    /// The settings in force.
+    /// Returns the settings.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
 
-    /// Looks up the addresses of `name`. The lookup begins now, in the span that is current now.
+    /// Looks up the addresses of `name`.
     ///
-    /// An IPv4 or IPv6 address is answered with itself at once, and an IPv6 address in brackets (`[::1]`) with the address.
-    /// Callers who ask for a name while it is being looked up (its ASCII case aside) share that lookup.
+    /// The lookup begins at once, before the future is polled, inside the span that is current here. Callers of the same name,
+    /// ASCII case aside, share one call.
+    ///
+    /// If `name` is an IPv4 or IPv6 address, the result is that address. An IPv6 address may be in brackets (`[::1]`).
     ///
     /// # Errors
     ///
-    /// The future gives an [`Error`](crate::Error): the platform's reason, or one of the resolver's own
-    /// [kinds](crate::ErrorKind): `InvalidName`, `Timeout`, `Overloaded`, `Closed`, `Panicked`, `ThreadRefused`.
+    /// The future returns the platform's error, or an error of one of the resolver's own [kinds](crate::ErrorKind):
+    /// `InvalidName`, `Timeout`, `Overloaded`, `Closed`, `Panicked`, `ThreadRefused`.
     ///
     /// # Cancel safety
     ///
-    /// See [`Resolving`]: dropping the future leaves the lookup at once and affects nobody else.
+    /// Dropping the future abandons the lookup. See [`Resolving`].
     #[inline]
     pub fn resolve(&self, name: impl AsRef<str>) -> Resolving {
         let epochs = &self.shared.epochs;
@@ -106,43 +109,48 @@ impl Resolver {
         }
     }
 
-    /// Forgets every cached answer and failure. What is being looked up now is given to those who wait for it, and not kept;
-    /// who asks from now on starts a new lookup.
+    /// Removes all answers and failures from the cache.
+    ///
+    /// The result of a lookup in progress goes to the callers that wait for it, and is not cached. Callers who ask after this start a
+    /// new lookup.
     pub fn flush(&self) {
         self.shared.epochs.current().flush(None);
     }
 
-    /// [Flushes](Self::flush) one name, in any ASCII case.
+    /// Removes one name from the cache, in any ASCII case. Otherwise works like [`flush`](Self::flush).
     pub fn flush_name(&self, name: impl AsRef<str>) {
-        // What is not a name was never stored.
+        // An invalid name was never stored.
         if let Ok(name) = Name::parse(name.as_ref()) {
             self.shared.epochs.current().flush(Some(&name));
         }
     }
 
-    /// What the resolver is doing and has done. Cheap: one short lock and a copy of a few counters.
+    /// Returns statistics. Takes one short lock and copies a few counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.epochs.current().stats()
     }
 
-    /// Whether none is left but the timekeeper.
+    /// Returns whether no thread is left but the timekeeper.
     #[cfg(all(test, gaiter_loom))]
     pub(crate) fn are_threads_joined(&self) -> bool {
         self.shared.epochs.current().are_threads_joined()
     }
 
-    /// Stops admission, on every clone: whatever is asked from now on gets an error that
-    /// [`is_closed`](crate::Error::is_closed), IP addresses and invalid names included. What is outstanding goes on, and threads leave when they
-    /// have nothing more to do. Never blocks.
+    /// Closes the resolver, for all clones. Never blocks.
+    ///
+    /// From now on [`resolve`](Self::resolve) fails with an error that [`is_closed`](crate::Error::is_closed), also for cached
+    /// names, IP addresses and invalid names. Lookups in progress go on. Threads end when they have no more work.
     ///
     /// Dropping the last clone does the same.
     pub fn close(&self) {
         self.shared.epochs.close();
     }
 
-    /// [Closes](Self::close) the resolver, now, and gives a future that completes when every outstanding lookup has finished
-    /// and every thread of the resolver has left.
+    /// [Closes](Self::close) the resolver at once, and returns a future that completes when all lookups have finished and all
+    /// threads have ended.
+    ///
+    /// A server drains its own connections first: requests that still run cannot resolve names any more.
     ///
     /// ```
     /// # use std::time::Duration;

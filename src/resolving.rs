@@ -18,33 +18,33 @@ use crate::waiter::{Reply, Waiter};
 
 /// The future of a lookup, from [`Resolver::resolve`](crate::Resolver::resolve).
 ///
-/// The lookup began when the future was made. It needs no runtime and can be polled on any executor, from any thread, and
-/// moved between them. Polled again after it has given its result, it gives an error. In a forked child, a future that was
-/// made before the fork asks anew when it is polled.
+/// The lookup has begun when the future is returned. It needs no runtime. The future can be polled on any executor and from any
+/// thread, and moved between them. If it is polled after it has completed, it returns an error. In a forked child, a future from
+/// before the fork starts a new lookup when it is polled.
 ///
 /// # Cancel safety
 ///
-/// Dropping it leaves the lookup at once and without blocking. A lookup that nobody waits for any more never starts if it
-/// was still queued; if it was running it goes on alone, since a call of `getaddrinfo` cannot be stopped, or ends if it is a
-/// future (of an async backend). Others who wait for the same name are not affected.
-#[must_use = "dropping it leaves the lookup"]
+/// Dropping the future abandons the lookup, at once and without blocking. Other callers of the same name are not affected. If there
+/// are none, a queued call is removed from the queue, a blocking call runs to its end and fills the cache, and the future of an
+/// async backend is dropped.
+#[must_use = "dropping this future abandons the lookup"]
 pub struct Resolving {
     state: State,
 }
 
 enum State {
-    /// The result was there without a lookup; `None` once it was given.
+    /// The result was there at once; `None` after it was returned.
     Ready(Option<Result<Addrs, Error>>),
     Waiting(Waiting),
 }
 
-/// A caller that waits for a flight. Dropping it leaves the flight.
+/// A caller that waits for a flight. Dropping this leaves the flight.
 struct Waiting {
     epochs: Arc<Epochs>,
     shell: Arc<Shell>,
     name: Name,
     waiter: Arc<Waiter>,
-    /// Until it has its reply.
+    /// `None` once the reply is there.
     ticket: Option<Ticket>,
     scope: Option<Scope>,
 }
@@ -83,7 +83,7 @@ impl Resolving {
     }
 }
 
-// As `Resolver` is.
+// For the reasons that `Resolver` has.
 impl UnwindSafe for Resolving {}
 impl RefUnwindSafe for Resolving {}
 
@@ -153,7 +153,7 @@ impl Waiting {
     fn end(mut self, reply: Reply) -> Result<Addrs, Error> {
         self.ticket = None;
         let Reply { result, queued, in_call, shared } = reply;
-        // In this caller's spelling, which may not be that of the first.
+        // In this caller's spelling, which may differ from that of the first caller.
         let result = result.map_err(|error| error.about(&self.name));
         if let Some(scope) = self.scope.take() {
             close_scope(&self.shell, Some(scope), Some(Outcome::new(&result, shared, queued, in_call)));
@@ -165,7 +165,7 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.shell.is_inherited() {
-            // Whoever held a lock in there, or in the subscriber that the span is of, is not in this process.
+            // A lock in there, or in the span's subscriber, may be held by a thread that is not in this process.
             leak(&self.shell);
             leak(&self.waiter);
             mem::forget(self.scope.take());
@@ -179,7 +179,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Closes a scope here, or on a thread of the crate's where that cannot be.
+/// Closes a scope on this thread, or on a thread of the crate's if that is not possible here.
 fn close_scope(shell: &Arc<Shell>, scope: Option<Scope>, outcome: Option<Outcome>) {
     if let Some(Err(scope)) = scope.map(|scope| scope.close(outcome)) {
         shell.release_later(scope);

@@ -9,25 +9,25 @@ use crate::shell::{CloserId, Ending, Shell, Wakeup};
 use crate::sync;
 use crate::sync::thread;
 
-/// The future of a shutdown, from [`Resolver::shutdown`](crate::Resolver::shutdown): it completes when every lookup that was
-/// outstanding has finished and every thread of the resolver has left.
+/// The future of a shutdown, from [`Resolver::shutdown`](crate::Resolver::shutdown).
 ///
-/// Without a bound it waits for as long as the lookups take. [`within`](Self::within) and [`until`](Self::until) make it give
-/// up: callers who still wait then get an error that [`is_closed`](crate::Error::is_closed), at once, and the report names
-/// the calls that were left behind. Those end on their own, on their threads, whenever they do; those of an async backend are
-/// dropped.
+/// It completes when all outstanding lookups have finished and all threads of the resolver have ended. It needs no runtime.
 ///
-/// A thread has left when the destructors of its thread-locals have run. Polling waits for none of them: those that have not
-/// ended when it gives up are in the report.
+/// Without a bound it waits for as long as the lookups take. [`within`](Self::within) and [`until`](Self::until) bound it. When it
+/// gives up, callers that still wait get an error that [`is_closed`](crate::Error::is_closed) at once, and the report names the
+/// calls that were left behind. Blocking calls then end on their own; the futures of an async backend are dropped.
 ///
-/// It needs no runtime. Several may wait at once, each with bounds of its own; one that gives up ends the wait of callers,
-/// and not that of the others, which go on until the calls have ended.
+/// A thread has ended when the destructors of its thread-locals have run. If these take long, polling does not wait for them: a
+/// thread that has not ended when the future gives up is counted in the report.
+///
+/// Several shutdowns may run at once, each with its own bounds. One that gives up does so for the callers of lookups. The other
+/// shutdowns go on until the calls have ended.
 ///
 /// # Cancel safety
 ///
-/// Dropping it stops the waiting and nothing else: the resolver stays closed. Another call of
-/// [`Resolver::shutdown`](crate::Resolver::shutdown) resumes.
-#[must_use = "nothing waits for the end unless it is polled"]
+/// Dropping the future stops the waiting. The resolver stays closed. Another call of
+/// [`Resolver::shutdown`](crate::Resolver::shutdown) resumes the waiting.
+#[must_use = "this future does nothing unless it is polled"]
 pub struct Shutdown<'a> {
     shell: Arc<Shell>,
     deadline: Option<Instant>,
@@ -40,13 +40,16 @@ impl<'a> Shutdown<'a> {
         Self { shell, deadline: None, until: None, closer: None }
     }
 
-    /// Gives up after `grace`, counted from now. Default: never.
+    /// Gives up after `grace`, counted from this call. Default: never.
     pub fn within(mut self, grace: Duration) -> Self {
         self.deadline = sync::now().checked_add(grace);
         self
     }
 
-    /// Gives up when `signal` completes, whatever it gives: the `cancelled()` of a `CancellationToken`, a second Ctrl-C.
+    /// Gives up when `signal` completes, with any output. Examples are the `cancelled()` of a `CancellationToken` and a second
+    /// Ctrl-C.
+    ///
+    /// If this is called more than once, the first signal to complete counts.
     pub fn until<'b, F>(self, signal: F) -> Shutdown<'b>
     where
         'a: 'b,
@@ -61,8 +64,7 @@ impl<'a> Shutdown<'a> {
         shutdown
     }
 
-    /// Cancels, now, what has not begun: those who wait for it get an error that
-    /// [`is_closed`](crate::Error::is_closed).
+    /// Cancels the queued lookups at once. Their callers get an error that [`is_closed`](crate::Error::is_closed).
     pub fn abort_queued(self) -> Self {
         if !self.shell.is_inherited() {
             self.shell.abort_queued();
@@ -71,7 +73,7 @@ impl<'a> Shutdown<'a> {
     }
 
     fn poll_with(&mut self, wakeup: Wakeup, cx: &mut Context<'_>) -> Poll<ShutdownReport> {
-        // In a forked child: nothing that was outstanding is here.
+        // In a forked child nothing is outstanding.
         if self.shell.is_inherited() {
             return Poll::Ready(ShutdownReport {
                 finished: 0,
@@ -81,7 +83,7 @@ impl<'a> Shutdown<'a> {
                 joined: true,
             });
         }
-        // First, since it is foreign and may have the thread's token for unparking.
+        // First, since it is foreign and may take the thread's token for unparking.
         let signalled = self.until.as_mut().is_some_and(|signal| signal.as_mut().poll(cx).is_ready());
         if signalled {
             self.until = None;
@@ -95,7 +97,7 @@ impl<'a> Shutdown<'a> {
         }
         let outcome = self.shell.give_up(self.closer);
         if outcome.abandoned.is_empty() && outcome.threads == 0 {
-            // The end has come just now.
+            // The last lookup has just ended.
             self.deadline = Some(sync::now());
             let noop = Wakeup::Foreign(Waker::noop().clone());
             if let Poll::Ready(outcome) = self.shell.poll_end(&mut self.closer, self.deadline, noop) {
@@ -105,10 +107,10 @@ impl<'a> Shutdown<'a> {
         Poll::Ready(outcome.into())
     }
 
-    /// Waits on the calling thread, for programs without a runtime.
+    /// Blocks the calling thread until the shutdown is complete, for programs without a runtime.
     ///
-    /// Blocks it for as long as the future would take to complete: without [`within`](Self::within) or
-    /// [`until`](Self::until), until the last lookup has ended. Not for use in async code.
+    /// Without [`within`](Self::within) or [`until`](Self::until) it blocks until the last lookup has ended. Must not be called from
+    /// async code, whose other tasks it would hold up.
     pub fn wait(mut self) -> ShutdownReport {
         let waker = sync::unparker();
         loop {
@@ -116,7 +118,7 @@ impl<'a> Shutdown<'a> {
             if let Poll::Ready(report) = self.poll_with(wakeup, &mut Context::from_waker(&waker)) {
                 return report;
             }
-            // Should there be no thread to wake it, the deadline is kept all the same.
+            // The deadline is kept even if no thread is left that could unpark this one.
             match self.deadline {
                 Some(deadline) => thread::park_timeout(deadline.saturating_duration_since(sync::now())),
                 None => thread::park(),
@@ -143,7 +145,7 @@ impl Drop for Shutdown<'_> {
     }
 }
 
-/// The first of two to complete.
+/// Completes with the first of two futures.
 struct Either<'a> {
     first: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
     second: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
@@ -166,39 +168,40 @@ impl fmt::Debug for Shutdown<'_> {
     }
 }
 
-/// What became of the lookups that were outstanding when the resolver was closed.
+/// The result of a [`Shutdown`]: what became of the lookups that were outstanding when the resolver was closed.
 ///
-/// As text it is one line: `2 lookups finished, 1 cancelled, 1 abandoned: slow.example (4.2s)`.
+/// It displays as one line: `2 lookups finished, 1 cancelled, 1 abandoned: slow.example (4.2s)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Calls that ran to their end.
+    /// Number of calls that ran to their end.
     pub finished: usize,
-    /// Calls that were queued and never ran; and those of an async backend that were dropped because nobody waited any longer.
+    /// Number of calls that never ran, and of calls of an async backend that were dropped because nobody waited for them.
     pub cancelled: usize,
-    /// Calls that were still running when the shutdown gave up, the longest first. A thread's call runs until its callers have
+    /// Calls that were still running when the shutdown gave up, the longest first. A blocking call runs until its callers have
     /// been told.
     pub abandoned: Vec<Abandoned>,
-    /// Threads that had not ended when the shutdown gave up: those of the abandoned calls, and those of callers' wakers that
-    /// block. The one that keeps the time is not counted.
+    /// Number of threads that had not ended when the shutdown gave up. They run abandoned calls, callers' wakers that block, or
+    /// destructors of thread-locals. The thread that keeps deadlines is not counted.
     pub threads: usize,
-    /// Every thread was joined.
+    /// Whether every thread was joined.
     joined: bool,
 }
 
-/// A call that a shutdown has left behind.
+/// A call that a [`Shutdown`] has left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Abandoned {
-    /// The name that was looked up.
+    /// The name.
     pub name: String,
-    /// How long ago it began.
+    /// How long the call had been running.
     pub running: Duration,
 }
 
 impl ShutdownReport {
-    /// Whether nothing was left behind: every thread has left and was joined, and nothing of the resolver runs any more. (What an async
-    /// backend has started on other threads, such as with Tokio's `spawn_blocking`, is its own affair.)
+    /// Returns whether nothing was left behind: every call has ended, and every thread has ended and was joined.
+    ///
+    /// Threads that an async backend has started itself, for example with Tokio's `spawn_blocking`, are not considered.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.joined && self.abandoned.is_empty() && self.threads == 0

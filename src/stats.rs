@@ -5,47 +5,49 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::ErrorKind;
 
-/// What a resolver is doing and has done, at one moment; from [`Resolver::stats`](crate::Resolver::stats).
+/// Statistics of a resolver at one moment, from [`Resolver::stats`](crate::Resolver::stats).
 ///
-/// Callers are counted one by one: each that [`started`](Self::started) ends as answered, failed, timed out or cancelled, or
-/// still waits. (A future that was dropped with its result in it, unread, counts as answered or failed.) Those who are
-/// answered without waiting, from the cache or because they ask for an IP address, and names refused as invalid, are not
-/// counted. In a forked child all begins at zero.
+/// Each caller is counted once as [`hits`](Self::hits), [`stale`](Self::stale), [`refused`](Self::refused) or
+/// [`started`](Self::started). Each caller who started ends as [`answered`](Self::answered), [`failed`](Self::failed),
+/// [`timed_out`](Self::timed_out) or [`cancelled`](Self::cancelled), or still waits. A future that was dropped with its result
+/// in it counts as answered or failed. IP addresses and invalid names are not counted.
+///
+/// In a forked child all counters start at zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Names that wait for their turn.
+    /// Number of queued names.
     pub queued: usize,
-    /// Calls that run, those that nobody waits for any more included: which only go on where they cannot be stopped, or for the
-    /// cache.
+    /// Number of calls that run. This includes calls that nobody waits for: background refreshes, and blocking calls, which
+    /// cannot be stopped.
     pub running: usize,
-    /// Of these, the ones that have run for more than a second.
+    /// Number of these that have run for more than a second.
     pub running_long: usize,
-    /// Threads that run calls, wait for one, or have yet to end. An async backend has one, and at most three more that have yet
-    /// to end.
+    /// Number of threads that run calls, wait for a call, or have not ended yet. An async backend has one, and at most three more
+    /// that have not ended yet.
     pub threads: usize,
-    /// Of these, the ones that wait.
+    /// Number of these that wait for a call.
     pub idle_threads: usize,
-    /// Callers who were admitted.
+    /// Callers who started a lookup or joined one.
     pub started: u64,
-    /// Callers who got addresses, those included who made do with what the cache had.
+    /// Callers who got addresses after they waited, stale ones included.
     pub answered: u64,
-    /// Callers who got an error other than a timeout, by its kind.
+    /// Callers who got an error other than a timeout, by kind.
     pub failed: BTreeMap<ErrorKind, u64>,
     /// Callers who were answered from the cache at once, with a fresh answer or a failure.
     pub hits: u64,
     /// Callers who were answered from the cache at once, with a stale answer.
     pub stale: u64,
-    /// Callers who joined a lookup in progress; they are in the other figures too.
+    /// Callers who joined a lookup in progress. They are counted in `started` too.
     pub shared: u64,
-    /// Callers whose deadline came.
+    /// Callers whose deadline passed.
     pub timed_out: u64,
     /// Callers who dropped their future before it had a result.
     pub cancelled: u64,
-    /// Names that were looked up in the background, for nobody.
+    /// Background refreshes.
     pub refreshed: u64,
-    /// Callers who were turned away, or got an old answer from the cache, because the queue was full or the resolver closed.
-    /// They did not start.
+    /// Callers who were refused because the queue was full or the resolver closed. They got an error, or an old answer from the
+    /// cache.
     pub refused: u64,
     /// Calls that were still running when a shutdown gave up.
     pub abandoned: u64,
@@ -59,11 +61,10 @@ impl Stats {
     }
 }
 
-/// Number of stripes. Threads get them in turn, so that as many threads as this, which ask at once, write nothing that they
-/// share.
+/// Number of stripes. Threads take them in turn, so that up to this many threads share none.
 const STRIPES: usize = 64;
 
-/// Counts callers who are answered at once. They are many, so each thread counts on a cache line of its own.
+/// Counters of callers who are answered at once. These are many, so each thread counts on a cache line of its own.
 pub(crate) struct AtOnce {
     stripes: Box<[Stripe; STRIPES]>,
 }
@@ -81,7 +82,7 @@ impl AtOnce {
         Self { stripes: Box::new(array::from_fn(|_| Stripe::default())) }
     }
 
-    /// Counts a caller who is answered with what the cache has, fresh or a failure.
+    /// Counts a caller who is answered with a fresh answer or a failure from the cache.
     #[inline]
     pub(crate) fn count_hit(&self) {
         // Relaxed, as below: a count orders nothing.

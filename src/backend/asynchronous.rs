@@ -5,10 +5,9 @@ use std::sync::Arc;
 use crate::addrs::Answer;
 use crate::error::Error;
 
-/// A source of addresses that waits for them without blocking a thread; for
-/// [`Builder::async_backend`](crate::Builder::async_backend).
+/// A source of addresses whose lookups are futures, for [`Builder::async_backend`](crate::Builder::async_backend).
 ///
-/// A closure is one if it takes the name and returns a future of addresses or of an error:
+/// A closure that takes a name and returns a future of addresses or of an error implements this trait:
 ///
 /// ```
 /// use std::net::{IpAddr, Ipv4Addr};
@@ -28,46 +27,53 @@ use crate::error::Error;
 /// # drop(resolver);
 /// ```
 ///
-/// All of a resolver's futures run on one thread of its own, the *driver*, inside a current-thread Tokio runtime that only this
-/// thread builds, runs and drops. Nothing of it is on a caller's runtime, and none of those has to be there. The thread starts with
-/// the first lookup, and leaves when it has idled for [`thread_keep_alive`](crate::Builder::thread_keep_alive); so do the runtime and the
-/// [session](Self::Session): while an old one is being dropped, another may be there already. `tokio::spawn` and `spawn_local` have
-/// somewhere to run. Callers are woken outside of it.
+/// # The driver
 ///
-/// A future that blocks holds up all others, and callers that have yet to be told of an answer. So does a caller's waker or
-/// subscriber that blocks. Everybody's deadline is kept all the same. A guard that is held across an `.await`, of Tokio's or of tracing's, is in
-/// everybody's way. And a future that waits for its own name, through its own resolver, waits for itself until somebody's deadline.
+/// All futures of a resolver run on one thread, the *driver*, inside a current-thread Tokio runtime that this thread builds, runs and
+/// drops. Callers need no runtime, and nothing runs on theirs. Inside a future, `tokio::spawn` and `tokio::task::spawn_local` work.
 ///
-/// A future serves every caller that waits for the name, and is dropped when the last of them leaves: it gives up, has its deadline
-/// pass, or makes do with what the cache has and nothing came in a deadline's time.
+/// The driver starts with the first lookup. It ends, with its runtime and its [session](Self::Session), when it has had no lookup
+/// for [`thread_keep_alive`](crate::Builder::thread_keep_alive). A new driver may start while the old one drops its session.
+///
+/// Futures must not block: while one does, no other future runs, and callers are not told of results. A caller's waker or subscriber
+/// that blocks has the same effect. Deadlines are kept all the same. Futures must not hold a guard of Tokio's or tracing's across
+/// an `.await`, and must not look up their own name with their own resolver.
+///
+/// Each future serves all callers of its name. It is dropped when no caller waits for it. If the callers got a stale answer, or the
+/// lookup is a background refresh, it is dropped after the [timeout](crate::Builder::timeout).
 ///
 /// # Tracing
 ///
-/// A future is made, polled and dropped on the subscriber of one of its callers, the one that had waited longest when it began, and
-/// inside that caller's span for as long as that caller waits. When it has left while others wait, its span is left too; what
-/// the future itself keeps of spans, such as children that it made, keeps open what it always does. A task that the
-/// future spawns is on no caller's subscriber, unless it is given that
-/// ([`WithSubscriber`](https://docs.rs/tracing/latest/tracing/instrument/trait.WithSubscriber.html)); and so is a session, and a
-/// lookup that began for nobody, in the background, whoever joins it.
+/// A future is made, polled and dropped on the subscriber of the caller that had waited longest when it began. It is inside that
+/// caller's span for as long as that caller waits. A span that the future itself holds stays open as usual.
+///
+/// A task that a future spawns is on no caller's subscriber, unless it uses
+/// [`WithSubscriber`](https://docs.rs/tracing/latest/tracing/instrument/trait.WithSubscriber.html). Neither are sessions and background
+/// refreshes, even if callers join the latter.
 ///
 /// # Panics
 ///
-/// Contained, as those of a [`Backend`](crate::Backend) are.
+/// If a future panics, its callers get an error of the kind [`Panicked`](crate::ErrorKind::Panicked). The driver goes on.
 pub trait AsyncBackend: Send + Sync + 'static {
-    /// What its lookups share and belongs to a runtime: connections, tasks, clients of other crates. `()` if there is nothing.
+    /// State that lookups share and that belongs to a runtime, such as connections and tasks. `()` if there is none.
     ///
-    /// It is made on the driver's thread, inside its runtime, and dropped there before the runtime is. A client that outlives the
-    /// runtime of its connections is what hangs or panics elsewhere.
+    /// It is made on the driver, inside its runtime, and dropped there before the runtime. So no connection outlives the runtime that
+    /// it was made on, which would make it hang or panic.
     type Session: 'static;
 
-    /// Makes a session: before the driver's first lookup, and after one that panicked in here.
+    /// Returns a new session.
+    ///
+    /// Called on the driver before its first lookup. If it panics, it is called again for the next lookup.
     fn new_session(&self) -> Self::Session;
 
-    /// Looks up the addresses of `name`, which is never empty, never an IP address as such, and free of NUL bytes.
+    /// Looks up the addresses of `name`.
+    ///
+    /// `name` is not empty, contains no NUL byte, and is not an IP address in its usual form.
     ///
     /// # Errors
     ///
-    /// As for [`Backend::lookup`](crate::Backend::lookup).
+    /// All callers of this lookup get the error, with the name added. An answer without addresses becomes an error of the kind
+    /// [`NoData`](crate::ErrorKind::NoData).
     fn lookup(&self, session: &Self::Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static;
 }
 
@@ -100,13 +106,13 @@ impl<B: AsyncBackend> AsyncBackend for Arc<B> {
     }
 }
 
-/// A lookup that is under way.
+/// The future of a lookup.
 pub(crate) type Lookup = Pin<Box<dyn Future<Output = Result<Answer, Error>>>>;
 
-/// A session, with the backend that it is of.
+/// A session together with its backend. Starts lookups.
 pub(crate) type Session = Box<dyn Fn(&str) -> Lookup>;
 
-/// An [`AsyncBackend`], whatever its types.
+/// An [`AsyncBackend`] without its types.
 pub(crate) trait Driven: Send + Sync {
     fn new_session(self: Arc<Self>) -> Session;
 }

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use crate::addrs::Answer;
 use crate::error::Error;
 
-/// A source of addresses that blocks while it looks them up.
+/// A source of addresses whose lookups block.
 ///
-/// [`System`] is the default. A closure is one too, if it takes the name and returns addresses or an error:
+/// [`System`] is the default. A closure that takes a name and returns addresses or an error implements this trait:
 ///
 /// ```
 /// use std::net::{IpAddr, Ipv4Addr};
@@ -38,44 +38,45 @@ use crate::error::Error;
 /// # drop(resolver);
 /// ```
 ///
-/// One that waits without blocking is better off as an `AsyncBackend` (feature `async-backend`), which takes no thread for a call.
+/// For a source that waits without blocking a thread, implement [`AsyncBackend`](crate::AsyncBackend) instead.
 ///
-/// A backend runs on threads of the resolver's own, several calls at once, and each of its calls serves every caller that
-/// waits for the name. It may block for as long as it takes. A call cannot be stopped: when its callers have left it goes
-/// on alone.
+/// Calls run on threads of the resolver's, several at once. Each call serves all callers of its name. It may block for as long as it
+/// needs. It cannot be stopped: when its callers have left, it runs to its end.
 ///
-/// It is dropped with the last of what holds it, which may be a handle, a future or a thread of the resolver's, and so has to
-/// be fit to be dropped anywhere.
+/// The backend is dropped together with the last handle, future or thread of the resolver, on any thread.
 ///
 /// # Tracing
 ///
-/// A call runs on the subscriber and inside the span of one of its callers, the one that has waited longest when the call
-/// begins: its events land there, whichever thread it is on. That holds the caller's spans open until the call returns,
-/// even if the caller has left. A backend that emits no events says so with [`emits_events`](Self::emits_events), and
-/// then holds nothing; [`Untraced`] says it for a closure, or for any other backend.
+/// A call runs inside the span, and on the subscriber, of the caller that had waited longest when the call began. This keeps the
+/// caller's spans open until the call returns, even if the caller has left. If a backend emits no events, its
+/// [`emits_events`](Self::emits_events) should return `false`, so that its calls hold no spans. [`Untraced`] does that for a closure,
+/// or for any other backend.
 ///
 /// # Panics
 ///
-/// A panic of a backend is contained: it reaches its callers as [`ErrorKind::Panicked`](crate::ErrorKind::Panicked), and
-/// costs neither the thread nor another lookup. (With `panic = "abort"`, it ends the process as any panic does.)
+/// If a call panics, its callers get an error of the kind [`Panicked`](crate::ErrorKind::Panicked). The thread and other lookups go
+/// on. With `panic = "abort"` the panic ends the process, as any other does.
 pub trait Backend: Send + Sync + 'static {
-    /// Looks up the addresses of `name`, which is never empty, never an IP address as such, and free of NUL bytes.
+    /// Looks up the addresses of `name`.
+    ///
+    /// `name` is not empty, contains no NUL byte, and is not an IP address in its usual form.
     ///
     /// # Errors
     ///
-    /// Whatever it returns reaches every caller of this lookup, with the name added. No addresses is an error too:
-    /// [`ErrorKind::NoData`](crate::ErrorKind::NoData).
+    /// All callers of this lookup get the error, with the name added. An answer without addresses becomes an error of the kind
+    /// [`NoData`](crate::ErrorKind::NoData).
     fn lookup(&self, name: &str) -> Result<Answer, Error>;
 
-    /// Whether [`lookup`](Self::lookup) should run inside its caller's span, as the default, `true`, has it.
+    /// Returns whether [`lookup`](Self::lookup) runs inside its caller's span. Default: `true`.
     ///
-    /// With `false` no subscriber is set and no span entered during the call, and so a call that hangs holds no span open.
+    /// With `false`, no subscriber is set and no span is entered during the call, so that a call that hangs keeps no span open. This
+    /// method is called once, when the resolver is built.
     fn emits_events(&self) -> bool {
         true
     }
 }
 
-/// Where a resolver's answers come from, of either kind.
+/// A backend of either kind.
 #[derive(Clone)]
 pub(crate) enum Origin {
     Blocking(Arc<dyn Backend>),

@@ -2,21 +2,21 @@ use crate::addrs::Answer;
 use crate::backend::Backend;
 use crate::error::Error;
 
-/// The operating system's own resolver: `getaddrinfo`, and with it /etc/hosts, nsswitch, VPN split DNS, mDNS and search
-/// domains, as the machine is set up.
+/// The operating system's own resolver, `getaddrinfo`.
 ///
-/// Asked for stream sockets of either family without `AI_ADDRCONFIG`, as std and hyper do. The addresses, their order and
-/// the error code are the platform's, untouched. Off Unix it is [`std::net::ToSocketAddrs`], whose errors keep the
-/// Winsock code.
+/// It honours everything the machine is configured to do: `/etc/hosts`, nsswitch, VPN split DNS, mDNS, search domains.
 ///
-/// `getaddrinfo` reads the environment: a program that calls `setenv` while lookups run has undefined behaviour, whoever
-/// does the lookups.
+/// It asks for stream sockets of both families, without `AI_ADDRCONFIG`, as std and hyper do. Addresses, their order and the error
+/// code are the platform's. Off Unix it uses [`std::net::ToSocketAddrs`], and errors have the Winsock code.
+///
+/// `getaddrinfo` reads the environment. A program that calls `setenv` while a lookup runs has undefined behaviour, with any resolver
+/// that uses `getaddrinfo`.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct System;
 
 impl System {
-    /// The system's resolver.
+    /// Returns the system's resolver.
     pub fn new() -> Self {
         Self
     }
@@ -40,8 +40,8 @@ mod platform {
     use crate::error::{Error, ErrorKind};
     use crate::ffi::{self, GaiError};
 
-    // RFC 2553 had these two, POSIX dropped them, and libc lacks one or both on some platforms. The families of libcs
-    // that number their codes downwards (glibc, musl, OpenBSD) and upwards (the other BSDs, macOS, Android) agree on them.
+    // RFC 2553 has these two. POSIX dropped them, and the `libc` crate lacks one or both on some platforms. All libcs with negative codes
+    // (glibc, musl, OpenBSD) agree on their values, and so do all with positive ones (the other BSDs, macOS, Android).
     const EAI_ADDRFAMILY: c_int = if libc::EAI_NONAME < 0 { -9 } else { 1 };
     const EAI_NODATA: c_int = if libc::EAI_NONAME < 0 { -5 } else { 7 };
 
@@ -60,7 +60,7 @@ mod platform {
         }
     }
 
-    /// What a code means, and its name in `<netdb.h>`.
+    /// Returns the kind of a code, and its name in `<netdb.h>`.
     fn classify(code: c_int) -> (ErrorKind, Option<&'static str>) {
         let (kind, symbol) = match code {
             libc::EAI_NONAME => (ErrorKind::NotFound, "EAI_NONAME"),
@@ -133,7 +133,7 @@ mod platform {
         let Some(code) = error.raw_os_error() else {
             return Err(error.into());
         };
-        // `winsock2.h`, by number, since no dependency of the crate names them.
+        // From `winsock2.h`. No dependency of the crate has names for them.
         let (kind, symbol) = match code {
             11001 => (ErrorKind::NotFound, Some("WSAHOST_NOT_FOUND")),
             11002 => (ErrorKind::Temporary, Some("WSATRY_AGAIN")),

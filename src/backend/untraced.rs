@@ -2,10 +2,10 @@ use crate::addrs::Answer;
 use crate::backend::Backend;
 use crate::error::Error;
 
-/// A backend that runs outside of its callers' spans.
+/// A wrapper that runs a backend outside its callers' spans.
 ///
-/// A blocking call holds the spans of the caller that it runs inside until it returns, even if that caller has left. Wrap a backend
-/// whose calls may hang and whose events nobody needs, such as a closure, which cannot implement
+/// A blocking call keeps its caller's spans open until it returns, even if the caller has left. Wrap a backend if its calls may hang and
+/// it emits no events that matter. A closure needs this wrapper, because it cannot implement
 /// [`emits_events`](Backend::emits_events) itself:
 ///
 /// ```
@@ -20,8 +20,8 @@ use crate::error::Error;
 /// # drop(resolver);
 /// ```
 ///
-/// Its calls run without a subscriber of a caller's and inside no span. Events that a call emits go to the global subscriber, if there
-/// is one. The lookup's own `resolve` span is recorded as ever.
+/// Events of a call go to the global subscriber, if there is one, and are inside no span. The `resolve` span of a lookup is recorded as
+/// usual.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Untraced<B>(pub B);
 

@@ -1,4 +1,4 @@
-//! What `resolv.conf` and the hosts file say, now.
+//! The current contents of `resolv.conf` and the hosts file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,22 +14,22 @@ use hickory_resolver::proto::rr::Name;
 use super::name;
 use crate::error::{Error, ErrorKind};
 
-/// Whom to ask, and for which names.
+/// Which servers to ask, and for which names.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// In the order in which they are to be asked.
+    /// In the order in which they are asked.
     pub(super) servers: Vec<SocketAddr>,
     pub(super) search: Vec<Name>,
     pub(super) ndots: usize,
-    /// How often each is asked.
+    /// How many times each server is asked.
     pub(super) attempts: usize,
-    /// How long each has.
+    /// How long each server has to answer.
     pub(super) timeout: Duration,
     pub(super) edns0: bool,
 }
 
 impl Settings {
-    /// Those of resolv.conf(5) where it says nothing.
+    /// Returns the defaults of resolv.conf(5).
     pub(super) fn of_servers(servers: impl IntoIterator<Item = SocketAddr>) -> Result<Self, Error> {
         let servers: Vec<_> = servers.into_iter().map(reachable).collect();
         if servers.is_empty() {
@@ -57,7 +57,7 @@ impl Settings {
             }
         };
         let bytes = fs::read(path).map_err(|error| named(path, error))?;
-        // Lines that cannot be understood are as if they were not there, as for glibc.
+        // Like glibc, ignores lines that it does not understand.
         let (config, _) = Config::parse_with_errors(String::from_utf8_lossy(&bytes).as_bytes());
         let settings = Self::of_servers(config.nameservers.iter().take(3).map(address))?;
         let listed: Vec<&String> = config.get_last_search_or_domain().collect();
@@ -68,7 +68,7 @@ impl Settings {
         };
         Ok(Self {
             search: listed.into_iter().chain(&own).filter_map(domain).collect(),
-            // As far as glibc goes.
+            // glibc's limits.
             ndots: config.ndots.min(15) as usize,
             attempts: config.attempts.clamp(1, 5) as usize,
             timeout: Duration::from_secs(config.timeout.clamp(1, 30).into()),
@@ -77,7 +77,7 @@ impl Settings {
         })
     }
 
-    /// Where it is not in a file, or not only.
+    /// For platforms whose settings are not in a file, or not only there.
     #[cfg(not(all(unix, not(any(target_os = "android", target_vendor = "apple")))))]
     pub(super) fn read(_: &Path) -> Result<Self, Error> {
         let (config, options) =
@@ -93,8 +93,8 @@ impl Settings {
 
 const DNS: u16 = 53;
 
-/// What is sent to no address in particular comes to this machine, but its answer from one in particular. And what is an IPv4 address in
-/// another form is reached as such.
+/// Returns the address to which questions for `server` are sent. Packets to the unspecified address reach this machine, but answers come
+/// from a specific one. An IPv4-mapped IPv6 address is reached by IPv4.
 fn reachable(mut server: SocketAddr) -> SocketAddr {
     server.set_ip(server.ip().to_canonical());
     if server.ip().is_unspecified() {
@@ -110,12 +110,12 @@ fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The names of the hosts file, in lower case.
+/// The hosts file, by names in lower case.
 #[derive(Debug, Default)]
 pub(super) struct HostsFile(HashMap<String, Vec<IpAddr>>);
 
 impl HostsFile {
-    /// A file that is not there names nobody.
+    /// Reads the file. A missing file is an empty one.
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         match fs::read(path) {
             Ok(bytes) => Ok(Self::parse(&String::from_utf8_lossy(&bytes))),
@@ -124,7 +124,7 @@ impl HostsFile {
         }
     }
 
-    /// As glibc does it: a line without an address in front is none, and a dot at the end of a name is a part of it.
+    /// Parses like glibc: ignores a line that does not begin with an address, and takes a dot at the end of a name for a part of it.
     fn parse(text: &str) -> Self {
         let mut hosts = HashMap::<_, Vec<_>>::new();
         for line in text.lines() {
@@ -140,13 +140,13 @@ impl HostsFile {
         Self(hosts)
     }
 
-    /// The addresses of `name`, of both families, if it is in there: then it is looked for nowhere else.
+    /// Returns the addresses of `name`, of both families. If there are any, no server is asked.
     pub(super) fn find(&self, name: &str) -> Option<&[IpAddr]> {
         self.0.get(&name.to_ascii_lowercase()).map(Vec::as_slice)
     }
 }
 
-/// What a file says, read again when it has changed. What it said last is everybody's.
+/// The contents of a file, read again when it changes. Sessions share what was read last.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     last: Arc<ArcSwap<T>>,
@@ -157,11 +157,11 @@ pub(super) struct Watched<T> {
 struct File<T> {
     path: &'static Path,
     read: fn(&Path) -> Result<T, Error>,
-    /// Of the state in which it was last read; `None` before that.
+    /// Identifies the state in which the file was last read. `None` before that.
     stamp: Option<Option<Stamp>>,
 }
 
-/// What tells one state of a file that is there from another.
+/// Identifies a state of an existing file.
 type Stamp = (Option<SystemTime>, u64, Option<(u64, i64, i64)>);
 
 impl<T> Watched<T> {
@@ -169,15 +169,15 @@ impl<T> Watched<T> {
         Self { last: Arc::clone(last), file: Some(File { path: Path::new(path), read, stamp: None }) }
     }
 
-    /// What is in no file.
+    /// Contents that are in no file.
     pub(super) fn fixed(value: &Arc<ArcSwap<T>>) -> Self {
         Self { last: Arc::clone(value), file: None }
     }
 
-    /// What it says; what it said before, as long as it cannot be read or understood.
+    /// Returns the current contents, or the former ones if the file cannot be read or parsed.
     pub(super) fn current(&mut self) -> Arc<T> {
         if let Some(File { path, read, stamp }) = &mut self.file {
-            // Before it is read, so that a change in between is seen the next time.
+            // Taken before the file is read, so that a change in between is seen the next time.
             let now = self::stamp(path);
             if *stamp != Some(now) {
                 if let Ok(value) = read(path) {

@@ -1,4 +1,4 @@
-//! A lookup by DNS: the names that a search list makes of one, each asked of one server after another.
+//! A lookup by DNS: tries the names that the search list makes of one name, and asks one server after another for each.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use super::config::Settings;
 use super::socket::Sockets;
 use crate::error::{Error, ErrorKind};
 
-/// How long half an answer lasts, of which a server owes the other: as long as a failure does.
+/// TTL of an answer if the lookup of the other family failed. As long as a failure is cached.
 const HALF: Duration = Duration::from_secs(1);
 
-/// Number of addresses of each family that are used of an answer, the first ones. That is more than a headless service of Kubernetes
-/// usually has. Ordering both families takes 3 ms of system calls, in turns of 0.2 ms; keeping them takes 32 KiB of a cache.
+/// Maximum number of addresses of each family that are used of an answer. A headless service of Kubernetes usually has fewer. Ordering
+/// this many of both families takes 3 ms of system calls, in turns of 0.2 ms. Caching them takes 32 KiB.
 const MOST: usize = 512;
 
-/// The servers, with the connections to them.
+/// The servers and the connections to them.
 pub(super) struct Servers {
     each: Vec<Server>,
     options: DnsRequestOptions,
@@ -35,24 +35,24 @@ pub(super) struct Servers {
 
 /// One server.
 ///
-/// Each has pools of its own, because one of them all would ask two at once, or go by their speed, and give up when the first has
-/// used up its time: while `resolv.conf` means an order. Two, because one that has a connection by TCP goes on asking by that. And
-/// not a `TokioResolver`, for its cache, search list and hosts file, of which there is one here already.
+/// Each server has pools of its own. A pool of all servers would ask two at once or prefer the faster one, and give up when the first has
+/// used up its time, but `resolv.conf` means an order. There are two pools, because a pool that has a TCP connection goes on using it.
+/// A `TokioResolver` does not fit, because it has a cache, a search list and a hosts file of its own.
 struct Server {
     udp: NameServerPool<Sockets>,
     tcp: NameServerPool<Sockets>,
 }
 
-/// The addresses of a name, in the server's order, and for how long they last.
+/// The addresses of a name, in the server's order, and their TTL.
 pub(super) struct Found {
     pub(super) ips: Vec<IpAddr>,
     pub(super) ttl: Duration,
 }
 
-/// Why a name gave no addresses.
+/// Why a name has no addresses.
 struct Failure {
     error: Error,
-    /// Whether somebody has answered at all.
+    /// Whether any server has answered.
     is_answer: bool,
 }
 
@@ -71,7 +71,7 @@ impl Servers {
         })
     }
 
-    /// Looks up both families.
+    /// Looks up the addresses of both families.
     pub(super) async fn look_up(&self, name: &Name) -> Result<Found, Error> {
         if is_this_machine(name) {
             let ips = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
@@ -86,7 +86,7 @@ impl Servers {
             match self.look_up_both(&name).await {
                 Ok(found) => return Ok(found),
                 Err(Failure { error, is_answer }) => {
-                    // Where nobody answers, nobody will for the rest of the list.
+                    // If no server answers, none will for the rest of the list.
                     list_is_over |= is_listed && !is_answer;
                     if worst.as_ref().is_none_or(|worst| rank(&error) > rank(worst)) {
                         worst = Some(error);
@@ -97,7 +97,7 @@ impl Servers {
         Err(worst.unwrap_or_else(|| ErrorKind::NotFound.into()))
     }
 
-    /// What `name` may stand for, in the order in which it is tried: resolv.conf(5), `ndots` and `search`.
+    /// Returns the names to try for `name`, in order. See `ndots` and `search` in resolv.conf(5).
     fn candidates(&self, name: &Name) -> Vec<Candidate> {
         let mut itself = name.clone();
         itself.set_fqdn(true);
@@ -107,7 +107,7 @@ impl Servers {
         }
         let on_list = |domain: &Name| name.clone().append_domain(domain).ok();
         let listed = self.search.iter().filter_map(on_list).map(|name| Candidate { name, is_listed: true });
-        // Its dots are one fewer than its labels.
+        // A name has one dot fewer than labels.
         let first = usize::from(name.num_labels()) > self.ndots;
         let mut candidates: Vec<Candidate> = listed.filter(|listed| !first || listed.name != itself.name).collect();
         if first {
@@ -126,7 +126,7 @@ impl Servers {
                 v4.ttl = v4.ttl.min(v6.ttl);
                 Ok(v4)
             }
-            // Half an answer is one.
+            // The addresses of one family are an answer.
             (Ok(found), Err(other)) | (Err(other), Ok(found)) => {
                 let lasts = if other.error.is_not_found() { found.ttl } else { found.ttl.min(HALF) };
                 Ok(Found { ttl: lasts, ..found })
@@ -135,7 +135,7 @@ impl Servers {
         }
     }
 
-    /// Asks one server after another, and all of them again, until one has said what there is.
+    /// Asks one server after another, for several rounds, until one has a usable answer.
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<Found, Failure> {
         let query = Query::query(name.clone(), kind);
         let mut last = None;
@@ -145,7 +145,7 @@ impl Servers {
                 Err(error) => last = Some(error),
             }
             if let Some(NetError::Dns(DnsError::NoRecordsFound(none))) = &last {
-                // But for one that knows only whom else to ask.
+                // A referral to other servers is not usable.
                 if none.soa.is_some() || none.ns.is_none() {
                     break;
                 }
@@ -155,10 +155,10 @@ impl Servers {
     }
 }
 
-/// A name to be asked for.
+/// A name to try.
 struct Candidate {
     name: Name,
-    /// It comes of the search list.
+    /// Whether it comes from the search list.
     is_listed: bool,
 }
 
@@ -168,7 +168,7 @@ impl Server {
             connection.port = server.port();
             let mut options = ResolverOpts::default();
             options.timeout = timeout;
-            // Of one connection by TCP; the bound on lookups is the engine's.
+            // For one TCP connection. The engine bounds the number of lookups.
             options.max_active_requests = usize::from(u16::MAX);
             let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
             let config = NameServerConfig::new(server.ip(), true, vec![connection]);
@@ -179,11 +179,11 @@ impl Server {
 
     async fn ask(&self, query: &Query, options: DnsRequestOptions) -> Result<DnsResponse, NetError> {
         let response = match self.udp.lookup(query.clone(), options).first_answer().await {
-            // It was cut short.
+            // The answer was truncated.
             Err(NetError::Truncated) => self.tcp.lookup(query.clone(), options).first_answer().await,
             response => response,
         };
-        // By TCP hickory looks at the number of an answer alone.
+        // hickory checks only the id of an answer by TCP.
         let question = match &response {
             Ok(response) => response.queries.first(),
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Some(&*none.query),
@@ -200,12 +200,12 @@ impl Server {
     }
 }
 
-/// RFC 6761, 6.3: no server is asked about it.
+/// Returns whether `name` is `localhost` or below it. No server is asked about these (RFC 6761, section 6.3).
 fn is_this_machine(name: &Name) -> bool {
     name.iter().next_back().is_some_and(|label| label.eq_ignore_ascii_case(b"localhost"))
 }
 
-/// Of several failures the one to be told: what says nothing of the name goes before what does.
+/// Returns the rank of a failure. Callers get the one with the highest rank: one that says nothing about the name beats one that does.
 fn rank(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::NotFound => 0,
@@ -216,8 +216,7 @@ fn rank(error: &Error) -> u8 {
     }
 }
 
-/// The addresses that an answer gives to `name` itself, or to what it is an alias of: whatever else stands in there is nobody's
-/// business.
+/// Returns the addresses that an answer has for `name` or for the name it is an alias of. Ignores records of other names.
 fn found(response: &DnsResponse, name: &Name, kind: RecordType) -> Result<Found, Failure> {
     let mut owner = name;
     let mut ttl = u32::MAX;
@@ -244,7 +243,7 @@ fn found(response: &DnsResponse, name: &Name, kind: RecordType) -> Result<Found,
 }
 
 impl Failure {
-    /// The name exists and has no addresses, or does not exist. There is no more to be said of it.
+    /// Returns the failure of a name that does not exist or has no addresses. It has no source.
     fn nothing(code: ResponseCode) -> Self {
         let kind = if code == ResponseCode::NXDomain { ErrorKind::NotFound } else { ErrorKind::NoData };
         Self { error: kind.into(), is_answer: true }
@@ -261,7 +260,7 @@ impl From<NetError> for Failure {
             NetError::Dns(_) | NetError::Timeout | NetError::Busy | NetError::Truncated => {
                 (ErrorKind::Temporary, false)
             }
-            // As what hickory passes every failure of a socket on.
+            // The form in which hickory reports every failure of a socket.
             NetError::NoConnections | NetError::Io(_) => match Socket::new(Domain::IPV4, Type::DGRAM, None) {
                 Ok(_) => (ErrorKind::Temporary, false),
                 Err(error) => return Self { error: error.into(), is_answer: false },

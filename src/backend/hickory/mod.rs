@@ -1,4 +1,4 @@
-//! DNS without libc's resolver.
+//! A backend that speaks DNS itself, without libc's resolver.
 
 mod config;
 mod lookup;
@@ -25,19 +25,20 @@ use crate::backend::AsyncBackend;
 use crate::error::Error;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Whether that is where the system's settings are.
+/// Whether the system's settings are in that file.
 const IS_A_FILE: bool = cfg!(all(unix, not(any(target_os = "android", target_vendor = "apple"))));
 #[cfg(not(windows))]
 const HOSTS: &str = "/etc/hosts";
 #[cfg(windows)]
 const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 
-/// DNS by [hickory](https://docs.rs/hickory-resolver): an [`AsyncBackend`] that calls nothing of libc's resolver, and takes no
-/// thread for a lookup.
+/// An [`AsyncBackend`] that speaks DNS itself, by [hickory](https://docs.rs/hickory-resolver).
 ///
-/// For programs on musl, in plugins, or with thousands of lookups at once. It asks name servers by UDP, and by TCP where an answer is
-/// cut short, after the hosts file; it knows nothing of nsswitch, mDNS or whatever else the machine is set up to do, which is
-/// what [`System`](crate::System) is for.
+/// It does not call libc's resolver, and a lookup takes no thread. It is for programs on musl, for plugins, and for thousands of lookups at
+/// once.
+///
+/// It looks into the hosts file, and then asks name servers by UDP, and by TCP if an answer is truncated. It does not know nsswitch, mDNS
+/// or other sources that a machine is configured to use. [`System`](crate::System) does.
 ///
 /// ```no_run
 /// # fn example() -> Result<(), gaiter::Error> {
@@ -47,69 +48,71 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 /// # drop(resolver); Ok(()) }
 /// ```
 ///
-/// # As `getaddrinfo` does it
+/// # Like `getaddrinfo`
 ///
-/// - A name that is in the hosts file is answered from there alone, for both families, and without a query.
-/// - The search list, `ndots`, `timeout`, `attempts` and `edns0` are those of `resolv.conf`, as far as glibc goes with each; so are the
-///   servers, up to three. They are asked in its order: the next one when one is not there, does not answer in time, fails or refuses.
-/// - `resolv.conf` and the hosts file are looked at again for every lookup, and read when they have changed. While one cannot be read
-///   or understood, what it said before is in force.
-/// - Addresses are in the order of RFC 6724, the source of each being asked of the system's routes.
-/// - "No such name" and "no address" are told apart.
+/// - A name in the hosts file is answered from there, for both families, without a query.
+/// - The search list, `ndots`, `timeout`, `attempts` and `edns0` of `resolv.conf` apply, within glibc's limits. Up to three servers are
+///   asked, in the order of the file. The next one is asked if a server is down, does not answer in time, fails or refuses.
+/// - `resolv.conf` and the hosts file are checked for changes at each lookup. If one cannot be read or parsed, its former contents
+///   apply.
+/// - Addresses are in the order of RFC 6724. Their source addresses come from the system's routes.
+/// - "No such name" and "no address" are different errors.
 ///
-/// And what an answer of DNS says of its lifetime goes to the [`CacheConfig`](crate::CacheConfig), which glibc loses on the way.
+/// Unlike those of glibc, answers have the TTL of their DNS records, for the [cache](crate::CacheConfig).
 ///
-/// # And as it does not
+/// # Unlike `getaddrinfo`
 ///
-/// - `resolv.conf` without a `nameserver` line is an error, and so is none at all; glibc then asks this machine. Of its options,
-///   `rotate`, `use-vc`, `no-aaaa`, `single-request`, `no-tld-query` and those of the environment are not heeded. Neither are
+/// - It is an error if there is no `resolv.conf`, or no `nameserver` line in it. glibc then asks this machine.
+/// - The options `rotate`, `use-vc`, `no-aaaa`, `single-request` and `no-tld-query` are ignored, and so are the environment,
 ///   `nsswitch.conf`, `host.conf` and `gai.conf`.
-/// - `resolv.conf` is read a little more kindly: a line may begin with blanks, what follows a `#` is a comment, a word of the search list
-///   that is no name is passed over. An empty `search` line empties the list.
-/// - A question is sent again, up to twice within a server's time, before that counts as having passed. That time also bounds an
-///   answer by TCP, which is refused if it is cut short as well.
-/// - If one family fails, the other is an answer, for a second; where nobody answers for either of two servers' time, the caller's
-///   [timeout](crate::Builder::timeout) may come first.
-/// - That a name does not exist, or has no address, is said only if no server has failed: neither for a name of the search list nor by
-///   an error that is about the question, such as `FORMERR`. The error is then `Temporary`.
-/// - `localhost` and what is under it are this machine's loopback addresses (RFC 6761), also if the hosts file does not say so.
-/// - Numbers are read as addresses only if they are whole ones: `127.1` and `0x7f000001` are names, and so is `fe80::1%lo`.
-/// - What is no host name in DNS is not found: nothing is escaped, and one that is not ASCII is not rewritten, though its `xn--` form is
-///   a name.
-/// - glibc's order of addresses is that of RFC 3484, the older one: it differs for unique local addresses, 6to4 and Teredo. glibc
-///   also compares IPv4 addresses of the machine's own networks, and those of one IPv6 network, by how much of them they have in
-///   common, and tells deprecated sources from others; here these keep the server's order.
-/// - An alias that leads in a circle has no address. glibc does not find the name.
-/// - An answer has at most 512 addresses of each family: the first ones that the server gives. The others are left out, which bounds
-///   the cost of ordering and keeping them. Addresses in the hosts file have no such bound.
+/// - `resolv.conf` is parsed more leniently: a line may begin with blanks, text after a `#` is a comment, and a word of the search list
+///   that is not a name is skipped. An empty `search` line empties the list.
+/// - A question is sent up to three times within a server's time. The time also bounds an answer by TCP. A truncated answer by TCP is
+///   refused.
+/// - If the lookup of one family fails, the addresses of the other are an answer for one second. If two servers do not answer in time,
+///   the caller's [timeout](crate::Builder::timeout) may pass first.
+/// - "No such name" and "no address" are returned only if no server has failed, for any name of the search list. An error about the
+///   question, such as `FORMERR`, counts as a failure. Otherwise the error is `Temporary`.
+/// - `localhost` and the names below it are the loopback addresses of this machine (RFC 6761), even if the hosts file does not list
+///   them.
+/// - Only complete addresses are read as such. `127.1`, `0x7f000001` and `fe80::1%lo` are names.
+/// - Text that is not a host name in DNS is not found. There are no escapes, and text that is not ASCII is not converted, but its `xn--`
+///   form is a name.
+/// - glibc orders addresses by RFC 3484, the predecessor of RFC 6724, which differs for unique local addresses, 6to4 and Teredo. glibc
+///   also compares IPv4 addresses of the machine's own networks and IPv6 addresses of one network by their common prefix, and
+///   distinguishes deprecated sources. Here these keep the server's order.
+/// - An alias that leads in a circle has no address. glibc returns that there is no such name.
+/// - At most 512 addresses of each family are used, the first ones, which bounds the cost of ordering and caching them. Addresses in
+///   the hosts file have no such bound.
 ///
 /// # Errors
 ///
-/// A lookup's [`ErrorKind`](crate::ErrorKind) is `NotFound`, `NoData`, `Temporary` (a server failed, refused, or nobody answered in time),
-/// `Permanent` (what came was not DNS) or `System` (there was no socket to be had); the source is hickory's own error, for its text,
-/// where there is more to be said than the kind does.
+/// A lookup fails with one of these [kinds](crate::ErrorKind): `NotFound`; `NoData`; `Temporary`, if a server failed or refused, or none
+/// answered in time; `Permanent`, if an answer was not DNS; `System`, if a socket could not be opened. The source is hickory's own error,
+/// if it says more than the kind. Only its text is stable.
 #[derive(Clone)]
 pub struct Hickory {
-    /// What was last read, by whichever session.
+    /// What any session has read last.
     settings: Arc<ArcSwap<Settings>>,
     hosts: Arc<ArcSwap<HostsFile>>,
-    /// Whether the settings are those of a file, which may change.
+    /// Whether the settings are from a file, which may change.
     follows: bool,
 }
 
 impl Hickory {
-    /// With the name servers of the system: those of `/etc/resolv.conf`, or on Windows, macOS and Android those of the platform as they
-    /// are now.
+    /// Returns a backend that asks the system's name servers: those in `/etc/resolv.conf`, or on Windows, macOS and Android the current
+    /// ones of the platform.
     ///
     /// # Errors
     ///
-    /// If that, or the hosts file, cannot be read or understood. No other server is made up for them.
+    /// Returns an error if these settings or the hosts file cannot be read or parsed. There is no fallback to other servers.
     pub fn from_system() -> Result<Self, Error> {
         Self::new(Settings::read(Path::new(RESOLV_CONF))?, IS_A_FILE)
     }
 
-    /// With these name servers, in this order; without a search list, and with `resolv.conf`'s defaults, whatever that says. The hosts
-    /// file still comes first.
+    /// Returns a backend that asks `servers`, in this order.
+    ///
+    /// There is no search list, and other settings are the defaults of resolv.conf(5). The hosts file still comes first.
     ///
     /// ```
     /// let hickory = gaiter::Hickory::with_servers(["127.0.0.1:5353".parse().unwrap()])?;
@@ -118,7 +121,7 @@ impl Hickory {
     ///
     /// # Errors
     ///
-    /// If there is none, one has the port 0, or the hosts file cannot be read.
+    /// Returns an error if `servers` is empty, if a port is 0, or if the hosts file cannot be read.
     pub fn with_servers(servers: impl IntoIterator<Item = SocketAddr>) -> Result<Self, Error> {
         Self::new(Settings::of_servers(servers)?, false)
     }
@@ -139,13 +142,13 @@ impl fmt::Debug for Hickory {
     }
 }
 
-/// What its lookups share on the driver: connections, sockets for finding sources, and what the files say.
+/// State that lookups share on the driver: connections, sockets for finding sources, and the contents of the files.
 pub struct Session(RefCell<Shared>);
 
 struct Shared {
     settings: Watched<Settings>,
     hosts: Watched<HostsFile>,
-    /// With the settings that they are of.
+    /// With the settings that they were made from.
     servers: Option<(Arc<Settings>, Rc<Servers>)>,
     sources: Rc<Sources>,
 }

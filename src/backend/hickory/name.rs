@@ -2,12 +2,12 @@ use hickory_resolver::proto::rr::Name;
 
 use crate::error::{Error, ErrorKind};
 
-/// A host name, as it is written: nothing in it is taken for an escape, and nothing is put into another form.
+/// Parses a host name as it is written: without escapes, and without conversion to another form.
 ///
 /// # Errors
 ///
-/// `NotFound` for what is none: an empty label, one of more than 63 bytes, more than 255 in all, or anything but letters, digits, `-`
-/// and `_`, and a `-` in front (as glibc's `res_hnok` has it).
+/// Returns `NotFound` if `text` is not a host name: if a label is empty or longer than 63 bytes, if the name is longer than 255 bytes, if
+/// there is a character other than letters, digits, `-` and `_`, or if it begins with `-`. These are the rules of glibc's `res_hnok`.
 pub(crate) fn parse(text: &str) -> Result<Name, Error> {
     if text.starts_with('-') {
         return Err(Error::new(ErrorKind::NotFound, "it is not a host name in DNS"));
@@ -15,7 +15,7 @@ pub(crate) fn parse(text: &str) -> Result<Name, Error> {
     domain(text)
 }
 
-/// What a host name may end in: as that, but for what may not stand in front.
+/// Parses a domain of the search list, by the same rules, except that it may begin with any of these characters.
 pub(super) fn domain(text: &str) -> Result<Name, Error> {
     if text == "." {
         return Ok(Name::root());

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tokio::task;
 
-/// Number of addresses whose sources are found in one turn of the driver. A source costs 1 to 4 µs by a socket that is kept, 6 to 9 by a
-/// new one (measured on Linux), so a turn stays well below 1 ms.
+/// Number of addresses whose sources are found in one turn of the driver. Finding one takes 1 to 4 µs with a kept socket and 6 to 9 µs
+/// with a new one (measured on Linux), so that a turn stays well below 1 ms.
 const PER_TURN: usize = 64;
 
-/// Puts `addrs` into that order. Those that are of one rank keep theirs.
+/// Sorts `addrs`. Addresses of the same rank keep their order.
 pub(crate) async fn sort(addrs: &mut [IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) {
     if addrs.len() < 2 {
         return;
@@ -27,10 +27,10 @@ pub(crate) async fn sort(addrs: &mut [IpAddr], source: impl Fn(IpAddr) -> Option
     }
 }
 
-/// What decides between two addresses, rule by rule; what is less comes first.
+/// The rank of an address, rule by rule. A lesser rank comes first.
 ///
-/// Each rule is a property of one address and its source, so that their order is total. Not there: rules 3, 4 and 7, since an
-/// address does not show whether its source is deprecated, a home address, or natively transported.
+/// Each rule is a property of one address and its source, so that the order is total. Rules 3, 4 and 7 are left out, because an address
+/// does not show whether its source is deprecated, a home address, or natively transported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     /// Rule 1: avoid unusable destinations.
@@ -43,7 +43,7 @@ pub(crate) struct Rank {
     precedence: Reverse<u8>,
     /// Rule 8: prefer smaller scope.
     scope: u8,
-    /// Rule 9: use longest matching prefix. Of IPv6 alone, as in Go: an IPv4 address says nothing of where it is.
+    /// Rule 9: use longest matching prefix. For IPv6 only, as in Go: an IPv4 prefix says little about distance.
     prefix: Reverse<u32>,
 }
 
@@ -63,7 +63,7 @@ impl Rank {
     }
 }
 
-/// As an IPv6 address (section 3.2).
+/// Returns `ip` as an IPv6 address (section 3.2).
 fn mapped(addr: IpAddr) -> Ipv6Addr {
     match addr {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -71,7 +71,7 @@ fn mapped(addr: IpAddr) -> Ipv6Addr {
     }
 }
 
-/// A line of the default policy table (section 2.1).
+/// A row of the default policy table (section 2.1).
 struct Policy {
     prefix: Ipv6Addr,
     length: u32,
@@ -79,7 +79,7 @@ struct Policy {
     label: u8,
 }
 
-/// The most specific first.
+/// The policy table, most specific prefix first.
 const POLICIES: [Policy; 9] = [
     line([0, 0, 0, 0, 0, 0, 0, 1], 128, 50, 0),
     line([0, 0, 0, 0, 0, 0xffff, 0, 0], 96, 35, 4),
@@ -103,7 +103,7 @@ fn policy(addr: Ipv6Addr) -> &'static Policy {
     POLICIES.iter().find(|policy| !differ(policy)).unwrap_or(&EVERYTHING)
 }
 
-/// Sections 3.1 and 3.2; as numbers those of RFC 4291, section 2.7.
+/// Returns the scope of `ip` (sections 3.1 and 3.2), as a number of RFC 4291, section 2.7.
 fn scope(addr: Ipv6Addr) -> u8 {
     const LINK_LOCAL: u8 = 2;
     const SITE_LOCAL: u8 = 5;
@@ -120,7 +120,7 @@ fn scope(addr: Ipv6Addr) -> u8 {
     }
 }
 
-/// `CommonPrefixLen` (section 2.2): without the interface's identifier, which is the second half.
+/// Returns `CommonPrefixLen` (section 2.2). It excludes the interface identifier, which is the second half.
 fn common_prefix(source: Ipv6Addr, destination: Ipv6Addr) -> u32 {
     if destination.to_ipv4_mapped().is_some() {
         return 0;
@@ -145,7 +145,7 @@ mod tests {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// The order of destinations, each with its source.
+    /// Returns the order of destinations, each with its source.
     fn sorted<'a>(candidates: &[(&'a str, Option<&str>)]) -> Vec<&'a str> {
         let mut addrs: Vec<IpAddr> = candidates.iter().map(|(addr, _)| ip(addr)).collect();
         let find = |addr: IpAddr| candidates.iter().find(|(text, _)| ip(text) == addr).expect("one of them");
@@ -153,7 +153,7 @@ mod tests {
         addrs.into_iter().map(|addr| find(addr).0).collect()
     }
 
-    /// Whether it is the first that is chosen, wherever it stood.
+    /// Asserts that the first one is chosen, in any position.
     #[track_caller]
     fn prefers(first: (&str, &str), second: (&str, &str)) {
         let [a, b] = [first, second].map(|(destination, source)| (destination, Some(source)));
@@ -161,8 +161,8 @@ mod tests {
         assert_eq!(sorted(&[b, a]), [first.0, second.0]);
     }
 
-    /// RFC 6724, section 10.2, whose private IPv4 addresses are documentation's; but for the two that go by what an address does
-    /// not show: a deprecated source, and a home address.
+    /// The examples of RFC 6724, section 10.2, with its private IPv4 addresses replaced by documentation addresses. Two are left out,
+    /// because an address does not show a deprecated source or a home address.
     #[test]
     fn the_examples_of_the_rfc() {
         prefers(("2001:db8:1::1", "2001:db8:1::2"), ("198.51.100.121", "169.254.13.78"));
@@ -174,7 +174,7 @@ mod tests {
         prefers(("2001:db8:1::1", "2001:db8:1::2"), ("2002:c633:6401::1", "2002:c633:6401::2"));
     }
 
-    /// What sections 10.3 to 10.7 change of the table by hand, as it is without that.
+    /// The examples of sections 10.3 to 10.7 without their changes to the table.
     #[test]
     fn what_the_default_table_prefers() {
         let (ula, global) = (("fd11:1111:1111:1::1", "fd11:1111:1111:2::1"), ("2001:db8::2", "2001:db8::1"));
@@ -183,7 +183,7 @@ mod tests {
         prefers(global, ula);
         prefers(v4, ula);
         prefers(v4, teredo);
-        // A source of another kind: there is no connection between two sites' own addresses, or to the rest of the world.
+        // Unique local addresses of two sites do not reach each other or the rest of the world.
         prefers(ula, ("2001:db8::2", "fd11:1111:1111:2::1"));
         prefers(ula, ("fd22:2222:2222::1", "fd11:1111:1111:2::1"));
     }
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(addrs, before);
     }
 
-    /// Addresses of every kind that the rules tell apart, and any other.
+    /// Generates addresses of each kind that the rules distinguish, and arbitrary ones.
     fn any_ip() -> impl Strategy<Value = IpAddr> {
         let within = |policy: &'static Policy| {
             let keep = u128::MAX.checked_shr(policy.length).unwrap_or(0);
@@ -248,7 +248,7 @@ mod tests {
             }
         }
 
-        /// No order of the standard library's sort panics, and nothing is lost.
+        /// Sorting does not panic and loses nothing.
         #[test]
         fn sorting_keeps_every_address(addrs in prop::collection::vec((any_ip(), prop::option::of(any_ip())), 0..60)) {
             let mut sorted: Vec<IpAddr> = addrs.iter().map(|&(addr, _)| addr).collect();

@@ -1,7 +1,7 @@
-//! hickory's sockets, for the one server that they are for.
+//! The sockets that hickory uses, each for one server.
 //!
-//! Its own neither hear that nobody listens at a server's port, which then costs the whole timeout, nor tell one link from another. And
-//! of a connection hickory reads up to a hundred messages in one turn of the driver, for each of which it may take 1 ms.
+//! hickory's own sockets do not hear that nobody listens at a server's port, which then costs the whole timeout, and ignore scope ids.
+//! From a TCP connection hickory reads up to a hundred messages in one turn of the driver, and each may take 1 ms.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -16,7 +16,7 @@ use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::task;
 
-/// What hickory runs on: Tokio, and sockets for this server.
+/// The runtime that hickory runs on: Tokio, with sockets for one server.
 #[derive(Clone)]
 pub(super) struct Sockets {
     tokio: TokioRuntimeProvider,
@@ -71,7 +71,7 @@ fn reports_errors(_: &UdpSocket, _: SocketAddr) -> bool {
 
 pub(super) struct Udp {
     socket: UdpSocket,
-    /// `None` if it is connected.
+    /// `None` if the socket is connected.
     target: Option<SocketAddr>,
 }
 
@@ -84,7 +84,7 @@ impl DnsUdpSocket for Udp {
         Poll::Ready(Ok((buf.filled().len(), from)))
     }
 
-    // Written out as `async_trait` has it. An error alone does not count as something to read.
+    // In the form that `async_trait` expands to. An error alone does not count as readable.
     fn recv_from<'a, 'b, 'c>(
         &'a self,
         buf: &'b mut [u8],
@@ -115,17 +115,17 @@ impl DnsUdpSocket for Udp {
     }
 }
 
-/// A stream whose reader gives others their turn after half of what the longest message has.
+/// A stream whose reader yields to other tasks after half the length of the longest message.
 pub(super) struct Paced<S> {
     stream: S,
-    /// Bytes that have been read, and not yet taken from the budget of the task.
+    /// Number of bytes that were read and not yet charged to the task's budget.
     unpaid: usize,
 }
 
-/// Number of bytes that use up one unit of a task's budget, of which Tokio gives it 128 a turn.
+/// Number of bytes for one unit of a task's budget. Tokio gives a task 128 units a turn.
 const UNIT: usize = 256;
 
-/// Number of bytes read at once at most, so that a turn that ends one long message does not read all of the next.
+/// Maximum number of bytes that are read at once, so that the turn that ends one long message does not read all of the next.
 const PIECE: usize = 8 << 10;
 
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
@@ -176,13 +176,13 @@ mod tests {
     #[test]
     fn a_stream_that_has_more_to_read_gives_others_their_turn() {
         let mut endless = Paced { stream: futures::io::repeat(0), unpaid: 0 };
-        // The longest message, and one of a usual answer.
+        // The longest message, and a usual one.
         for length in [0xffff, 400] {
             let (mut turns, mut read) = (0, 0);
             let mut buf = vec![0; length];
             let reading = poll_fn(|cx| {
                 turns += 1;
-                // Far more than a turn has room for.
+                // Far more than one turn reads.
                 for _ in 0..1_000 {
                     match Pin::new(&mut endless).poll_read(cx, &mut buf) {
                         Poll::Ready(some) => read += some.expect("there is no end"),

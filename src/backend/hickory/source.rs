@@ -1,11 +1,11 @@
-//! The address that a connection would come from, as the system's routes have it.
+//! Source addresses: the address from which the system would connect to another.
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Finds source addresses by one socket for each family, which is kept where it can be used again.
+/// Finds source addresses. Keeps one socket for each family, where a socket can be used again.
 #[derive(Default)]
 pub(super) struct Sources {
     v4: Cell<Option<Socket>>,
@@ -13,22 +13,22 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Returns the address from which `destination` would be connected to now; `None` if it cannot be reached. Sends nothing.
+    /// Returns the address from which the system would connect to `destination` now, or `None` if there is no route. Sends nothing.
     pub(super) fn find(&self, destination: IpAddr) -> Option<IpAddr> {
         let place = if destination.is_ipv4() { &self.v4 } else { &self.v6 };
-        // Any port will do; this one is called `discard`.
+        // The port does not matter. 9 is `discard`.
         let destination = SocketAddr::new(destination, 9);
         let open = || Socket::new(Domain::for_address(destination), Type::DGRAM, Some(Protocol::UDP)).ok();
         let socket = place.take().or_else(open)?;
         let connected = socket.connect(&destination.into());
         let source = connected.and_then(|()| socket.local_addr());
-        // Connected again as it is, it would keep this source.
+        // Without this, the next connect would keep the source.
         place.set(Some(socket).filter(dissolve));
         Some(source.ok()?.as_socket()?.ip())
     }
 }
 
-// Android has a socket stay with the network that was the process's when it was opened.
+// On Android a socket stays with the network that the process used when the socket was opened.
 #[cfg(target_os = "linux")]
 fn dissolve(socket: &Socket) -> bool {
     crate::ffi::dissolve(socket)
@@ -51,11 +51,11 @@ mod tests {
     fn a_source_is_found_without_a_packet() {
         let sources = Sources::default();
         assert_eq!(sources.find(ip("127.0.0.1")), Some(ip("127.0.0.1")));
-        // Which no route can lead to.
+        // No route leads there.
         assert_eq!(sources.find(ip("::")).filter(|source| !source.is_loopback()), None);
     }
 
-    /// Those that are reached from different sources, those that cannot be reached, and what the system takes for another address.
+    /// Addresses with different sources, unreachable ones, and ones that the system takes for another address.
     #[test]
     fn a_source_is_the_same_whatever_was_asked_for_before() {
         let kinds = [
@@ -85,7 +85,7 @@ mod tests {
     fn addresses_of_one_family_take_one_socket() {
         use std::os::fd::AsRawFd;
 
-        // With its number, which no other socket has.
+        // Including its port, which no other socket has.
         let socket = |place: &Cell<Option<Socket>>| {
             let socket = place.take().expect("it is kept");
             let link = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).expect("procfs is mounted");
