@@ -63,8 +63,6 @@ pub(crate) fn begin(name: &Name, custody: bool) -> (Option<Scope>, Option<Scope>
         tracing::debug_span!(
             target: TARGET,
             "resolve",
-            // An expression that is evaluated only if the span is enabled. As a string, which loggers quote and escape.
-            otel.name = format!("DNS lookup {name}").as_str(),
             dns.question.name = name.as_str(),
             dns.answers = field::Empty,
             gaiter.source = field::Empty,
@@ -73,6 +71,8 @@ pub(crate) fn begin(name: &Name, custody: bool) -> (Option<Scope>, Option<Scope>
             gaiter.call_us = field::Empty,
             gaiter.addresses = field::Empty,
             "error.type" = field::Empty,
+            // Evaluated only if the span is enabled. A string, which loggers quote and escape.
+            otel.name = format!("DNS lookup {name}").as_str(),
             otel.kind = "internal",
             otel.status_code = field::Empty,
         )
@@ -212,8 +212,9 @@ impl Spans {
         match result {
             Ok(addrs) => {
                 resolve.record("gaiter.source", addrs.source().id());
-                resolve.record("gaiter.addresses", addrs.len());
+                let count = addrs.len();
                 resolve.record("dns.answers", field::debug(Answers(addrs)));
+                resolve.record("gaiter.addresses", count);
             }
             Err(error) => {
                 let source = if error.is_cached() { Source::Cache } else { Source::Lookup };
