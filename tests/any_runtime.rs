@@ -1,4 +1,4 @@
-//! A lookup works on any executor, on none, and after the runtime that asked first is gone.
+//! A lookup works on any executor, without one, and after the runtime that started it is gone.
 
 mod support;
 
@@ -19,7 +19,7 @@ fn scripted(kind: Kind) -> (Scripted, Resolver) {
     (backend.clone(), backend.builder(16).build())
 }
 
-/// Every failure and success that there is, with and without the system.
+/// Makes lookups that succeed and lookups that fail, with the scripted backend and with the system.
 async fn lookups(resolver: Resolver) {
     check(resolver.resolve("ok").await);
     assert!(resolver.resolve("error").await.is_err());
@@ -104,7 +104,7 @@ fn a_thread_without_a_runtime_waits_by_itself() {
     assert_eq!(resolver.resolve("ok").wait().expect("an answer").count(), 1);
     assert_eq!(resolver.resolve("error").wait().expect_err("no answer").kind(), ErrorKind::NotFound);
     assert_eq!(resolver.resolve("127.0.0.1").wait().expect("an answer").source(), Source::Literal);
-    // However often others have unparked it.
+    // Unparking by others does not end the wait.
     thread::current().unpark();
     let gate = Gate::default();
     let waiting = Scripted { gate: gate.clone(), ..Scripted::default() }.builder(1).build();

@@ -1,5 +1,5 @@
-//! What holds of futures alone: they end when nobody waits, share a session that lives and dies with the driver, and have a runtime around
-//! them. What holds of every kind of backend is in the other files.
+//! Tests what only async backends do: their futures end when nobody waits, share a session that lives as long as the driver,
+//! and run inside a runtime. The other files test every kind of backend.
 #![cfg(feature = "async-backend")]
 
 mod support;
@@ -23,10 +23,10 @@ use support::strict::Strict;
 use tokio::runtime::Handle;
 use tracing::{Dispatch, dispatcher, info, info_span};
 
-/// Long enough for a driver to start and a future to begin, however busy the machine is.
+/// Long enough for the driver to start and a future to begin, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Arrives at a gate when it is dropped.
+/// Opens a gate when it is dropped.
 struct Dropped(Gate);
 
 impl Drop for Dropped {
@@ -35,7 +35,7 @@ impl Drop for Dropped {
     }
 }
 
-/// A backend whose calls hang, and open the gate that they are given when they are dropped.
+/// Returns a backend whose calls hang, and open `dropped` when they are dropped.
 fn hanging(dropped: &Gate) -> impl AsyncBackend + use<> {
     let (dropped, began) = (dropped.clone(), Gate::default());
     move |_: &str| {
@@ -72,7 +72,7 @@ fn a_future_whose_callers_have_had_their_time_is_dropped() {
     assert_eq!(resolver.stats().running, 0);
 }
 
-/// Answers at once the first time, for a moment, and after that when the gate is open, for long.
+/// Returns a backend whose first answer comes at once and expires at once. Later answers wait for the gate and last 1 hour.
 fn slow_later(gate: &Gate, calls: &Arc<AtomicUsize>) -> impl AsyncBackend + use<> {
     let (gate, calls) = (gate.clone(), Arc::clone(calls));
     move |_: &str| {
@@ -87,7 +87,7 @@ fn slow_later(gate: &Gate, calls: &Arc<AtomicUsize>) -> impl AsyncBackend + use<
     }
 }
 
-/// What a resolver says until it says something else than `source`.
+/// Resolves a name until the answer's source is not `source`, and returns that answer.
 fn until_not(resolver: &Resolver, source: Source) -> Addrs {
     loop {
         let addrs = block_on(resolver.resolve("name")).expect("an answer");
@@ -137,7 +137,7 @@ fn a_refresh_that_hangs_is_dropped_in_its_time() {
     assert_eq!((resolver.stats().running, resolver.stats().refreshed), (0, 1));
 }
 
-/// A backend that notes where its sessions are made and dropped, and whether inside a runtime.
+/// A backend that records on which thread, and whether inside a runtime, its sessions are made, used and dropped.
 #[derive(Clone, Default)]
 struct Noting(Arc<Mutex<Vec<Noted>>>);
 
@@ -168,7 +168,7 @@ impl AsyncBackend for Noting {
     fn lookup(&self, session: &NotingSession, _: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
         let noting = session.0.clone();
         async move {
-            // A task has somewhere to run.
+            // Spawning a task needs a runtime around this future.
             tokio::spawn(async move { noting.note("used") })
                 .await
                 .map_err(|error| Error::new(ErrorKind::Other, error))?;
@@ -341,7 +341,7 @@ fn a_driver_that_is_lost_is_made_up_for() {
     assert!(resolver.shutdown().wait().is_clean());
 }
 
-/// A waker that goes on with its task there and then, and notes what it finds.
+/// A waker that acts inside `wake`, as an inline executor does: it records whether it is inside a runtime, and opens a gate.
 struct Inline(Gate, Mutex<Option<bool>>);
 
 impl Wake for Inline {
@@ -467,7 +467,7 @@ fn the_span_of_a_caller_that_leaves_closes_while_others_wait_for_its_call() {
     gate.open();
     block_on(joiner).expect("an answer");
     others.await_closed();
-    // On the subscriber that the future has begun on, which knows what it may hold.
+    // After its caller has left, a future runs under the subscriber that it began on, outside any span: it may hold spans of it.
     let early = ("early".to_owned(), vec!["request", "resolve"]);
     own.look(|seen| assert_eq!(seen.events, [early, ("late".to_owned(), vec![])]));
     others.look(|seen| assert_eq!(seen.events, []));
@@ -484,7 +484,7 @@ fn its_settings_can_be_read_back() {
     let config = builder().max_lookups(0).reserved_for_known(5).build().config().clone();
     assert_eq!((config.max_lookups, config.reserved_for_known), (1, 0));
     assert!((1..=1024).contains(&builder().build().config().max_lookups));
-    // A bound holds for whichever backend is set, before or after it. A default is that of the last one.
+    // A bound applies to whichever backend is set, before or after it. A default is that of the last backend.
     let config =
         Resolver::builder().max_lookups(800).async_backend(Scripted::new(Kind::Async)).build().config().clone();
     assert_eq!((config.max_lookups, config.reserved_for_known), (800, 100));

@@ -1,4 +1,4 @@
-//! Public types cross threads, move, and pass through `catch_unwind`, as their docs promise. Checked when this is compiled.
+//! Public types cross threads, move, and pass through `catch_unwind`, as their docs promise. Checked at compile time.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -17,10 +17,10 @@ fn all_of_them() {
     cross_threads::<(Resolving, Addrs, Answer, Source, Error, ErrorKind)>();
     cross_threads::<(ShutdownReport, Abandoned, Stats)>();
     cross_threads::<(System, Untraced<System>)>();
-    // A signal that it waits for need not be `Sync`.
+    // Not `Sync`, because it may wait for a signal that is not.
     are_sent_and_moved::<Shutdown<'_>>();
 
-    // Errors and builders may hold values of the program's that are not. So is `std::io::Error`.
+    // Without `Error` and `Builder`: they may hold values of the program that are not unwind-safe. So may `std::io::Error`.
     pass_through_panics::<(Resolver, Resolving, Config, CacheConfig)>();
     pass_through_panics::<(Addrs, Answer, Source, ErrorKind)>();
     pass_through_panics::<(ShutdownReport, Abandoned, Stats)>();

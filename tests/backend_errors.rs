@@ -1,4 +1,4 @@
-//! An error of a backend's own I/O costs no thread, and a network error has its cooldown.
+//! An error of a backend's own I/O ends no thread, and a network error starts a cooldown.
 #![cfg(unix)]
 
 mod support;
@@ -11,7 +11,7 @@ use std::thread::{self, ThreadId};
 use futures::executor::block_on;
 use gaiter::{Answer, Backend, CacheConfig, ErrorKind};
 
-/// Which thread each call was made on.
+/// The thread that made each call.
 type Calls = Arc<Mutex<Vec<ThreadId>>>;
 
 fn failing(code: i32) -> (Calls, impl Backend) {

@@ -1,4 +1,4 @@
-//! A caller whose waker or subscriber blocks delays nobody else, whoever shares its call.
+//! A caller whose waker or subscriber blocks delays no other caller, not even one that shares its call.
 
 mod support;
 
@@ -16,7 +16,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Event, Metadata, Subscriber};
 
-/// A waker that arrives at its gate, and may be kept there.
+/// A waker that arrives at a gate, and blocks until the gate is open.
 struct Stopping(Gate);
 
 impl Wake for Stopping {
@@ -42,7 +42,7 @@ fn begin(lookup: &mut Resolving, waker: &Waker) {
     assert!(Pin::new(lookup).poll(&mut Context::from_waker(waker)).is_pending());
 }
 
-/// Waits until a lookup is woken, and gives its result.
+/// Waits until a lookup is woken, and returns its result.
 fn woken(mut lookup: Resolving) -> Result<gaiter::Addrs, gaiter::Error> {
     let gate = Gate::default();
     let waker = Waker::from(Arc::new(Opening(gate.clone())));
@@ -62,7 +62,7 @@ fn a_waker_that_blocks_delays_nobody_who_shares_the_call(kind: Kind) {
     let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
     let _unblock = OpenOnDrop(&blocked);
     let [mut first, mut second, third] = ["hang", "hang", "hang"].map(|name| resolver.resolve(name));
-    // Two of them, so that it does not hang on who comes first.
+    // Two wakers block, so that the order in which waiters are woken does not matter.
     begin(&mut first, &waker(&blocked));
     begin(&mut second, &waker(&blocked));
     let third = std::thread::spawn(move || woken(third));
@@ -74,13 +74,13 @@ fn a_waker_that_blocks_delays_nobody_who_shares_the_call(kind: Kind) {
     assert!(resolver.shutdown().wait().is_clean());
 }
 
-/// Without an answer, too: each has a deadline of its own.
+/// Tests callers that get no answer: each has a deadline of its own.
 fn a_waker_that_blocks_delays_no_deadline(kind: Kind) {
     let backend = Scripted::new(kind);
     let resolver = backend.builder(4).timeout(Duration::from_millis(20)).build();
     let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
     let _unblock = OpenOnDrop(&blocked);
-    // More than there are threads for errands to begin with.
+    // Errands begin with 1 thread, so 8 wakers that block need more threads.
     let mut stopped: Vec<_> = (0..8).map(|_| resolver.resolve("hang")).collect();
     stopped.iter_mut().for_each(|lookup| begin(lookup, &waker(&blocked)));
     blocked.await_arrivals(4);
@@ -91,16 +91,16 @@ fn a_waker_that_blocks_delays_no_deadline(kind: Kind) {
     assert!(resolver.shutdown().wait().is_clean());
 }
 
-/// Blocks in one of its callbacks.
+/// A subscriber that blocks in `exit` or in `try_close`.
 struct Blocking {
     gate: Gate,
     on_exit: bool,
     last: AtomicU64,
 }
 
-/// Has a lookup begin inside a subscriber that blocks.
+/// Begins a lookup inside a subscriber that blocks.
 ///
-/// Beside another one: where a scoped subscriber is the only one there is, tracing may take the span for disabled.
+/// Keeps another dispatcher alive: if the only subscriber is a scoped one, tracing may treat the span as disabled.
 fn inside(subscriber: Blocking, begin: impl FnOnce() -> Resolving) -> Resolving {
     static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
     LazyLock::force(&OTHER);
@@ -141,7 +141,7 @@ impl Subscriber for Blocking {
 fn a_subscriber_that_blocks_delays_nobody_who_shares_the_call(kind: Kind) {
     for on_exit in [true, false] {
         let backend = Scripted::new(kind);
-        // An async backend's driver is kept by it, and then its callers' deadlines.
+        // The subscriber blocks the driver of an async backend. Its callers then depend on their deadlines.
         let timeout = if kind.stops() { Some(Duration::from_millis(50)) } else { None };
         let resolver = backend.builder(4).timeout(timeout).build();
         let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
@@ -149,7 +149,7 @@ fn a_subscriber_that_blocks_delays_nobody_who_shares_the_call(kind: Kind) {
         let subscriber = Blocking { gate: blocked.clone(), on_exit, last: AtomicU64::new(0) };
         let first = inside(subscriber, || resolver.resolve("hang"));
         if on_exit && kind.stops() {
-            // It is kept after the very first poll.
+            // The driver blocks right after the first poll.
             blocked.await_arrivals(1);
         } else {
             backend.gate.await_arrivals(1);
@@ -169,7 +169,7 @@ fn a_subscriber_that_blocks_delays_nobody_who_shares_the_call(kind: Kind) {
     }
 }
 
-/// The one whose span the call runs in has left, and is still in it.
+/// Tests a call that still runs inside the span of a caller that has left.
 #[test]
 fn the_subscriber_of_one_who_has_left_delays_nobody() {
     let backend = Scripted::default();
@@ -186,7 +186,7 @@ fn the_subscriber_of_one_who_has_left_delays_nobody() {
     last.join().expect("woken").expect("an answer, while the other's subscriber blocks");
 }
 
-/// The second has its answer in the same turn of the driver, before the first one is told.
+/// Tests two lookups that land in the same turn of the driver, before the caller of the first is told.
 #[cfg(feature = "async-backend")]
 #[test]
 fn the_subscriber_of_another_lookup_delays_nobody() {

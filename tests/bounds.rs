@@ -1,4 +1,4 @@
-//! Threads and queue have bounds that hold with calls that hang, and names that have answered do not wait behind them.
+//! The bounds of threads and queue hold while calls hang, and known names do not wait behind those calls.
 
 mod support;
 
@@ -22,7 +22,7 @@ fn over_the_bound_a_name_is_refused_at_once_and_joining_is_not(kind: Kind) {
     assert!(error.is_overloaded());
     assert_eq!((error.kind(), error.name()), (ErrorKind::Overloaded, Some("c")));
     waiting.extend(["a", "b", "hang"].map(|name| resolver.resolve(name)));
-    // A place that is given up is free for another.
+    // A place in the queue that is given up is free for another name.
     drop(waiting.remove(1));
     drop(waiting.remove(2));
     waiting.push(resolver.resolve("c"));
@@ -38,7 +38,7 @@ fn a_caller_that_waits_for_one_lookup_at_a_time_is_never_refused(kind: Kind) {
     for number in 0..5_000 {
         block_on(resolver.resolve(format!("ok-{number}"))).expect("there is a place for it");
     }
-    // What is dropped makes room at once, where it can be stopped.
+    // Dropping a lookup makes room at once if its call can be stopped.
     for number in 0..if kind.stops() { 500 } else { 0 } {
         drop(resolver.resolve(format!("hang-{number}")));
         block_on(resolver.resolve("ok")).expect("there is a place for it");
@@ -78,7 +78,7 @@ fn a_full_queue_of_new_names_does_not_refuse_a_known_one(kind: Kind) {
     drop((running, queued));
 }
 
-/// What keeps new names from taking every thread does not keep known ones from it.
+/// The reservation limits new names only: known names may take every thread.
 #[test]
 fn known_names_that_fall_silent_together_take_every_thread_until_their_calls_return() {
     let (gate, silent) = (Gate::default(), Arc::new(AtomicBool::new(false)));

@@ -1,4 +1,4 @@
-//! Answers that last: who asks within an answer's time makes no call, and an outage is not noticed by those who have one.
+//! A lookup of a name with a fresh answer makes no call, and known names keep their answers during an outage.
 
 mod support;
 
@@ -75,7 +75,7 @@ fn an_answer_is_kept_and_says_so() {
     let second = block_on(resolver.resolve("NAME.example")).expect("an answer");
     assert_eq!(second.source(), Source::Cache);
     assert!(second.clone().eq(first));
-    // The clock that it goes by moves in steps.
+    // The cache's clock moves in steps.
     while ask(&resolver).expect("an answer").age().is_zero() {}
     assert_eq!(second.time_in_call(), Duration::ZERO);
     assert_eq!(block_on(resolver.resolve("::1")).expect("itself").source(), Source::Literal);
@@ -100,7 +100,7 @@ fn a_caller_that_leaves_has_filled_it_all_the_same() {
     let lookup = resolver.resolve("name.example");
     gate.await_arrivals(1);
     drop(lookup);
-    // Who comes now joins the call, and when that has ended the answer is kept.
+    // A lookup that begins now joins the call. When the call has ended, its answer is cached.
     let joined = resolver.resolve("name.example");
     gate.open();
     assert_eq!(block_on(joined).expect("an answer").source(), Source::Lookup);
@@ -133,7 +133,7 @@ fn ten_thousand_on_a_stale_name_make_one_call_and_wait_for_none() {
 
 #[test]
 fn a_refresh_is_nobodys_and_its_answer_is_everybodys() {
-    // Expired at once, the first answer; the second lasts.
+    // The first answer expires at once. The second one lasts.
     let calls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&calls);
     let resolver = Resolver::builder()
@@ -146,7 +146,7 @@ fn a_refresh_is_nobodys_and_its_answer_is_everybodys() {
         .build();
     assert_eq!(source(&resolver), Source::Lookup);
     assert_eq!(source(&resolver), Source::Stale);
-    // The refresh belongs to nobody who could be waited for; its answer shows by being fresh.
+    // Nobody can wait for the refresh. It has ended when the answer is fresh.
     while source(&resolver) == Source::Stale {
         thread::yield_now();
     }
@@ -235,7 +235,7 @@ fn past_the_limit_the_error_is_the_real_one() {
     backend.set(Now::Fails(ErrorKind::Temporary));
     let error = ask(&resolver).expect_err("nothing is kept");
     assert!(error.is_temporary() && !error.is_cached());
-    // And during the cooldown the same, from the cache, with its cause as text.
+    // During the cooldown the same error comes from the cache, with its cause as text.
     let error = ask(&resolver).expect_err("still");
     assert!(error.is_temporary() && error.is_cached());
     assert!(error.to_string().ends_with("temporary failure in name resolution: the cause"), "{error}");
@@ -283,7 +283,7 @@ fn a_flush_forgets_what_was_asked_before_it() {
         let before = resolver.resolve("name.example");
         gate.await_arrivals(1);
         flush();
-        // A flight of its own, which is what lasts.
+        // This lookup has a flight of its own, whose answer is cached.
         let after = resolver.resolve("name.example");
         gate.await_arrivals(2);
         gate.open();
@@ -333,7 +333,7 @@ fn a_timeout_shorter_than_ones_patience_gives_the_old_answer_too() {
     let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
     let timeout = Duration::from_millis(10);
     let resolver = Resolver::builder().backend(backend.clone()).cache(cache).timeout(timeout).build();
-    // On a machine with other things to do, even an instant answer may take longer than that.
+    // On a busy machine, even an instant answer may take longer than the timeout.
     while ask(&resolver).is_err() {}
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
@@ -344,7 +344,7 @@ fn a_timeout_shorter_than_ones_patience_gives_the_old_answer_too() {
 
 #[test]
 fn an_old_answer_about_to_go_is_not_waited_for() {
-    // It is usable now, and not for as long as one's patience lasts: so the caller waits for the call.
+    // The answer is usable now, but gone before `stale_answer_timeout` has passed. The caller waits for the call.
     let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
     let (backend, resolver) = with(cache.stale_if_error(HOUR).stale_answer_timeout(2 * HOUR));
     ask(&resolver).expect("an answer");
@@ -369,7 +369,7 @@ fn what_was_waited_for_in_vain_is_looked_up_all_the_same() {
     backend.set(Now::Hangs(gate.clone()));
     let hung = resolver.resolve("hung.example");
     gate.await_arrivals(1);
-    // Nobody waits for it any more, and it is still in the queue.
+    // No caller waits for the name any more, but it is still in the queue.
     assert_eq!(source(&resolver), Source::Stale);
     assert_eq!(resolver.stats().queued, 1);
     gate.open();
@@ -440,7 +440,7 @@ fn what_a_later_call_has_said_stands_against_an_earlier_one() {
     backend.set(Now::Hangs(gate.clone()));
     assert!(block_on(resolver.resolve("a")).expect_err("it hangs").is_timeout());
     backend.set(Now::Fails(ErrorKind::NotFound));
-    // Until the first call is taken for stuck, they wait for that.
+    // Until the first call counts as stuck, callers join it and time out.
     let mut answers = std::iter::repeat_with(|| block_on(resolver.resolve("a")).expect_err("no answer"));
     assert!(answers.find(|error| !error.is_timeout()).is_some_and(|error| error.is_not_found()));
     gate.open();
@@ -452,7 +452,7 @@ fn what_a_later_call_has_said_stands_against_an_earlier_one() {
     assert_eq!(backend.calls(), 2);
 }
 
-/// Threads of which each counts for itself, and more of them than there are places to count in.
+/// Counts hits from more threads than there are stripes to count in.
 #[test]
 fn those_who_are_answered_at_once_are_counted() {
     const THREADS: u64 = 100;

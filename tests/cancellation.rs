@@ -1,6 +1,6 @@
-//! Ten thousand lookups of a backend that hangs, each dropped at a random point, leave nothing behind.
+//! 10,000 lookups of a backend that hangs, each dropped at a random point, leave nothing behind.
 //!
-//! The only test of its binary, since it counts the process's memory.
+//! The only test of its binary, because it measures the process's memory.
 
 mod support;
 
@@ -20,17 +20,17 @@ struct Counting;
 
 static BYTES: AtomicIsize = AtomicIsize::new(0);
 
-// SAFETY: `System`'s, with a count beside it.
+// SAFETY: forwards to `System`, and counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// xorshift64: the same sequence every time.
+/// An xorshift64 generator, whose sequence is the same every time.
 struct Random(u64);
 
 impl Random {
@@ -50,7 +50,7 @@ impl Random {
     }
 }
 
-/// All of it, from the resolver to its end.
+/// Builds a resolver, drops 10,000 lookups at random points, and shuts it down.
 fn round(kind: Kind, seed: u64, traced: bool) {
     let log = Log::default();
     let own = Dispatch::new(Strict::new(log.clone()));
@@ -73,7 +73,7 @@ fn round(kind: Kind, seed: u64, traced: bool) {
                 drop(held.swap_remove(random.below(held.len())));
             }
         }
-        // Never so many that the queue's bound decides.
+        // Stays below the queue's bound, so that nothing is refused.
         while held.len() > 500 {
             drop(held.swap_remove(random.below(held.len())));
         }
@@ -101,7 +101,7 @@ fn round(kind: Kind, seed: u64, traced: bool) {
 #[test]
 fn not_a_byte_is_left() {
     for &kind in Kind::ALL {
-        // What is made once for good is made here.
+        // These rounds make the allocations that are made once and kept.
         round(kind, 7, true);
         round(kind, 7, false);
         for seed in [11, 13] {

@@ -1,4 +1,4 @@
-//! A lookup that times out is a timeout to the HTTP client that asked.
+//! HTTP clients report a lookup that times out as a timeout.
 
 mod support;
 
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioExecutor;
 use support::backend::Scripted;
 use support::gate::OpenOnDrop;
 
-/// The gaiter error among the causes of a client's error, where one of them is also an I/O error that says `TimedOut`.
+/// Returns the gaiter error among the causes of a client's error. One cause must be an I/O error of kind `TimedOut`.
 fn timeout<'a>(error: &'a (dyn Error + 'static)) -> &'a gaiter::Error {
     let causes = || successors(Some(error), |&error| error.source());
     let timed_out = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;

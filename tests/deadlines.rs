@@ -1,4 +1,4 @@
-//! Nobody waits for longer than the resolver's timeout, and a call that is stuck does not poison its name.
+//! No caller waits for longer than the resolver's timeout, and a stuck call does not poison its name.
 
 mod support;
 
@@ -24,7 +24,7 @@ fn a_caller_gets_a_timeout_that_says_what_it_waited_for(kind: Kind) {
     let _open = OpenOnDrop(&backend.gate);
     let running = resolver.resolve("hang");
     backend.gate.await_arrivals(1);
-    // Which is answered where the end of the other one makes room for it.
+    // An async call is dropped at its deadline, which may let this lookup run. It must fail either way.
     let queued = resolver.resolve(if kind.stops() { "error" } else { "queued" });
     let [running, queued] = block_on(join_all([running, queued])).try_into().unwrap();
 
@@ -62,7 +62,7 @@ fn without_a_timeout_a_caller_waits_for_the_call(kind: Kind) {
 
 #[test]
 fn a_stuck_call_does_not_poison_its_name() {
-    // The first two calls hang; whatever comes after them answers.
+    // The first call hangs. Later calls answer.
     let (gate, calls) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
     let (shut, count) = (gate.clone(), Arc::clone(&calls));
     let _open = OpenOnDrop(&gate);
@@ -77,7 +77,7 @@ fn a_stuck_call_does_not_poison_its_name() {
         .build();
     let error = block_on(resolver.resolve("stuck")).expect_err("a timeout");
     assert!(error.is_timeout());
-    // Those who come before it counts as stuck still join it.
+    // Callers that come before the call counts as stuck still join it.
     while let Err(error) = block_on(resolver.resolve("stuck")) {
         assert!(error.is_timeout());
     }

@@ -1,6 +1,6 @@
-//! A process out of descriptors gets typed errors, and answers again when it has some.
+//! A process that is out of descriptors gets typed errors, and gets answers again once it has descriptors.
 //!
-//! The only test of its binary, since the limit is the process's.
+//! The only test of its binary, because the limit is the process's.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 mod support;
@@ -14,7 +14,7 @@ use std::thread;
 use futures::executor::block_on;
 use gaiter::{Backend, ErrorKind, System};
 
-/// Sets the soft limit of descriptors; gives the former one.
+/// Sets the soft limit of descriptors, and returns the former one.
 fn limit_descriptors(soft: u64) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for both calls.
@@ -35,19 +35,19 @@ fn lookups_fail_with_a_type_and_work_again() {
         seen.lock().unwrap().insert(thread::current().id());
         System::new().lookup(name)
     };
-    // One thread, so that it is the same one, or one that took its place, that works again.
+    // One thread, so that this thread or its replacement must work again.
     let resolver = support::plain().max_lookups(1).backend(backend).build();
     block_on(resolver.resolve("localhost")).expect("an answer");
     for _ in 0..20 {
         let former = limit_descriptors(0);
         let error = block_on(resolver.resolve("localhost")).expect_err("no descriptor is to be had");
         limit_descriptors(former);
-        // Not "no such name", which would be an answer; and not without its cause.
+        // Not "no such name", which would be an answer. The cause must be kept too.
         assert_eq!((error.kind(), error.code()), (ErrorKind::System, Some(libc::EAI_SYSTEM)), "{error:?}");
         let errno = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
         assert_eq!(errno, Some(libc::EMFILE));
         block_on(resolver.resolve("localhost")).expect("an answer");
     }
-    // libc's resolver may stay broken in a thread that met one.
+    // After an error such as EMFILE, libc's resolver may stay broken in that thread.
     assert_eq!(threads.lock().unwrap().len(), 21, "each failure costs its thread");
 }

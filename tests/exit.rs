@@ -1,4 +1,4 @@
-//! A process ends when its `main` returns, though lookups hang.
+//! A process ends when its `main` returns, even while lookups hang.
 
 mod support;
 
@@ -11,7 +11,7 @@ use support::backend::Scripted;
 
 const CHILD: &str = "GAITER_TEST_HANGS";
 
-/// In the child: leaves ten lookups hanging for ever, and returns, at which the process ends.
+/// Runs in the child: leaves 10 lookups hanging and returns, which ends the process.
 fn hang_ten() {
     let backend = Scripted::default();
     let resolver = support::plain().backend(backend.clone()).build();
@@ -38,7 +38,7 @@ fn a_process_ends_although_lookups_hang() {
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status,
-            // Without a limit, a process that hangs would be this one's fault.
+            // The limit keeps a child that hangs from hanging this process too.
             None if began.elapsed() > WATCHDOG => {
                 child.kill().unwrap();
                 panic!("the process hangs");

@@ -1,7 +1,7 @@
-//! Lookups work in a forked child, whatever lookups the parent had in progress; but for a fork at the moment at which a thread
-//! of the parent starts or ends, which the crate docs speak of.
+//! Lookups work in a forked child, whatever lookups the parent has in progress. The exception is a fork at the moment at which
+//! a thread of the parent starts or ends: see the crate docs.
 //!
-//! The only test of its binary, since it forks the process.
+//! The only test of its binary, because it forks the process.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -20,16 +20,16 @@ use support::gate::OpenOnDrop;
 
 const ROUNDS: usize = 200;
 
-/// Runs `child` in a forked process, which has to end well and in time.
+/// Runs `child` in a forked process, which must succeed in time.
 fn fork(what: &str, child: impl FnOnce() -> bool) {
-    // SAFETY: the child runs `child` alone, and ends with `_exit`. That it may allocate and start threads is glibc's promise
-    // rather than POSIX's, and what this test is about.
+    // SAFETY: the child runs only `child`, and ends with `_exit`. It allocates and starts threads, which glibc allows and POSIX
+    // does not. This is what the test is about.
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => panic!("{what}: {}", io::Error::last_os_error()),
         0 => {
             let well = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(false);
-            // SAFETY: ends the process without running what is the parent's to run at exit.
+            // SAFETY: ends the process without running the parent's exit handlers.
             unsafe { libc::_exit(if well { 0 } else { 1 }) }
         }
         _ => {}
@@ -43,13 +43,13 @@ fn fork(what: &str, child: impl FnOnce() -> bool) {
             unsafe { libc::kill(pid, libc::SIGKILL) };
             panic!("{what}: the child hangs");
         }
-        // There is no waiting for a child with a limit; this one ends within a millisecond or two.
+        // `waitpid` has no time limit, so this polls. The child ends within 1 or 2 milliseconds.
         thread::sleep(Duration::from_micros(200));
     }
     assert_eq!(status, 0, "{what}: the child failed");
 }
 
-/// Lookups in the child: of the backend's, of the system's, one shared by several, and the end of it all.
+/// Makes lookups of the backend and of the system, shares some, and shuts down. Returns whether all went well.
 fn lookups(resolver: &Resolver, system: &Resolver) -> bool {
     let answered = |name: &str| block_on(resolver.resolve(name)).is_ok_and(|addrs| addrs.len() == 1);
     let many: Vec<_> = (0..20).map(|number| resolver.resolve(format!("ok-{}", number % 4))).collect();
@@ -61,15 +61,15 @@ fn lookups(resolver: &Resolver, system: &Resolver) -> bool {
         && block_on(resolver.resolve("ok")).is_err_and(|error| error.is_closed())
 }
 
-/// Waits until every other thread of this process sleeps: until none is about to begin.
+/// Waits until every other thread of this process sleeps, so that none is about to begin.
 fn settle() {
     let began = Instant::now();
     let is_busy = |task: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        // `R (running)`, after the name in parentheses.
+        // The state, such as `R` for running, follows the name in parentheses.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('S'))
     };
-    // This one runs.
+    // This thread is always busy.
     while std::fs::read_dir("/proc/self/task").unwrap().flatten().map(is_busy).filter(|&busy| busy).count() > 1 {
         assert!(began.elapsed() < WATCHDOG, "the threads never sleep");
         thread::yield_now();
@@ -91,7 +91,7 @@ fn over(kind: Kind) {
         let ((_, resolver), system) = (scripted(), Resolver::new());
         fork("before its first use", || lookups(&resolver, &system));
         block_on(resolver.resolve("ok")).expect("the parent goes on");
-        // Its threads are gone before the next fork: the lock that std takes where a thread ends, a fork may copy.
+        // Ends the threads before the next fork, which could copy a lock that std holds while a thread ends.
         assert!(resolver.shutdown().wait().is_clean());
     }
 
@@ -116,7 +116,7 @@ fn over(kind: Kind) {
         let (backend, resolver) = (&backend, &resolver);
         let asked_before = &mut hanging[round % 8];
         fork("while lookups hang", || {
-            // A copied future asks anew, of a backend that does not hang here.
+            // A copied future asks anew. The backend does not hang in the child.
             backend.gate.open();
             block_on(asked_before).is_ok_and(|mut addrs| addrs.next().map(|addr| addr.ip()) == Some(ADDR))
                 && lookups(resolver, &system)
@@ -145,7 +145,7 @@ fn over(kind: Kind) {
         block_on(&mut lookup).is_ok()
     });
 
-    // With a cache, which some of the asks hit and others fill.
+    // With a cache that some lookups hit and others fill.
     let quiet = Scripted { emits_events: false, ..Scripted::new(kind) };
     let resolver = quiet.builder(16).cache(gaiter::CacheConfig::new().max_names(90)).build();
     let stop = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! `examples/graceful` as a real process with real signals.
+//! Runs `examples/graceful` as a real process with real signals.
 #![cfg(unix)]
 
 mod support;
@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use support::WATCHDOG;
 
-/// The example, running. Killed if the test fails.
+/// The running example. It is killed when dropped, even if the test fails.
 struct Server {
     child: Child,
     output: BufReader<ChildStdout>,
@@ -19,7 +19,7 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Self {
-        // Beside this test: `target/debug/examples/graceful` for `target/debug/deps/graceful-…`.
+        // Next to this test: `target/debug/examples/graceful` for `target/debug/deps/graceful-…`.
         let mut path: PathBuf = std::env::current_exe().unwrap();
         path.pop();
         path.set_file_name("examples");
@@ -46,7 +46,7 @@ impl Server {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
-    /// Sends a request; the response is to be read from what it gives.
+    /// Sends a request, and returns the stream to read the response from.
     fn request(&self, path: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(WATCHDOG)).unwrap();
@@ -58,7 +58,7 @@ impl Server {
         response(self.request(path))
     }
 
-    /// What it prints until its end, and whether it ended well.
+    /// Returns what the server prints until its end, and whether it ended well.
     fn end(mut self) -> (String, bool) {
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).unwrap();
@@ -87,12 +87,12 @@ fn it_ends_cleanly() {
     assert!(server.get("/ready").starts_with("HTTP/1.1 200 OK"));
     server.signal(libc::SIGTERM);
     assert_eq!(server.line(), "stopping");
-    // A worker that has just told its caller may be on its way back, and is then one that finishes.
+    // A worker that has just told its caller may still count as running. Its lookup then finishes during the shutdown.
     let (report, well) = server.end();
     assert!(report.ends_with(" finished, 0 cancelled, 0 abandoned\n") && well, "{report}");
 }
 
-/// A server with a request in it that waits for a name that hangs.
+/// Starts a server with one request that waits for a name that hangs.
 fn hung(grace: &str) -> (Server, TcpStream) {
     let mut server = Server::start(&["--grace", grace, "--hang", "hung.example"]);
     let waiting = server.request("/?host=hung.example");

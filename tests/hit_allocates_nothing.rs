@@ -1,6 +1,6 @@
 //! A cache hit through hyper's `Service` allocates nothing.
 //!
-//! The only test of its binary, since it counts allocations.
+//! The only test of its binary, because it counts allocations.
 
 mod support;
 
@@ -20,16 +20,16 @@ struct Counting;
 
 thread_local!(static ALLOCATIONS: Cell<usize> = const { Cell::new(0) });
 
-// SAFETY: `System`'s, with a count beside it.
+// SAFETY: forwards to `System`, and counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -42,7 +42,7 @@ fn not_once() {
     let mut resolver = Resolver::builder().backend(Scripted::default()).build();
     let names: Vec<Name> = (0..2000).map(|_| "ok.Example".parse().unwrap()).collect();
     block_on(resolver.resolve("OK.example")).expect("an answer");
-    // What a thread sets up once for good.
+    // Makes the allocations that a thread makes once.
     assert_eq!(block_on(resolver.resolve("ok.example")).expect("an answer").source(), Source::Cache);
 
     let before = ALLOCATIONS.get();

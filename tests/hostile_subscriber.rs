@@ -1,4 +1,4 @@
-//! A subscriber that panics costs its program the trace, and not the lookup.
+//! A subscriber that panics loses its trace, but not the lookup.
 
 mod support;
 
@@ -23,7 +23,7 @@ enum When {
     Destroyed,
 }
 
-/// Panics every time.
+/// A subscriber that panics every time at one point.
 struct Hostile {
     when: When,
     last: AtomicU64,
@@ -92,7 +92,7 @@ fn a_lookup_is_answered_whenever_the_subscriber_panics() {
         [When::NewSpan, When::Record, When::Enter, When::Exit, When::Clone, When::Close, When::Enabled, When::Destroyed]
     {
         for emits_events in [true, false] {
-            // No event inside the call: one that panics there is the backend's own panic.
+            // No event inside the call: a panic there would be the backend's own.
             let backend = Scripted::default();
             let (inner, calls) = (Scripted { emits_events: false, ..backend.clone() }, backend.calls.clone());
             let resolver = if emits_events {

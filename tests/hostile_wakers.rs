@@ -1,4 +1,4 @@
-//! Wakers that panic, block or come back harm no other caller; nor do subscribers that resolve names themselves.
+//! Wakers that panic, block or use the resolver harm no other caller. Nor do subscribers that resolve names.
 
 mod support;
 
@@ -21,7 +21,7 @@ use tracing_subscriber::layer::{Context as LayerContext, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, registry};
 
-/// A waker that does what it was made for, once woken.
+/// A waker that calls a function.
 struct Waking<F>(F);
 
 impl<F: Fn() + Send + Sync + 'static> Wake for Waking<F> {
@@ -64,14 +64,14 @@ fn at_an_answer() {
     backend.gate.open();
     blocked.await_arrivals(1);
     entered.await_open();
-    // One waker still blocks. Its own caller has the answer, and the rest goes on.
+    // One waker still blocks. Its caller has the answer, and everything else goes on.
     for lookup in lookups {
         block_on(lookup).expect("an answer");
     }
     for number in 0..10 {
         block_on(resolver.resolve(format!("ok-{number}"))).expect("the other threads go on");
     }
-    // The lookup is outstanding until its worker comes back.
+    // The lookup is outstanding until its worker returns from the waker.
     let report = resolver.shutdown().within(Duration::from_millis(5)).wait();
     assert_eq!(report.abandoned.iter().map(|abandoned| abandoned.name.as_str()).collect::<Vec<_>>(), ["hang-b"]);
     blocked.open();
@@ -113,7 +113,7 @@ fn at_a_timeout() {
     assert!(resolver.shutdown().wait().is_clean());
 }
 
-/// Every call has ended, and all that is left to wait for is a waker that blocks.
+/// Every call has ended. The shutdown waits only for a waker that blocks.
 #[test]
 fn at_a_timeout_and_a_shutdown_keeps_its_deadline() {
     let backend = Scripted::default();
@@ -128,7 +128,7 @@ fn at_a_timeout_and_a_shutdown_keeps_its_deadline() {
     while resolver.stats().threads > 0 {
         std::thread::yield_now();
     }
-    // Nothing but the timekeeper wakes it.
+    // Only the timekeeper wakes this shutdown.
     let report = block_on(resolver.shutdown().within(Duration::from_millis(5)));
     assert!(report.abandoned.is_empty() && report.threads > 0, "{report}");
     blocked.open();
@@ -158,7 +158,7 @@ fn at_the_end_of_a_shutdown() {
     }
 }
 
-/// A layer that resolves a name in every callback it has.
+/// A layer that resolves a name in each of its callbacks.
 struct Resolves {
     resolver: OnceLock<Resolver>,
     asked: Arc<AtomicUsize>,
@@ -167,7 +167,7 @@ struct Resolves {
 impl Resolves {
     fn resolve(&self) {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
-        // It would go on for ever otherwise.
+        // Each lookup runs the callbacks again, so there is a limit.
         if let Some(resolver) = self.resolver.get().filter(|_| number < 1000) {
             let mut lookup = resolver.resolve(format!("ok-{number}"));
             _ = Pin::new(&mut lookup).poll(&mut Context::from_waker(Waker::noop()));

@@ -1,5 +1,5 @@
-//! A request through hyper or reqwest, with a global registry and a second one by `with_subscriber`: the lookup is recorded
-//! inside the request's span, and nothing panics.
+//! Makes requests through hyper and reqwest, with a global registry and a second one set by `with_subscriber`. The lookup is
+//! recorded inside the request's span, and nothing panics.
 
 mod support;
 
@@ -22,7 +22,7 @@ use tracing::{Instrument, info_span};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
-/// Serves one response after another, and gives the URL by name.
+/// Starts a server, and returns its URL, whose host is a name.
 async fn serve() -> String {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let url = format!("http://localhost:{}/", listener.local_addr().unwrap().port());
@@ -37,7 +37,7 @@ async fn serve() -> String {
     url
 }
 
-/// Runs `request` inside a request span of a second registry, where its lookup is then found, and nowhere else.
+/// Runs `request` inside a request span of a second registry. Its lookup must be recorded there, and nowhere else.
 async fn assert_traced(request: impl Future<Output = ()>, global: &Log) {
     let own = Log::default();
     let subscriber = registry().with(Ledger(own.clone()));
@@ -57,7 +57,7 @@ async fn a_lookup_is_inside_its_requests_span() {
     let panics_before = panics::unexpected();
     let global = Log::default();
     tracing::subscriber::set_global_default(registry().with(Ledger(global.clone()))).expect("the only one");
-    // Its id is the first of the global registry, as the request's is of the other.
+    // The decoy's id is the first of the global registry, and the request's id the first of the other one.
     let decoy = info_span!("decoy");
     let url = serve().await;
 

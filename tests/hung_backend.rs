@@ -1,4 +1,4 @@
-//! A call that hangs in a backend of the program's own holds its caller's spans until it returns, unless the backend is `Untraced`.
+//! A call that hangs in a program's own backend holds its caller's spans until it returns, unless the backend is `Untraced`.
 
 mod support;
 
@@ -9,7 +9,7 @@ use support::log::Log;
 use support::strict::Strict;
 use tracing::{Dispatch, dispatcher, info_span};
 
-/// Has a caller leave while its call hangs at the gate, and gives the spans that are open then.
+/// Drops a lookup while its call hangs at the gate, and returns the spans that are then open.
 fn open_while_the_call_hangs(backend: impl Backend, gate: &Gate) -> Vec<&'static str> {
     let _open = OpenOnDrop(gate);
     let log = Log::default();

@@ -1,4 +1,4 @@
-//! A system lookup that hangs holds nothing of its caller's open. This binary's own `getaddrinfo` stands before libc's.
+//! A system lookup that hangs keeps no span of its caller open. This binary's own `getaddrinfo` takes the place of libc's.
 #![cfg(unix)]
 
 mod support;
@@ -18,11 +18,11 @@ use tracing::{Dispatch, dispatcher, info_span};
 
 static GATE: LazyLock<Gate> = LazyLock::new(Gate::default);
 
-/// Hangs until the gate opens, and then cannot tell.
+/// Hangs until the gate opens, and then fails with `EAI_AGAIN`.
 ///
 /// # Safety
 ///
-/// As libc's, of which it reads nothing.
+/// The same as libc's, but this one reads no argument.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getaddrinfo(
     _: *const c_char,

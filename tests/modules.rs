@@ -1,19 +1,19 @@
-//! Data goes one way: a module uses only those that `src/lib.rs` declares below it.
+//! Dependencies go one way: a module uses only modules that `src/lib.rs` declares below it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// They make each other: `Resolver::builder` and `Builder::build`.
+/// Each module makes the other's type: `Resolver::builder` and `Builder::build`.
 const EXCEPTIONS: [(&str, &str); 1] = [("builder", "resolver")];
 
-/// The modules of `lib.rs`, in order, but for the last, which is the fuzz targets' door to all of them.
+/// Returns the modules of `lib.rs`, in order. The last, `fuzzing`, is left out: it gives fuzz targets access to all of them.
 fn modules(src: &Path) -> Vec<String> {
     let lib = fs::read_to_string(src.join("lib.rs")).unwrap();
     let declared = lib.lines().filter_map(|line| line.strip_prefix("mod ")?.split(';').next());
     declared.map(str::to_owned).collect()
 }
 
-/// The source files of a module, without those of its tests.
+/// Returns the source files of a module, without its tests and models.
 fn files(src: &Path, module: &str) -> Vec<PathBuf> {
     let mut files = vec![src.join(format!("{module}.rs")), src.join(module)];
     while let Some(folder) = files.iter().position(|path| path.is_dir()) {
@@ -25,7 +25,7 @@ fn files(src: &Path, module: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The modules of the crate that a file names.
+/// Returns the modules of the crate that a file names.
 fn used(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap();
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
@@ -44,7 +44,7 @@ fn a_module_uses_only_those_below_it() {
     for (here, module) in modules.iter().enumerate() {
         for file in files(&src, module) {
             for other in used(&file).iter().filter(|&other| other != module) {
-                // Nothing goes through what `lib.rs` re-exports.
+                // The crate's own code does not use the re-exports of `lib.rs`.
                 let there = place(other).unwrap_or_else(|| panic!("{}: crate::{other}", file.display()));
                 let is_exception = EXCEPTIONS.contains(&(module, other));
                 assert_ne!(here < there, is_exception, "{} uses crate::{other}", file.display());

@@ -1,4 +1,4 @@
-//! Callers of one name share one call, and nobody is hurt by what happens to another.
+//! Callers of one name share one call, and no caller is hurt by what happens to another.
 
 mod support;
 

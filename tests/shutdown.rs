@@ -1,4 +1,4 @@
-//! Shutdown ends on time, says what it left behind, and may be given up on, dropped and resumed.
+//! A shutdown ends on time and reports what it left behind. It may give up, be dropped and be resumed.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn scripted(kind: Kind, calls: usize) -> (Scripted, Resolver) {
     (backend.clone(), backend.builder(calls).reserved_for_known(0).build())
 }
 
-/// Two calls that hang, and two names in the queue.
+/// Returns a resolver with 2 calls that hang and 2 names in the queue.
 fn busy(kind: Kind) -> (Scripted, Resolver, Vec<Resolving>) {
     let (backend, resolver) = scripted(kind, 2);
     let lookups = ["hang-a", "hang-b", "queued-a", "queued-b"].map(|name| resolver.resolve(name)).into();
@@ -33,7 +33,7 @@ fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// A waker to be counted.
+/// A waker whose references are counted.
 struct Count;
 
 impl Wake for Count {
@@ -51,7 +51,7 @@ fn after_close_everything_new_is_refused_and_the_rest_goes_on(kind: Kind) {
     let _open = OpenOnDrop(&backend.gate);
     resolver.clone().close();
     let too_long = "a".repeat(2000);
-    // Names to join, a new one, addresses, and what is no name.
+    // Names to join, a new name, addresses, and invalid names.
     for name in ["hang-a", "queued-a", "new", "127.0.0.1", "[::1]", "", "a\0b", &too_long] {
         assert!(block_on(resolver.resolve(name)).expect_err("refused").is_closed(), "{name}");
     }
@@ -81,7 +81,7 @@ fn it_completes_when_the_last_lookup_has_ended_and_the_last_thread_has_left(kind
 fn idle_threads_leave_at_once(kind: Kind) {
     let (_, resolver) = scripted(kind, 4);
     block_on(resolver.resolve("ok")).expect("an answer");
-    // The default has them stay for ten seconds: longer than the watchdog of no test, so that only a hang would show.
+    // The default keep-alive, 10 seconds, is shorter than the watchdog. With an endless one, a thread that stays shows as a hang.
     let patient = support::plain().thread_keep_alive(Duration::MAX).build();
     block_on(patient.resolve("localhost")).expect("an answer");
     for resolver in [resolver, patient] {
@@ -110,7 +110,7 @@ fn when_it_gives_up_callers_are_told_at_once_and_the_names_are_in_the_report(kin
     assert!(report.to_string().starts_with("0 lookups finished, 2 cancelled, 2 abandoned: hang-"), "{report}");
     assert_eq!(resolver.stats().abandoned, 2);
 
-    // The calls were left to themselves, and end when they do; or at once, if they can.
+    // An abandoned blocking call goes on until it returns. A future is dropped at once.
     if !kind.stops() {
         backend.gate.open();
     }
@@ -232,7 +232,7 @@ fn it_is_not_clean_while_threads_have_yet_to_leave(kind: Kind) {
     backend.gate.await_arrivals(1);
     let report = resolver.shutdown().within(Duration::ZERO).wait();
     assert!(!report.is_clean());
-    // That of the call.
+    // The thread that makes the call.
     assert_eq!((report.abandoned.len(), report.threads), (1, 1));
     assert!(report.to_string().contains("1 abandoned: hang (") && report.to_string().ends_with(')'), "{report}");
     drop(lookup);
@@ -243,7 +243,7 @@ fn giving_up_twice_counts_what_is_left_behind_once(kind: Kind) {
     let _open = OpenOnDrop(&backend.gate);
     for round in 0..2 {
         let report = resolver.shutdown().within(Duration::ZERO).wait();
-        // What can be stopped was, and is there for a moment longer at most.
+        // An async call was stopped by the first round, and may be gone by the second.
         if round == 0 || !kind.stops() {
             assert_eq!(names(&report), ["hang-a", "hang-b"]);
         }
@@ -252,7 +252,7 @@ fn giving_up_twice_counts_what_is_left_behind_once(kind: Kind) {
     drop(lookups);
 }
 
-/// A backend that says when it is dropped: when neither a handle nor a thread is left.
+/// A backend that opens a gate when it is dropped, which happens when no handle and no thread is left.
 struct Dropped(Gate);
 
 impl Drop for Dropped {

@@ -1,6 +1,6 @@
-//! Threads that take their time to end count as threads for as long as they do, and keep no shutdown beyond its bound.
+//! A thread that is slow to end counts as a thread until it has ended, and delays no shutdown beyond its bound.
 //!
-//! It goes by the threads of the process, so that its tests run one after another.
+//! The tests count the threads of the process, so they run one at a time.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -25,12 +25,12 @@ fn one_at_a_time() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many threads of the crate's there are, beside the timekeeper.
+/// Returns the number of the crate's threads, without the timekeeper.
 fn threads() -> usize {
     threads_named(|name| name.starts_with("gaiter") && name != "gaiter-time")
 }
 
-/// How many of them make calls.
+/// Returns the number of threads that make calls.
 fn workers() -> usize {
     threads_named(|name| name == "gaiter")
 }
@@ -41,7 +41,7 @@ fn threads_named(is_named: impl Fn(&str) -> bool) -> usize {
     tasks.filter_map(name).filter(|name| is_named(name.trim())).count()
 }
 
-/// Leaves something with each thread that it runs on, which is dropped when the gate is open.
+/// A backend that leaves a thread-local in each thread that it runs on. Its destructor blocks until `ends` is open.
 #[derive(Clone, Default)]
 struct Slow {
     calls: Gate,
@@ -70,7 +70,7 @@ impl Backend for Slow {
     }
 }
 
-/// Has the name of each of so many threads looked up by a thread of its own.
+/// Makes `count` threads look up one name each.
 fn use_threads(backend: &Slow, resolver: &Resolver, count: usize) {
     let lookups: Vec<_> = (0..count).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
     backend.calls.await_arrivals(count);
@@ -109,7 +109,7 @@ fn a_shutdown_keeps_its_bound_and_says_who_has_not_ended() {
         assert_eq!(threads(), 2, "nothing was joined");
         assert!(report.to_string().ends_with("; 2 more threads had not ended"), "{report}");
 
-        // Without a bound it hears of their end, and no poll waits for that.
+        // A shutdown without a bound is woken when the threads have ended. No poll blocks until then.
         backend.ends.await_arrivals(2);
         let (mut shutdown, end) = (resolver.shutdown(), Gate::default());
         let waker = Waker::from(Arc::new(Opening(end.clone())));
@@ -141,7 +141,7 @@ fn threads_that_have_not_ended_count_as_threads() {
     assert_eq!((threads(), resolver.stats().threads), (0, 0));
 }
 
-/// The same as [`use_threads`], where their callers may have left by then.
+/// Does the same as [`use_threads`] with 4 threads, whose callers may have timed out by then.
 fn use_threads_of(backend: &Slow, resolver: &Resolver) {
     let lookups: Vec<_> = (0..4).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
     backend.calls.await_arrivals(4);
@@ -175,7 +175,7 @@ fn a_report_counts_the_threads_that_there_are() {
     assert_eq!(threads(), 0);
 }
 
-/// Tells that it was woken, and then takes its time.
+/// A waker that counts each time it is woken, and then sleeps.
 struct Dawdling(Mutex<usize>, Condvar);
 
 impl Wake for Dawdling {
@@ -232,7 +232,7 @@ fn a_shutdown_whose_waker_blocks_keeps_no_other() {
             backend.calls.open();
         }
         blocked.await_arrivals(1);
-        // The thread that runs that waker is one of the resolver's, and has not ended.
+        // The thread that runs the waker belongs to the resolver, and has not ended.
         let second = resolver.shutdown().within(Duration::from_millis(10));
         let report = block_on(second);
         let calls = usize::from(bound.is_some());

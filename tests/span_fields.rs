@@ -1,4 +1,4 @@
-//! What the `resolve` span says of a lookup.
+//! Tests the fields of the `resolve` span.
 
 mod support;
 
@@ -20,7 +20,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 /// The fields of one span, as text.
 type Fields = BTreeMap<&'static str, String>;
 
-/// Keeps the fields of every span called `resolve`, in the order in which they were opened.
+/// A layer that keeps the fields of every span, in the order in which the spans were opened.
 #[derive(Clone, Default)]
 struct Keep(Arc<Mutex<Vec<Kept>>>);
 
@@ -58,7 +58,7 @@ impl<S: Subscriber> Layer<S> for Keep {
 }
 
 impl Keep {
-    /// Runs `f` on a subscriber that keeps; gives the fields.
+    /// Runs `f` with a subscriber that keeps fields, and returns them. All spans must be `resolve` spans.
     fn spans(f: impl FnOnce()) -> Vec<Fields> {
         let keep = Self::default();
         dispatcher::with_default(&tracing_subscriber::registry().with(keep.clone()).into(), f);
@@ -71,7 +71,7 @@ impl Keep {
     }
 }
 
-/// Those fields that do not go by the time.
+/// Returns the fields that do not depend on time.
 fn lasting(fields: &Fields) -> Vec<(&'static str, &str)> {
     let times = ["gaiter.queued_us", "gaiter.call_us"];
     fields.iter().filter(|(name, _)| !times.contains(name)).map(|(&name, text)| (name, text.as_str())).collect()
@@ -133,7 +133,7 @@ fn those_who_share_a_call_say_so() {
     assert_eq!(spans.iter().map(|fields| fields["gaiter.shared"].as_str()).collect::<Vec<_>>(), ["true"; 2]);
 }
 
-/// The gate is shut for as long as the test wants, so that there is a least time to be told.
+/// The gate stays shut for a known time, so that the recorded times have a lower bound.
 #[test]
 fn times_are_those_of_the_queue_and_of_the_call() {
     const LEAST: Duration = Duration::from_millis(2);
@@ -165,7 +165,7 @@ fn an_answer_at_once_makes_no_span() {
     assert_eq!(spans.len(), 1, "{spans:?}");
 }
 
-/// What is found in the cache only under the lock: a caller has begun by then, and its span says where its answer came from.
+/// An old answer is given only once the lookup has begun. Its span is there by then, and says where the answer came from.
 #[test]
 fn one_who_finds_an_old_answer_in_time_says_so() {
     let backend = Scripted { emits_events: false, ..Scripted::new(Kind::Blocking) };
@@ -175,7 +175,7 @@ fn one_who_finds_an_old_answer_in_time_says_so() {
         .stale_answer_timeout(Duration::ZERO);
     let resolver = backend.builder(1).cache(cache).build();
     block_on(resolver.resolve("ok")).expect("an answer");
-    // Nobody has time for another lookup.
+    // Occupies the only thread.
     let occupier = resolver.resolve("hang");
     backend.gate.await_arrivals(1);
     let spans = Keep::spans(|| drop(block_on(resolver.resolve("ok")).expect("the old one")));

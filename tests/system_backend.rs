@@ -1,4 +1,4 @@
-//! The system backend against std's own use of `getaddrinfo`: the same addresses in the same order, and the platform's code.
+//! Compares the system backend with std's use of `getaddrinfo`: same addresses, same order, and the platform's code.
 
 use std::error::Error as _;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -47,7 +47,7 @@ fn literals_agree_with_std() {
     }
 }
 
-/// As URLs have it, and clients hand it on.
+/// URLs have this form, and clients pass it on.
 #[test]
 fn an_ipv6_address_in_brackets_is_that_address() {
     for (name, ip) in [("[::1]", "::1"), ("[2001:DB8::1]", "2001:db8::1")] {
@@ -93,14 +93,14 @@ fn what_no_system_could_take_is_refused_before_the_call() {
         let error = block_on(Resolver::new().resolve(name)).expect_err("refused");
         assert_eq!((error.kind(), error.code()), (ErrorKind::InvalidName, None));
     }
-    // By itself the backend refuses what C could not take whole.
+    // The backend itself refuses a name with a NUL byte, which C would cut short.
     assert_eq!(System::new().lookup("a\0b").expect_err("refused").kind(), ErrorKind::InvalidName);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Nothing that std takes for an address means another to `getaddrinfo`.
+    /// Tests that std and `getaddrinfo` read a literal as the same address.
     #[test]
     fn literals_mean_to_the_system_what_they_mean_here(addr: std::net::IpAddr) {
         let text = addr.to_string();

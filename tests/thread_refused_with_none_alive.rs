@@ -1,4 +1,4 @@
-//! An operating system that refuses the first thread: every caller gets a typed error, at once.
+//! If the operating system refuses the first thread, every caller gets a typed error at once.
 
 mod support;
 
@@ -9,7 +9,7 @@ use futures::executor::block_on;
 use gaiter::ErrorKind;
 use support::backend::Scripted;
 
-/// What no address space has room for.
+/// A stack size that no address space has room for.
 const ABSURD: usize = 1 << 50;
 
 #[test]

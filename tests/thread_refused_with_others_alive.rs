@@ -1,7 +1,7 @@
-//! An operating system that refuses a thread: beside one that hangs the name stays queued, and another try is made for it;
-//! with none that could do the lookup, its caller gets a typed error.
+//! If the operating system refuses a thread while another one hangs in a call, the name stays queued and is tried again. If no
+//! thread could do the lookup, its caller gets a typed error.
 //!
-//! The only test of its binary, since the limit it sets is the process's, and other threads' memory would count.
+//! The only test of its binary, because its limit is the process's, and the memory of other threads would count.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -19,7 +19,7 @@ use support::gate::OpenOnDrop;
 
 const STACK: usize = 64 << 20;
 
-/// Lets the address space of this process grow by no more than `bytes`; `None` lifts the limit.
+/// Lets the address space of this process grow by at most `bytes`. `None` lifts the limit.
 fn limit_address_space(bytes: Option<u64>) {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = status.split_whitespace().next().unwrap().parse().unwrap();
@@ -29,7 +29,7 @@ fn limit_address_space(bytes: Option<u64>) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0, "{}", io::Error::last_os_error());
 }
 
-/// The first thread, the timekeeper, has room, and the second, the first worker, has none.
+/// Leaves room for the first thread, the timekeeper, and none for the second, the first worker.
 fn a_worker_is_refused_with_none_alive() {
     let resolver = support::plain().backend(Scripted::default()).thread_stack_size(STACK).build();
     limit_address_space(Some(STACK as u64 * 3 / 2));

@@ -1,6 +1,6 @@
-//! When a shutdown has completed cleanly, no thread of the crate's is left: what it was in may be unloaded.
+//! After a clean shutdown no thread of the crate is left, so a library that contains the crate may be unloaded.
 //!
-//! It goes by what each thread drops at its very end, which a join waits for.
+//! The tests watch a slow destructor at the very end of each thread, which a join waits for.
 
 mod support;
 
@@ -19,7 +19,7 @@ use gaiter::{Answer, Backend, Error, Resolver, Shutdown};
 use support::backend::ADDR;
 use support::gate::Gate;
 
-/// A backend that leaves something slow to drop with each thread that it runs on, and counts both.
+/// A backend that leaves a slow destructor in each thread that it runs on, and counts how many began and ended.
 #[derive(Clone, Default)]
 struct Counted {
     begun: Arc<AtomicUsize>,
@@ -57,7 +57,7 @@ impl Counted {
     }
 }
 
-/// A resolver that has had several threads at work.
+/// Returns a resolver that has used several threads.
 fn used() -> (Counted, Resolver) {
     let backend = Counted::default();
     let resolver = support::plain().backend(backend.clone()).build();
@@ -66,7 +66,7 @@ fn used() -> (Counted, Resolver) {
     (backend, resolver)
 }
 
-/// A shutdown that is polled where it is woken: on the crate's own thread.
+/// A waker that polls a shutdown where it is woken: on the crate's own thread.
 struct Inline(Mutex<Option<Shutdown<'static>>>, Gate);
 
 impl Wake for Inline {

@@ -1,6 +1,7 @@
-//! Corners of trace safety that need a process of their own: the end of a thread, and subscribers that come back for the same name.
+//! Tests corners of trace safety that need a process of their own: the end of a thread, and subscribers that ask for the same
+//! name again.
 //!
-//! One test, since it installs the process's global subscriber and goes by whether any scoped one exists.
+//! There is one test, because it installs the process's global subscriber and depends on whether any scoped one exists.
 
 mod support;
 
@@ -25,7 +26,7 @@ thread_local! {
     static KEPT: RefCell<Option<Resolving>> = const { RefCell::new(None) };
 }
 
-/// A future dropped when its thread's tracing state is already gone, with no scoped subscriber anywhere.
+/// Drops a future when its thread's tracing state is already gone, with no scoped subscriber anywhere.
 fn dropped_by_a_thread_local_destructor(log: &Log) {
     let backend = Scripted { emits_events: false, ..Scripted::default() };
     let resolver = support::plain().backend(backend.clone()).build();
@@ -37,7 +38,7 @@ fn dropped_by_a_thread_local_destructor(log: &Log) {
             if kept_first {
                 KEPT.with(|kept| drop(kept.borrow_mut().take()));
             }
-            // Has tracing's own thread-local set up, before or after the one that is to be dropped.
+            // Sets up tracing's own thread-local: after `KEPT` if `kept_first`, otherwise before it.
             dispatcher::with_default(&Dispatch::none(), || ());
             let lookup = info_span!("request").in_scope(|| resolver.resolve("hang"));
             KEPT.with(|kept| *kept.borrow_mut() = Some(lookup));
@@ -48,7 +49,7 @@ fn dropped_by_a_thread_local_destructor(log: &Log) {
     assert_eq!(log.look(|seen| seen.opened.len()) - before, 4, "a request and a `resolve`, twice");
 }
 
-/// A layer that waits for a lookup when a span called `request` closes, as an exporter may that sends what it has.
+/// A layer that waits for a lookup when a span called `request` closes, like an exporter that sends its data then.
 struct Exporter {
     resolver: Resolver,
     answered: Gate,
@@ -64,7 +65,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Exporter {
     }
 }
 
-/// The custody of a call is the last handle of a span, and its subscriber asks for the same name when it closes.
+/// The custody of a call holds the last handle of a span. When that span closes, its subscriber asks for the same name.
 fn a_subscriber_asks_for_the_name_whose_call_has_just_ended() {
     let backend = Scripted::default();
     let resolver = support::plain().backend(backend.clone()).max_lookups(4).build();
@@ -81,7 +82,7 @@ fn a_subscriber_asks_for_the_name_whose_call_has_just_ended() {
     assert_eq!(backend.calls(), 2, "by a call of its own");
 }
 
-/// Backends chosen at run time keep what they say of themselves.
+/// A backend behind `Arc<dyn Backend>` or `Box<dyn Backend>` keeps its own `emits_events`.
 fn a_shared_backend_is_the_backend() {
     let quiet = Scripted { emits_events: false, ..Scripted::default() };
     let shared: Arc<dyn Backend> = Arc::new(quiet.clone());
@@ -93,8 +94,8 @@ fn a_shared_backend_is_the_backend() {
     assert_eq!(quiet.calls(), 2);
 }
 
-/// A directive such as `[outer]=debug` counts on a thread that has entered `outer` itself, and a span inside it is not enough: not for
-/// a lookup, and no more for a thread or a task that is given the caller's current span.
+/// A directive such as `[outer]=debug` counts on a thread that has entered `outer` itself. A span inside `outer` is not enough,
+/// neither for a lookup nor for a thread or a task that is given the caller's current span.
 fn a_filter_by_a_span_sees_the_current_span_alone() {
     let tell = |what: &'static str| tracing::debug!("{what}");
     let backend = move |name: &str| {

@@ -11,7 +11,7 @@ use super::panics::DELIBERATE;
 
 pub const ADDR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
-/// The kinds of backends that there are.
+/// The kinds of backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Kind {
     #[default]
@@ -27,7 +27,7 @@ impl Kind {
         Self::Async,
     ];
 
-    /// Whether a call ends when nobody waits for it.
+    /// Returns whether a call ends when nobody waits for it.
     pub fn stops(self) -> bool {
         self != Self::Blocking
     }
@@ -58,7 +58,7 @@ impl Scripted {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// A builder with this backend and no cache, for so many calls at once.
+    /// Returns a builder with this backend, no cache, and at most `calls` lookups at once.
     pub fn builder(&self, calls: usize) -> Builder {
         match self.kind {
             Kind::Blocking => super::plain().backend(self.clone()).max_lookups(calls),
@@ -104,12 +104,12 @@ impl AsyncBackend for Scripted {
         let (this, name) = (self.clone(), name.to_owned());
         async move {
             let answer = this.begin(&name);
-            // It is the caller's subscriber's, and has to be dropped there.
+            // This span belongs to the caller's subscriber, and must be dropped under it.
             let _child = this.emits_events.then(|| tracing::info_span!("child"));
             if name.starts_with("hang") {
                 this.gate.passed().await;
             } else {
-                // Not at once.
+                // Makes the first poll pending.
                 tokio::task::yield_now().await;
             }
             answer
@@ -117,7 +117,7 @@ impl AsyncBackend for Scripted {
     }
 }
 
-/// Each of these tests over every kind of backend.
+/// Runs each of these tests with every kind of backend.
 #[macro_export]
 macro_rules! over_every_kind {
     ($($test:ident)*) => {

@@ -12,7 +12,7 @@ use super::strict::Strict;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Caller {
-    /// No scoped subscriber: the caller's is the global one.
+    /// No scoped subscriber: the caller uses the global one.
     None,
     Registry,
     FmtAllSpanEvents,
@@ -24,7 +24,7 @@ pub enum Caller {
 pub const CALLERS: [Caller; 6] =
     [Caller::None, Caller::Registry, Caller::FmtAllSpanEvents, Caller::PerLayerInfo, Caller::WholeInfo, Caller::Strict];
 
-/// One log of a subscriber, and whether `resolve`, which is at DEBUG, is in it.
+/// A log of a subscriber, and whether it contains `resolve`, which is at DEBUG.
 #[derive(Clone)]
 pub struct Witness {
     pub log: Log,
@@ -44,7 +44,7 @@ where
     tracing_subscriber::fmt::layer().with_span_events(FmtSpan::FULL).with_writer(std::io::sink)
 }
 
-/// A subscriber of that kind, and what it writes.
+/// Returns a subscriber of this kind, and the logs that it writes.
 pub fn subscriber(caller: Caller) -> (Dispatch, Vec<Witness>) {
     let (all, info) = (Witness::new(true), Witness::new(false));
     let [ledger, info_ledger] = [Ledger(all.log.clone()), Ledger(info.log.clone())];

@@ -4,7 +4,7 @@ use std::task::{Poll, Waker};
 
 use super::WATCHDOG;
 
-/// A gate that calls stop at, and that tells how many have arrived.
+/// A gate at which calls stop. It counts arrivals.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<State>, Condvar)>);
 
@@ -12,12 +12,12 @@ pub struct Gate(Arc<(Mutex<State>, Condvar)>);
 struct State {
     open: bool,
     arrived: usize,
-    /// Of those who wait without blocking.
+    /// Wakers of the futures that wait.
     wakers: Vec<Waker>,
 }
 
 impl Gate {
-    /// Arrives, and goes on when the gate is open.
+    /// Arrives, and blocks until the gate is open.
     pub fn pass(&self) {
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap();
@@ -26,7 +26,7 @@ impl Gate {
         drop(changed.wait_while(state, |state| !state.open).unwrap());
     }
 
-    /// The same, for those who do not block.
+    /// Arrives, and waits without blocking until the gate is open.
     pub async fn passed(&self) {
         let (state, changed) = &*self.0;
         state.lock().unwrap().arrived += 1;
@@ -44,7 +44,7 @@ impl Gate {
 
     pub fn open(&self) {
         let (state, changed) = &*self.0;
-        // Also while a failed assertion unwinds, which may have poisoned it.
+        // A failed assertion may have poisoned the lock, and opens the gate while it unwinds.
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.open = true;
         let wakers = std::mem::take(&mut state.wakers);
@@ -53,7 +53,7 @@ impl Gate {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until somebody has opened it.
+    /// Waits until the gate is open.
     pub fn await_open(&self) {
         let (state, changed) = &*self.0;
         let state = state.lock().unwrap();
@@ -61,7 +61,7 @@ impl Gate {
         assert!(state.open, "nobody has opened the gate");
     }
 
-    /// Waits until `count` calls have arrived in all.
+    /// Waits until a total of `count` calls have arrived.
     pub fn await_arrivals(&self, count: usize) {
         let (state, changed) = &*self.0;
         let state = state.lock().unwrap();
@@ -74,7 +74,7 @@ impl Gate {
     }
 }
 
-/// Opens the gate when it goes out of scope, so that a failed assertion hangs nobody.
+/// Opens the gate when it goes out of scope, so that a failed assertion leaves nothing hanging.
 pub struct OpenOnDrop<'a>(pub &'a Gate);
 
 impl Drop for OpenOnDrop<'_> {

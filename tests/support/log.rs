@@ -1,4 +1,4 @@
-//! What a subscriber of the tests has seen.
+//! A log of what a subscriber has seen.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::WATCHDOG;
 
-/// The message that makes a subscriber drop what it was given in [`Log::load`].
+/// The message that makes a subscriber drop the value given to [`Log::load`].
 pub const DROP_IT: &str = "drop it";
 
 #[derive(Clone, Default)]
@@ -29,9 +29,9 @@ struct Shared {
 #[derive(Default)]
 pub struct Seen {
     pub open: HashMap<u64, &'static str>,
-    /// The scope of each span that was opened, itself last.
+    /// The scope of each span that was opened, the span itself last.
     pub opened: Vec<Vec<&'static str>>,
-    /// Message and scope, outermost first.
+    /// The message and the scope of each event, outermost span first.
     pub events: Vec<(String, Vec<&'static str>)>,
     pub failures: Vec<String>,
 }
@@ -77,7 +77,7 @@ impl Log {
         self.change(|seen| seen.failures.push(what));
     }
 
-    /// Gives the subscriber something to drop inside its `on_event` for [`DROP_IT`].
+    /// Gives the subscriber a value to drop inside its `on_event` for [`DROP_IT`].
     pub fn load(&self, what: impl Any + Send) {
         *self.0.loaded.lock().unwrap() = Some(Box::new(what));
     }
@@ -90,7 +90,7 @@ impl Log {
         self.change(|seen| seen.events.clear());
     }
 
-    /// Waits until every span but those called `decoy` is closed.
+    /// Waits until every span is closed, except those called `decoy`.
     pub fn await_closed(&self) {
         let open = |seen: &Seen| seen.open.values().any(|&name| name != "decoy");
         let seen = self.0.seen.lock().unwrap();

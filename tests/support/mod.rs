@@ -1,4 +1,4 @@
-//! What the promise tests share.
+//! Helpers that the integration tests share.
 #![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
 pub mod backend;
@@ -11,10 +11,10 @@ pub mod trace_matrix;
 
 use std::time::Duration;
 
-/// How long a test waits for what must happen before it calls it a failure. It never waits this long for a success.
+/// How long a test waits for an event before it fails. A test that passes never waits this long.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// A builder without a cache: every lookup that joins no other is a call.
+/// Returns a builder without a cache: every lookup that joins no other is a call.
 pub fn plain() -> gaiter::Builder {
     gaiter::Resolver::builder().cache(gaiter::CacheConfig::disabled())
 }

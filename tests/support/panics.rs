@@ -1,12 +1,12 @@
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a test's own panics say.
+/// The payload of a test's own panics.
 pub const DELIBERATE: &str = "a deliberate panic";
 
 static UNEXPECTED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts the panics of this process, on whichever thread and caught or not, from the first call on.
+/// Returns the number of unexpected panics of this process since the first call, on any thread, caught or not.
 pub fn unexpected() -> usize {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,4 +1,4 @@
-//! A subscriber that forgives nothing.
+//! A subscriber that reports every misuse.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,11 +11,14 @@ use tracing_core::span::Current;
 
 use super::log::Log;
 
-/// A subscriber whose ids no other instance can mistake for its own, and which takes for a failure: a foreign or closed id,
-/// an exit without an enter on that same thread, and a span of gaiter's that is touched on a thread whose default
-/// dispatcher is not this one.
+/// A subscriber whose ids no other instance can mistake for its own. It logs these failures:
 ///
-/// Like `Registry`, a span keeps its parent open, and lets go of it through the thread's default dispatcher.
+/// - a foreign or closed id;
+/// - an exit without an enter on the same thread;
+/// - a span that is closed while entered;
+/// - a span of gaiter that is touched on a thread whose default dispatcher is another one.
+///
+/// As with `Registry`, a span keeps its parent open, and releases it through the thread's default dispatcher.
 pub struct Strict {
     log: Log,
     instance: u64,
@@ -25,7 +28,7 @@ pub struct Strict {
 #[derive(Default)]
 struct State {
     spans: HashMap<u64, Span>,
-    /// What each thread has entered, innermost last.
+    /// The spans that each thread has entered, innermost last.
     entered: HashMap<ThreadId, Vec<u64>>,
     last: u64,
 }
@@ -37,12 +40,12 @@ struct Span {
 }
 
 impl State {
-    /// What this thread is in.
+    /// Returns the span that this thread is in.
     fn current(&self) -> Option<u64> {
         self.entered.get(&thread::current().id()).and_then(|stack| stack.last()).copied()
     }
 
-    /// A span's ancestors and itself, outermost first.
+    /// Returns the names of a span and its ancestors, outermost first.
     fn scope(&self, innermost: Option<u64>) -> Vec<&'static str> {
         let span = |id: &u64| self.spans.get(id);
         let parent = |id: &u64| span(id).and_then(|span| span.parent);
@@ -60,7 +63,7 @@ impl Strict {
         Self { log, instance: INSTANCES.fetch_add(1, Ordering::Relaxed), state: Mutex::default() }
     }
 
-    /// What is wrong with this use of `id`, if anything.
+    /// Logs a failure if this use of `id` is wrong.
     fn check(&self, what: &str, id: &Id) {
         let id = id.into_u64();
         let target = self.state.lock().unwrap().spans.get(&id).map(|span| span.metadata.target());

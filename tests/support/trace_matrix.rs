@@ -1,5 +1,5 @@
-//! That lookups are trace-safe, as a matrix: every scenario under every subscriber of the caller's, once for each global one. A process has
-//! one global subscriber, so each has a test binary of its own, which does no more than `trace_matrix!(Global::…)`.
+//! Tests that lookups are trace-safe, as a matrix: every scenario with every subscriber of a caller, once for each global one. A
+//! process has one global subscriber, so each has its own test binary, which only contains `trace_matrix!(Global::…)`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ pub enum Global {
     PerLayerEnvFilter,
 }
 
-/// The witness of the global subscriber, which is installed by the first call.
+/// Returns the witness of the global subscriber, which the first call installs.
 fn global(global: Global) -> Option<&'static Witness> {
     static WITNESS: OnceLock<Option<Witness>> = OnceLock::new();
     WITNESS
@@ -61,7 +61,7 @@ pub struct Cell {
 type Lookup = Pin<Box<dyn Future<Output = Result<Addrs, Error>> + Send>>;
 
 impl Cell {
-    /// Runs `f` where the caller's subscriber is the default.
+    /// Runs `f` with the caller's subscriber as the default.
     pub fn within<T>(&self, f: impl FnOnce() -> T) -> T {
         match &self.own {
             Some(own) => dispatcher::with_default(own, f),
@@ -69,7 +69,7 @@ impl Cell {
         }
     }
 
-    /// A future of the caller's, as people write it: the whole of it with the subscriber.
+    /// Attaches the caller's subscriber to a whole future, as programs do.
     pub fn with_subscriber<F: Future + Send + 'static>(
         &self,
         future: F,
@@ -80,21 +80,21 @@ impl Cell {
         }
     }
 
-    /// A request that looks up `name` inside a span of its own.
+    /// Returns a request that looks up `name` inside a span of its own.
     pub fn request(&self, name: &'static str) -> Lookup {
         let resolver = self.resolver.clone();
         let request = self.within(|| info_span!("request"));
         self.with_subscriber(async move { resolver.resolve(name).await }.instrument(request))
     }
 
-    /// A request that has begun: its lookup is queued or running.
+    /// Returns a request that has begun: its lookup is queued or running.
     pub fn begun(&self, name: &'static str) -> Lookup {
         let mut request = self.request(name);
         assert!(poll(&mut request).is_pending());
         request
     }
 
-    /// A lookup of nobody's, that no subscriber hears of.
+    /// Returns a lookup that no subscriber sees.
     pub fn nobodys(&self, name: &'static str) -> Lookup {
         let resolver = self.resolver.clone();
         let none = Dispatch::new(tracing::subscriber::NoSubscriber::default());
@@ -109,14 +109,14 @@ impl Cell {
         occupier
     }
 
-    /// Every span of the caller's is closed, at once or as soon as a thread of the crate's comes to it.
+    /// Waits until every span of the caller is closed, at once or by a thread of the crate.
     pub fn await_closed(&self) {
         for witness in &self.witnesses {
             witness.log.await_closed();
         }
     }
 
-    /// The caller has left a call at the gate: its spans are closed, unless the call is in there and cannot be stopped.
+    /// Asserts that a caller's spans close when it leaves a call at the gate, unless that call is in them and cannot be stopped.
     pub fn left_while_running(&self) {
         if self.backend.kind.stops() {
             self.await_closed();
@@ -125,7 +125,7 @@ impl Cell {
         }
     }
 
-    /// Every span of the caller's is closed now.
+    /// Asserts that every span of the caller is closed now.
     pub fn assert_closed(&self) {
         for Witness { log, .. } in &self.witnesses {
             let open = log.look(|seen| seen.open.values().filter(|&&name| name != "decoy").count());
@@ -133,7 +133,7 @@ impl Cell {
         }
     }
 
-    /// Exactly so many calls had their event inside the caller's spans.
+    /// Asserts that exactly `count` calls emitted their event inside the caller's spans, if the backend emits any.
     pub fn assert_backend_events(&self, count: usize) {
         for Witness { log, sees_resolve } in &self.witnesses {
             let expected: &[&str] = if *sees_resolve { &["request", "resolve"] } else { &["request"] };
@@ -153,14 +153,14 @@ impl Cell {
         !self.witnesses.is_empty()
     }
 
-    /// Has the caller's subscriber drop `what` inside its `on_event`.
+    /// Makes the caller's subscriber drop `what` inside its `on_event`.
     pub fn drop_in_on_event(&self, what: impl Send + 'static) {
         let log = &self.witnesses[0].log;
         log.load(what);
         self.within(|| info!("{DROP_IT}"));
     }
 
-    /// Another caller, with a strict subscriber, that asks for `name` as well.
+    /// Begins a lookup of `name` by another caller, with a strict subscriber.
     fn stranger(&self, name: &'static str) -> (Lookup, Witness) {
         let (own, witnesses) = subscriber(Caller::Strict);
         let resolver = self.resolver.clone();
@@ -178,16 +178,16 @@ pub fn poll(lookup: &mut Lookup) -> Poll<Result<Addrs, Error>> {
 
 pub type Scenario = fn(&Cell);
 
-/// The backends: one that emits events and one that emits none, and of each kind.
+/// Returns a backend of each kind that emits events, and a blocking one that emits none.
 fn backends() -> impl Iterator<Item = Scripted> {
     let silent = |&kind: &Kind| if kind == Kind::Blocking { vec![true, false] } else { vec![true] };
     let backend = |(&kind, emits_events)| Scripted { emits_events, ..Scripted::new(kind) };
     Kind::ALL.iter().flat_map(move |kind| silent(kind).into_iter().map(move |emits| (kind, emits))).map(backend)
 }
 
-/// Runs one scenario under every caller's subscriber, over every backend.
+/// Runs one scenario with every caller's subscriber and every backend.
 pub fn run(global_kind: Global, scenario: Scenario) {
-    // One at a time: they share the global subscriber and the count of panics.
+    // One at a time, because they share the global subscriber and the count of panics.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn: MutexGuard<'_, ()> = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let panics_before = panics::unexpected();
@@ -202,8 +202,8 @@ pub fn run(global_kind: Global, scenario: Scenario) {
                     (Some(own), witnesses)
                 }
             };
-            // Spans that live in the global subscriber all the while: their ids are those that the caller's spans have
-            // in its own, and whoever mistakes one for the other closes them.
+            // Spans that stay open in the global subscriber. The caller's spans have the same ids in its own subscriber, so a
+            // mix-up of the two closes a decoy.
             let decoys: Vec<Span> = (0..8).map(|_| info_span!("decoy")).collect();
             let global_before = global.map(|global| global.log.look(|seen| (seen.opened.len(), seen.events.len())));
 
@@ -299,7 +299,7 @@ pub mod scenarios {
         });
         cell.backend.gate.await_arrivals(1);
         cell.backend.gate.open();
-        // Where another subscriber is the default, or none.
+        // The default here is another subscriber, or none.
         block_on(lookup).expect("an answer");
         cell.assert_closed();
         cell.assert_backend_events(1);
@@ -321,22 +321,22 @@ pub mod scenarios {
             return;
         }
         let _open = OpenOnDrop(&cell.backend.gate);
-        // Else tracing could not tell that it is inside a subscriber when the driver leaves the last scoped one meanwhile, as it does
-        // after each poll: the crate docs speak of that.
+        // Keeps a scoped subscriber alive. The driver leaves its own after each poll, and if that is the last one, tracing cannot
+        // tell that it is inside a subscriber. See the crate docs.
         let _scoped =
             cell.backend.kind.stops().then(|| dispatcher::set_default(&dispatcher::get_default(Dispatch::clone)));
         let lookup = cell.within(|| info_span!("request").in_scope(|| cell.resolver.resolve("hang")));
         cell.backend.gate.await_arrivals(1);
         cell.drop_in_on_event(lookup);
         if cell.backend.kind.stops() || !cell.backend.emits_events {
-            // While the gate is shut: by the thread that is there for it.
+            // The gate is still shut: an errand closes the spans.
             cell.await_closed();
         }
         cell.backend.gate.open();
         cell.await_closed();
         cell.assert_backend_events(1);
 
-        // And when it had completed without having been polled.
+        // The same for a lookup that has completed without being polled.
         let lookup = cell.within(|| info_span!("request").in_scope(|| cell.resolver.resolve("ok")));
         block_on(cell.nobodys("ok")).expect("an answer");
         cell.drop_in_on_event(lookup);
@@ -375,7 +375,7 @@ pub mod scenarios {
     }
 }
 
-/// The matrix for one global subscriber.
+/// Declares the tests of the matrix for one global subscriber.
 #[macro_export]
 macro_rules! trace_matrix {
     ($global:expr) => {
