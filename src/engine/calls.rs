@@ -7,8 +7,8 @@ use super::crew::WorkerId;
 use super::flights::{FlightId, Lane};
 use crate::name::Name;
 
-/// Number of concurrent calls of a share up to which a name gets a thread at once if none is idle. More threads than this make
-/// most lookups slower, because they outrun the DNS server.
+/// Number of calls of a share below which a name gets a thread at once if none is idle. More threads than this make most
+/// lookups slower, because they outrun the DNS server.
 const EAGER: usize = 64;
 
 /// How long a call counts towards [`EAGER`]. One that has run for longer waits rather than works. If no call of a share has had

@@ -3,14 +3,14 @@ use std::time::{Duration, Instant};
 
 use super::Execution;
 
-/// How long after the system has refused a thread the next one is tried.
+/// Time between a thread that the system has refused and the next attempt.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The ID of a worker. A worker makes one call after another, on a thread of its own or as a task on the driver's thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkerId(u64);
 
-/// Whom the shell starts or wakes: the timekeeper first, then the worker.
+/// The timekeeper and the worker that the shell starts or wakes, in this order.
 #[must_use]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rouse {
@@ -50,8 +50,8 @@ pub(super) struct Crew {
     alive: usize,
     /// Of these, the workers that have left, and whose threads have not ended: destructors of thread-locals take time.
     leaving: BTreeSet<WorkerId>,
-    /// Sleeping workers, and since when they sleep, the most recent last. That one is woken first, so that workers that are not
-    /// needed can leave.
+    /// Sleeping workers, and since when each sleeps, the most recent last. That one is woken first, so that workers that are
+    /// not needed can leave.
     idle: VecDeque<(WorkerId, Instant)>,
     /// Workers that were woken to leave, unless there is work when they arrive.
     dismissed: BTreeSet<WorkerId>,
@@ -112,7 +112,7 @@ impl Crew {
         expected
     }
 
-    /// Puts a worker to sleep. Returns how to rouse the timekeeper, if it must be.
+    /// Puts a worker to sleep. Returns how to rouse the timekeeper, if that is needed.
     pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) -> Option<RouseTimekeeper> {
         self.idle.push_back((worker, now));
         self.rouse_timekeeper(self.next_dismissal(), true)

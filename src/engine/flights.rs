@@ -64,7 +64,7 @@ struct Flight<W> {
 struct Calling {
     worker: WorkerId,
     since: Instant,
-    /// The order in which calls began. The time may run backwards from one to the next.
+    /// The place of the call in the order in which calls began. The time may run backwards from one to the next.
     number: u64,
     /// Whether a later call for the name has answered, so that this one's answer is older.
     superseded: bool,

@@ -8,8 +8,8 @@ use super::outcomes::{Expired, Finished, Landed, Stopped, Telling};
 use super::{BATCH, Engine, Execution};
 use crate::error::ErrorKind;
 
-/// How long no waiter of a landed flight has been told before the timekeeper tells the rest. By then the waker or the
-/// subscriber of another caller blocks the thread that should tell them.
+/// How long the timekeeper waits for another waiter of a landed flight to be told, before it tells the rest. By then the waker
+/// or the subscriber of another caller blocks the thread that should tell them.
 const STALL: Duration = Duration::from_millis(20);
 
 impl<W> Engine<W> {
@@ -33,7 +33,7 @@ impl<W> Engine<W> {
             // The other call may still answer.
         } else if shared || self.limits.execution == Execution::Async {
             // The waiters stay in the engine, with their deadlines. The driver has other flights to tell, and a shared call
-            // ends with the span of one of its callers, whose subscriber may block.
+            // closes the span of one of its callers, whose subscriber may block.
             if !self.flights.is_deserted(flight) {
                 rest = self.land(flight);
                 landed = Some(Landed(flight));
@@ -105,7 +105,7 @@ impl<W> Engine<W> {
                         let landed = Some(Landed(flight));
                         expired.push(Expired { waiter, name, since: None, shared, relief: false, landed });
                     }
-                    // Clears the mark of the waiter just taken out: it is for waiters that others tell.
+                    // Clears the mark that taking the waiter out has set. Only waiters that others tell count.
                     self.flights.has_moved(flight);
                     self.flights.remove_if_over(flight);
                 }

@@ -33,7 +33,7 @@ use crate::stats::Stats;
 /// comes again for the rest.
 const BATCH: usize = if cfg!(any(test, fuzzing)) { 3 } else { 64 };
 
-/// The bounds of an engine, and its durations.
+/// The limits of an engine: bounds and durations.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) execution: Execution,
@@ -68,7 +68,7 @@ pub(crate) struct Engine<W> {
     crew: Crew,
     known: Known,
     closed: bool,
-    /// What the shell needs the timekeeper for.
+    /// The alarm that the shell has set for the timekeeper.
     alarm: Alarm,
     /// Flights that a shutdown has given up on, until their waiters are taken out.
     given_up: Vec<FlightId>,
@@ -130,7 +130,7 @@ impl<W> Engine<W> {
             return Err(ErrorKind::Closed);
         }
         if let Some(flight) = self.flights.find(name) {
-            // A queued refresh becomes a caller's lookup, and moves to its lane.
+            // A queued refresh becomes the caller's lookup, if the lane for that has room.
             if self.flights.lane(flight) == Some(Lane::Refresh) {
                 let lane = self.lane_of(name);
                 let promoted = self.has_room(lane) && self.flights.dequeue(flight);
@@ -248,7 +248,7 @@ impl<W> Engine<W> {
         stopped
     }
 
-    /// Stops the calls of a flight whose results nobody wants any more, if they can be stopped.
+    /// Stops the calls of a flight whose results are no longer wanted, if they can be stopped.
     fn stop_calls(&mut self, flight: FlightId) -> Stopped {
         if self.limits.execution == Execution::Blocking {
             return Vec::new();
@@ -273,7 +273,7 @@ impl<W> Engine<W> {
         self.next(worker, now)
     }
 
-    /// Returns what a worker does next that was told to sleep and has woken, for whatever reason.
+    /// Returns what a worker does next, after it was told to sleep and has woken, for whatever reason.
     pub(crate) fn woke(&mut self, worker: WorkerId, now: Instant) -> Next {
         if self.crew.arrive(worker) || !self.crew.is_idle(worker) {
             return self.next(worker, now);
@@ -358,21 +358,21 @@ impl<W> Engine<W> {
         }
     }
 
-    /// Forgets the worker that was to be started, because the operating system refused it. If other workers are alive, they
+    /// Removes the worker that was to be started, because the operating system refused it. If other workers are alive, they
     /// take the queue, and a later tick tries again. If not, [`strand`](Self::strand) must empty the queue before anybody is
     /// roused.
     pub(crate) fn worker_refused(&mut self, now: Instant) {
         self.crew.worker_refused(now);
     }
 
-    /// Forgets the timekeeper, because the operating system refused it, and the worker that was to be started after it and was
-    /// not tried. [`strand`](Self::strand) must then empty the queue.
+    /// Removes the timekeeper, because the operating system refused it, and the worker that was `untried` because of that.
+    /// [`strand`](Self::strand) must then empty the queue.
     pub(crate) fn timekeeper_refused(&mut self, untried: Option<WorkerId>) {
         self.crew.timekeeper_refused(untried);
         self.alarm = Alarm::Unset;
     }
 
-    /// Forgets the timekeeper, because it has ended without being told to leave.
+    /// Removes the timekeeper, because it has ended without being told to leave.
     pub(crate) fn timekeeper_lost(&mut self) {
         self.crew.timekeeper_left();
     }

@@ -76,8 +76,8 @@ pub(crate) struct Batch<W> {
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Tick<W> {
-    /// Tell the expired waiters, rouse, stop the stopped calls, wake the idle workers, whose keep-alive has ended, and sleep
-    /// until roused or until `until` (`None`: no limit). Then [`tick`](super::Engine::tick) again.
+    /// Tell the expired waiters, rouse, stop the stopped calls, and wake the idle workers, whose keep-alive has ended. Then
+    /// sleep until roused or until `until` (`None`: no limit), and [`tick`](super::Engine::tick) again.
     Sleep { expired: Vec<Expired<W>>, rouse: Rouse, stopped: Stopped, idle: Vec<WorkerId>, until: Option<Instant> },
     /// End the thread. The engine has forgotten it.
     Leave,
@@ -97,7 +97,7 @@ pub(crate) struct Leaving<W> {
     pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
-/// A waiter whose deadline has passed, or that nobody else has told of its result for too long.
+/// A waiter whose deadline has passed, or a waiter of a landed flight that was not told in time.
 #[derive(Debug)]
 pub(crate) struct Expired<W> {
     pub(crate) waiter: W,
@@ -130,7 +130,7 @@ pub(crate) struct Swept {
     pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
-/// What the shell needs the timekeeper for.
+/// The shell's alarm for the timekeeper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Alarm {
     #[default]

@@ -1,4 +1,4 @@
-//! The operations that may happen to an engine, and how often each does.
+//! The operations on an engine in tests, and how often each happens.
 
 #[cfg(test)]
 use proptest::prelude::*;

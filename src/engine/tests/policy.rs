@@ -467,7 +467,7 @@ fn two_who_give_up_at_once_leave_no_waiter_behind() {
     assert_eq!(told, Vec::from_iter(0..=BATCH));
 }
 
-/// Tests a refresh that is queued for the only place, which a hanging call for the same name holds.
+/// Tests a name without waiters that is queued for the only worker, which a hanging call for the same name holds.
 #[test]
 fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
     for refreshed in [true, false] {

@@ -25,7 +25,7 @@ impl Model {
         let idle = self.doings().filter(|doing| matches!(doing, Doing::Sleeping { .. })).count();
         let (workers, idle) = match self.limits.execution {
             Execution::Blocking => (self.workers.len(), idle),
-            // The driver is the only thread, and idles or does not.
+            // The driver is the only thread.
             Execution::Async => (self.workers.len().min(1), idle / self.workers.len().max(1)),
         };
         assert_eq!((threads, idle_threads), (workers, idle));

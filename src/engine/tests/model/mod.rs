@@ -54,7 +54,7 @@ enum Doing {
         flight: Flight,
         since: Instant,
         new: bool,
-        /// The order in which calls began.
+        /// The place of the call in the order in which calls began.
         number: u32,
         /// Whether a later call has answered.
         superseded: bool,
@@ -130,7 +130,7 @@ struct Model {
     closed: Option<usize>,
     /// Workers whose calls a shutdown has abandoned.
     abandoned: BTreeSet<u64>,
-    /// What the engine must have counted.
+    /// The figures that the engine must have counted.
     counted: Stats,
     last: u32,
     last_worker: u64,
@@ -266,7 +266,7 @@ impl Model {
         !self.queued.contains_key(&flight) && calls.iter().all(stuck) && calls.len() < 2
     }
 
-    /// Makes known names with a stuck call new names.
+    /// Demotes known names with a stuck call to new names.
     fn demote_stuck(&mut self) {
         let now = self.now();
         for (_, doing) in self.workers.values_mut() {
@@ -327,7 +327,7 @@ impl Model {
         }
     }
 
-    /// Makes known names new names if their calls were stopped while they waited rather than worked.
+    /// Demotes known names to new names if their calls were stopped while they waited rather than worked.
     fn demote_stopped(&mut self) {
         let now = self.now();
         for (flight, since, new) in self.stopping.values() {
