@@ -7,26 +7,26 @@ use super::crew::WorkerId;
 use super::flights::{FlightId, Lane};
 use crate::name::Name;
 
-/// Up to this many calls of a lane at once, a name gets a thread at once if none is idle. More threads than this make most
-/// lookups slower, not faster, since they outrun the DNS server.
+/// Number of calls of a share below which a name gets a thread at once if none is idle. More threads than this make most
+/// lookups slower, because they outrun the DNS server.
 const EAGER: usize = 64;
 
-/// A call that has run this long waits rather than works, and does not count towards [`EAGER`] any more; and if none of a
-/// lane's has ended for so long, none counts.
+/// How long a call counts towards [`EAGER`]. One that has run for longer waits rather than works. If no call of a share has had
+/// its result for this long, none counts.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// What each worker does: one call at most, from when it takes a flight until it comes back.
+/// The call of each worker, from when the worker takes a flight until it asks for the next. At most one for each.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     calls: HashMap<WorkerId, Call>,
     shares: Shares,
 }
 
-/// The share of the places that a call counts against.
+/// The share of the workers that a call counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
     Known,
-    /// New names, and background refreshes: one of those that hangs is no better than a new name that does.
+    /// New names and background refreshes. A refresh that hangs is no better than a new name that hangs.
     Other,
 }
 
@@ -64,9 +64,9 @@ impl Shares {
 
 #[derive(Debug, Default)]
 struct InShare {
-    /// By when they began, until they are done with.
+    /// All calls, by when they began, until their workers are done with them.
     calls: BTreeSet<(Instant, WorkerId)>,
-    /// Of these, those that have no result yet.
+    /// Of these, the calls that run: they have no result yet, and are not stopped.
     running: BTreeSet<(Instant, WorkerId)>,
     last_result: Option<Instant>,
 }
@@ -77,9 +77,9 @@ struct Call {
     name: Name,
     since: Instant,
     share: Share,
-    /// It has its result, and its worker is telling the waiters; or it is stopped.
+    /// Set once the call has its result, and its worker tells the waiters, or once it is stopped.
     over: Option<End>,
-    /// It was reported as left behind.
+    /// Whether it was counted as abandoned.
     abandoned: bool,
 }
 
@@ -87,7 +87,7 @@ struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Finished,
-    /// It is to be dropped, or was.
+    /// Its worker must drop it, or has done so.
     Stopped,
 }
 
@@ -99,7 +99,7 @@ impl Calls {
         self.calls.insert(worker, Call { flight, name, since: now, share, over: None, abandoned: false });
     }
 
-    /// The call of `worker` has its result: its flight and name, and when it began.
+    /// Marks the call of `worker` as finished, because it has its result. Returns its flight and name, and when it began.
     pub(super) fn finish(&mut self, worker: WorkerId, now: Instant) -> Option<(FlightId, Name, Instant)> {
         let call = self.calls.get_mut(&worker).filter(|call| call.over.is_none())?;
         call.over = Some(End::Finished);
@@ -109,7 +109,7 @@ impl Calls {
         Some((call.flight, call.name.clone(), call.since))
     }
 
-    /// The call of `worker` is to be dropped.
+    /// Marks the call of `worker` as stopped, so that it is dropped.
     pub(super) fn stop(&mut self, worker: WorkerId) {
         if let Some(call) = self.calls.get_mut(&worker) {
             call.over = Some(End::Stopped);
@@ -117,7 +117,7 @@ impl Calls {
         }
     }
 
-    /// The known name that the call of `worker` is for, if it has been waiting rather than working.
+    /// Returns the known name that `worker` calls for, if its call waits rather than works.
     pub(super) fn hung_known(&self, worker: WorkerId, now: Instant) -> Option<&Name> {
         let call = self.calls.get(&worker).filter(|call| call.share == Share::Known)?;
         (now.saturating_duration_since(call.since) >= PATIENCE).then_some(&call.name)
@@ -127,7 +127,7 @@ impl Calls {
         self.calls.get(&worker).is_some_and(|call| call.over == Some(End::Stopped))
     }
 
-    /// The call of `worker` is done with, if it had one.
+    /// Removes the call of `worker`, if it has one, and returns how it ended.
     pub(super) fn end(&mut self, worker: WorkerId) -> Option<End> {
         let call = self.calls.remove(&worker)?;
         let in_share = self.shares.get_mut(call.share);
@@ -136,30 +136,30 @@ impl Calls {
         Some(call.over.unwrap_or(End::Finished))
     }
 
-    /// Number of workers whose calls are of a share, until each is done with its call.
+    /// Returns the number of workers with a call of `share`, until each is done with its call.
     pub(super) fn workers_in(&self, share: Share) -> usize {
         self.shares.get(share).calls.len()
     }
 
-    /// Number of a share's calls that run.
+    /// Returns the number of calls of `share` that run.
     pub(super) fn running_in(&self, share: Share) -> usize {
         self.shares.get(share).running.len()
     }
 
-    /// Number of calls that run.
+    /// Returns the number of calls that run.
     pub(super) fn running(&self) -> usize {
         self.running_in(Share::Known) + self.running_in(Share::Other)
     }
 
-    /// How many calls have run for longer than `long`.
+    /// Returns the number of calls that have run for longer than `long`.
     pub(super) fn running_long(&self, now: Instant, long: Duration) -> usize {
         let Some(then) = now.checked_sub(long) else { return 0 };
-        // The oldest stand first.
+        // The oldest come first.
         let older = |in_share: &InShare| in_share.running.iter().take_while(|&&(since, _)| since < then).count();
         older(&self.shares.known) + older(&self.shares.other)
     }
 
-    /// From when a thread may be started for a call of `share` that has been queued since `queued`.
+    /// Returns from when on a thread may be started for a call of `share` that has been queued since `queued`.
     pub(super) fn start_from(&self, share: Share, queued: Instant) -> Instant {
         let in_share = self.shares.get(share);
         let Some(&(eager, _)) = in_share.calls.iter().nth_back(EAGER - 1) else { return queued };
@@ -168,12 +168,12 @@ impl Calls {
         queued.max(since.checked_add(PATIENCE).unwrap_or(since))
     }
 
-    /// When the call for a known name began that has run longest.
+    /// Returns when the oldest running call for a known name began.
     pub(super) fn oldest_known(&self) -> Option<Instant> {
         self.shares.known.running.first().map(|&(since, _)| since)
     }
 
-    /// Counts that call against the other share from now on. Returns its name.
+    /// Moves the oldest running call for a known name to the other share, and returns its name.
     pub(super) fn demote_oldest_known(&mut self) -> Option<&Name> {
         let Shares { known, other } = &mut self.shares;
         let (since, worker) = known.running.pop_first()?;
@@ -189,7 +189,7 @@ impl Calls {
         self.calls.get(&worker).map(|call| call.flight)
     }
 
-    /// The call of `worker` is for the same name, which goes on as `flight`.
+    /// Moves the call of `worker` to `flight`, in which the lookup of its name goes on.
     pub(super) fn move_to(&mut self, worker: WorkerId, flight: FlightId) {
         if let Some(call) = self.calls.get_mut(&worker) {
             call.flight = flight;
@@ -200,7 +200,7 @@ impl Calls {
         self.calls.values().map(|call| call.flight).collect()
     }
 
-    /// The names that are being called for or replied to, and for how long; the longest first.
+    /// Returns the name and the age of every call that a worker is not done with, the oldest first.
     pub(super) fn outstanding(&self, now: Instant) -> Vec<(Name, Duration)> {
         let age = |call: &Call| now.saturating_duration_since(call.since);
         let mut calls: Vec<_> = self.calls.values().map(|call| (call.name.clone(), age(call))).collect();
@@ -208,7 +208,7 @@ impl Calls {
         calls
     }
 
-    /// All calls are left behind from here on; says how many were not before.
+    /// Marks all calls as abandoned. Returns how many were not so before.
     pub(super) fn abandon(&mut self) -> usize {
         let mut new = 0;
         for call in self.calls.values_mut() {

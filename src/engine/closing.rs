@@ -1,4 +1,4 @@
-//! How flights end without a result: flushed, refused a thread, closed, given up on.
+//! How flights end without a result: by a flush, a refused thread, closing, or a shutdown that gives up.
 
 use std::time::Instant;
 
@@ -8,26 +8,26 @@ use super::{BATCH, Engine};
 use crate::name::Name;
 
 impl<W> Engine<W> {
-    /// What was asked for until now is for those who wait for it alone; of every name. To be followed by
+    /// Makes later callers of any name start anew: present flights are for their present waiters only. Must be followed by
     /// [`sweep`](Self::sweep).
     pub(crate) fn flush(&mut self) -> Flushed {
         Flushed { _names: self.flights.flush(), stopped: Vec::new() }
     }
 
-    /// The same, of one name.
+    /// Does the same for one name, and ends its background flight at once.
     pub(crate) fn flush_name(&mut self, name: &Name) -> Flushed {
         let flight = self.flights.flush_name(name);
         Flushed { stopped: flight.map(|flight| self.end_background(flight)).unwrap_or_default(), ..Flushed::default() }
     }
 
-    /// Admission stops; what is outstanding goes on, and threads leave as soon as they have nothing to do. To be followed by
+    /// Stops admission. Outstanding lookups go on, and threads leave as soon as they have nothing to do. Must be followed by
     /// [`sweep`](Self::sweep).
     pub(crate) fn close(&mut self) -> Closing {
         self.closed = true;
         Closing { idle: self.crew.dismiss_idle(), timekeeper: self.rouse_timekeeper() }
     }
 
-    /// Ends some of the background flights whose answers nobody will get: flushed ones, or all once closed.
+    /// Ends a batch of background flights whose answers nobody will get: flushed ones, or all of them if the engine is closed.
     pub(crate) fn sweep(&mut self) -> Swept {
         let mut stopped = Vec::new();
         for _ in 0..BATCH {
@@ -39,18 +39,17 @@ impl<W> Engine<W> {
         Swept { stopped, more: true, timekeeper: None }
     }
 
-    /// A flight goes on for those who wait for it, if anybody does.
+    /// Takes a flight out of the background. It goes on only if it has waiters.
     fn end_background(&mut self, flight: FlightId) -> Stopped {
         self.flights.set_background(flight, false);
         if self.flights.is_deserted(flight) {
-            // Without a count: it was not outstanding.
+            // Not counted as cancelled, because it was not outstanding.
             self.flights.dequeue(flight);
         }
         self.tidy(flight)
     }
 
-    /// Takes out some of those who wait in the queue, if no thread is left to come for them, or no timekeeper for their
-    /// deadlines.
+    /// Removes a batch of queued waiters if no worker is left to come for them, or no timekeeper for their deadlines.
     pub(crate) fn strand(&mut self) -> Batch<W> {
         if self.crew.has_nobody() || self.crew.is_timekeeper_absent() {
             return self.abort_queued();
@@ -58,17 +57,17 @@ impl<W> Engine<W> {
         Batch { waiters: Vec::new(), more: false }
     }
 
-    /// Cancels some of what is queued and has not begun; gives those who waited for it.
+    /// Cancels a batch of queued lookups, and returns their waiters.
     pub(crate) fn abort_queued(&mut self) -> Batch<W> {
         let mut waiters = Vec::new();
         for _ in 0..BATCH {
             let Some(flight) = self.flights.first_queued() else { return Batch { waiters, more: false } };
-            // Those who have a call that hangs wait on for that.
+            // Its waiters go on waiting for that call, which hangs.
             let has_call = self.flights.calls(flight).next().is_some();
             if !has_call {
                 waiters.extend(self.flights.pop_waiter(flight));
             }
-            // With the last of them, or a worker might take it for nobody before the next batch.
+            // Together with its last waiter. Otherwise a worker might call for nobody before the next batch.
             if has_call || self.flights.is_deserted(flight) {
                 self.dequeue(flight);
                 self.flights.remove_if_over(flight);
@@ -77,21 +76,22 @@ impl<W> Engine<W> {
         Batch { waiters, more: true }
     }
 
-    /// Nobody waits any longer for what runs. To be preceded by [`abort_queued`](Self::abort_queued), and followed by
+    /// Gives up on every call that is outstanding. Must be preceded by [`abort_queued`](Self::abort_queued), and followed by
     /// [`abort_running`](Self::abort_running).
     ///
-    /// Takes as long as there are calls, since it names them all; a shutdown does so once.
+    /// Takes time in proportion to the number of calls, because it names them all. A shutdown does this once.
     pub(crate) fn give_up(&mut self, now: Instant) -> GivenUp {
         let abandoned = self.calls.outstanding(now);
         self.stats.abandoned += self.calls.abandon() as u64;
         let flights = self.calls.flights();
         let stopped = flights.iter().flat_map(|&flight| self.stop_calls(flight)).collect();
-        // Beside those that another shutdown has given up on and has yet to tell.
+        // Another shutdown may have given up on flights before, and not told their waiters yet.
         self.given_up.extend(flights);
         GivenUp { abandoned, stopped }
     }
 
-    /// Takes out some of those who wait for calls that were given up on. What has its result is told.
+    /// Removes a batch of waiters on calls that were given up on. Waiters on a flight that has landed stay, and are told its
+    /// result.
     pub(crate) fn abort_running(&mut self) -> Batch<W> {
         let mut waiters = Vec::new();
         for _ in 0..BATCH {

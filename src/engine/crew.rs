@@ -3,14 +3,14 @@ use std::time::{Duration, Instant};
 
 use super::Execution;
 
-/// After the system refused a thread, the next is tried this much later.
+/// Time between a thread that the system has refused and the next attempt.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Who makes one call after another, on a thread of its own or as a task on the driver's.
+/// The ID of a worker. A worker makes one call after another, on a thread of its own or as a task on the driver's thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkerId(u64);
 
-/// Whom the shell is to start or wake; the timekeeper first.
+/// The timekeeper and the worker that the shell starts or wakes, in this order.
 #[must_use]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rouse {
@@ -19,7 +19,7 @@ pub(crate) struct Rouse {
 }
 
 impl Rouse {
-    /// Both, of two that come one after the other.
+    /// Merges two values. If both name a timekeeper or a worker, that of `self` is used.
     pub(crate) fn or(self, other: Self) -> Self {
         Self { timekeeper: self.timekeeper.or(other.timekeeper), worker: self.worker.or(other.worker) }
     }
@@ -37,25 +37,26 @@ pub(crate) enum RouseWorker {
     Wake(WorkerId),
 }
 
-/// The threads: who calls, who sleeps, and who is on the way.
+/// The workers and the timekeeper: how many there are, which ones sleep, and which one is on the way.
 ///
-/// At most one worker is on the way at a time, and rouses the next before it calls. So a burst of asks costs its callers one
-/// wake-up in all, and no more threads come than the burst still needs when they arrive.
+/// At most one worker is on the way at a time. It rouses the next before it calls. So a burst of requests costs its callers one
+/// wake-up in all, and starts no more threads than the burst still needs when they arrive.
 #[derive(Debug)]
 pub(super) struct Crew {
     execution: Execution,
     max_workers: usize,
     thread_keep_alive: Duration,
-    /// Workers started and not gone, whatever they do.
+    /// Number of workers that were started and are not gone.
     alive: usize,
-    /// Of these, the ones that have left, and whose threads have not ended: the destructors of thread-locals take their time.
+    /// Of these, the workers that have left, and whose threads have not ended: destructors of thread-locals take time.
     leaving: BTreeSet<WorkerId>,
-    /// Sleeping workers, the one that has slept shortest last: it is woken first, so that those not needed can leave.
+    /// Sleeping workers, and since when each sleeps, the most recent last. That one is woken first, so that workers that are
+    /// not needed can leave.
     idle: VecDeque<(WorkerId, Instant)>,
-    /// Those who have slept enough and are to leave, unless there is something to do when they come.
+    /// Workers that were woken to leave, unless there is work when they arrive.
     dismissed: BTreeSet<WorkerId>,
     rising: Option<WorkerId>,
-    /// No start before this, after a refusal.
+    /// After a refusal, no thread is started before this.
     not_before: Option<Instant>,
     timekeeper: Timekeeper,
     last_id: u64,
@@ -64,7 +65,7 @@ pub(super) struct Crew {
 #[derive(Debug, PartialEq, Eq)]
 enum Timekeeper {
     Absent,
-    /// Starting, woken or at work: it comes for its next tick by itself.
+    /// Starting, woken or at work. Its next tick comes without another wake-up.
     Awake,
     Asleep {
         until: Option<Instant>,
@@ -92,17 +93,17 @@ impl Crew {
         self.alive == 0
     }
 
-    /// Whether there is no worker that could take a call.
+    /// Returns whether there is no worker that could take a call.
     pub(super) fn has_nobody(&self) -> bool {
         self.alive == self.leaving.len()
     }
 
-    /// Whether there is one worker, and no more.
+    /// Returns whether there is exactly one worker.
     pub(super) fn is_last(&self) -> bool {
         self.alive == 1
     }
 
-    /// A worker is here; says whether it was expected.
+    /// Notes that a worker has arrived. Returns whether it was on the way.
     pub(super) fn arrive(&mut self, worker: WorkerId) -> bool {
         let expected = self.rising == Some(worker);
         if expected {
@@ -111,7 +112,7 @@ impl Crew {
         expected
     }
 
-    /// Puts a worker to sleep; says whether the timekeeper has to hear of it.
+    /// Puts a worker to sleep. Returns how to rouse the timekeeper, if that is needed.
     pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) -> Option<RouseTimekeeper> {
         self.idle.push_back((worker, now));
         self.rouse_timekeeper(self.next_dismissal(), true)
@@ -121,13 +122,13 @@ impl Crew {
         self.idle.iter().any(|&(id, _)| id == worker)
     }
 
-    /// When the first idle worker has slept enough. The timekeeper sees to it: a worker that woke by itself would have to set
-    /// the system's timer each time that it sleeps, which costs more than all else that it does.
+    /// Returns when the keep-alive of the first idle worker ends. The timekeeper watches this. A worker that woke by itself
+    /// would have to set the system's timer each time that it sleeps, which costs more than everything else it does.
     pub(super) fn next_dismissal(&self) -> Option<Instant> {
         self.idle.front().and_then(|(_, since)| since.checked_add(self.thread_keep_alive))
     }
 
-    /// Has the idle workers that have slept enough leave; gives them, to be woken.
+    /// Dismisses idle workers whose keep-alive has ended. Returns them, to be woken.
     pub(super) fn dismiss_tired(&mut self, now: Instant) -> Vec<WorkerId> {
         let mut tired = Vec::new();
         while self.next_dismissal().is_some_and(|at| at <= now) {
@@ -137,19 +138,19 @@ impl Crew {
         tired
     }
 
-    /// Has every idle worker come for what there is, or leave; gives them, to be woken.
+    /// Dismisses all idle workers: each takes the work there is, or leaves. Returns them, to be woken.
     pub(super) fn dismiss_idle(&mut self) -> Vec<WorkerId> {
         let idle: Vec<WorkerId> = self.idle.drain(..).map(|(worker, _)| worker).collect();
         self.dismissed.extend(&idle);
         idle
     }
 
-    /// A worker that was dismissed is here; says whether it was.
+    /// Returns whether a worker that has arrived was dismissed, and clears that.
     pub(super) fn is_dismissed(&mut self, worker: WorkerId) -> bool {
         self.dismissed.remove(&worker)
     }
 
-    /// A worker that is not idle leaves. Its place is free when its thread has ended, or at once if it is a task.
+    /// Notes that a worker that is not idle leaves. Its place is free once its thread has ended, or at once if it is a task.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         match self.execution {
             Execution::Blocking => _ = self.leaving.insert(worker),
@@ -157,7 +158,7 @@ impl Crew {
         }
     }
 
-    /// A worker is no more; says whether it had left.
+    /// Removes a worker that has ended. Returns whether it had left before.
     pub(super) fn forget(&mut self, worker: WorkerId) -> bool {
         let had_left = self.leaving.remove(&worker);
         if !had_left {
@@ -169,7 +170,7 @@ impl Crew {
         had_left
     }
 
-    /// No worker is left but one that is on the way.
+    /// Removes all workers, except one that is on the way.
     #[cfg(feature = "async-backend")]
     pub(super) fn forget_all(&mut self) {
         self.idle.clear();
@@ -177,18 +178,18 @@ impl Crew {
         self.alive = usize::from(self.rising.is_some());
     }
 
-    /// All threads, those about to end included, and the idle ones.
+    /// Returns the number of workers, those about to end included, and of idle workers.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.alive, self.idle.len())
     }
 
-    /// A worker is no more, or never was. With others alive no thread is to be started before `not_before`.
+    /// Removes a worker that has ended or never started. If others are alive, no thread is started before `not_before`.
     fn lose_one(&mut self, not_before: Option<Instant>) {
         self.alive = self.alive.saturating_sub(1);
         self.not_before = if self.has_nobody() { None } else { self.not_before.max(not_before) };
     }
 
-    /// Picks a worker for the head of a lane, for which a thread may be started from `from` on.
+    /// Picks a worker for the head of a lane. A thread may be started for it from `from` on.
     pub(super) fn rouse_worker(&mut self, from: Instant, now: Instant) -> Option<RouseWorker> {
         if self.rising.is_some() {
             return None;
@@ -208,7 +209,7 @@ impl Crew {
         Some(RouseWorker::Start(worker))
     }
 
-    /// From when a thread is started for that head, none being idle or on the way.
+    /// Returns from when on a thread is started for that head, given that no worker is idle or on the way.
     fn start_at(&self, from: Instant) -> Option<Instant> {
         if self.alive >= self.max_workers {
             return None;
@@ -216,7 +217,7 @@ impl Crew {
         Some(self.not_before.map_or(from, |not_before| from.max(not_before)))
     }
 
-    /// When a thread is to be started for that head, if nobody comes for it before.
+    /// Returns when a thread must be started for that head, unless a worker takes it before.
     pub(super) fn next_start(&self, from: Instant) -> Option<Instant> {
         if self.rising.is_some() || !self.idle.is_empty() {
             return None;
@@ -237,7 +238,7 @@ impl Crew {
         }
     }
 
-    /// The timekeeper, if it has to hear of something: that it is needed, that it has to wake earlier, or that it may leave.
+    /// Returns how to rouse the timekeeper, if it is needed, must wake earlier, or may leave.
     pub(super) fn rouse_timekeeper(&mut self, next: Option<Instant>, needed: bool) -> Option<RouseTimekeeper> {
         let (rouse, has_to_hear) = match self.timekeeper {
             Timekeeper::Awake => return None,

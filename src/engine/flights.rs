@@ -10,14 +10,14 @@ use crate::name::Name;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FlightId(u64);
 
-/// One waiter on one flight.
+/// A waiter on a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(super) flight: FlightId,
     waiter: u64,
 }
 
-/// Where a flight waits for a thread.
+/// The lane in which a flight waits for a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     /// For names that have answered before.
@@ -32,31 +32,31 @@ impl Lane {
     pub(super) const ALL: [Self; 3] = [Self::Known, Self::New, Self::Refresh];
 }
 
-/// One lookup in progress, with the callers that wait for it.
+/// A lookup in progress, with its waiters.
 ///
-/// It lasts as long as anything of it does: a waiter, a place in a lane, a call. One that all its waiters have left goes on
-/// with its call, and those who come later join it.
+/// It lasts as long as it has a waiter, a place in a lane, or a call. If all its waiters leave, a call that cannot be stopped
+/// goes on, and later callers join it.
 #[derive(Debug)]
 struct Flight<W> {
     name: Name,
     waiters: Waiters<Waiting<W>>,
-    /// Someone has waited for it, or for a call that goes on in it.
+    /// Whether a caller has waited for it, or for a call that goes on in it.
     asked: bool,
-    /// More than one has.
+    /// Whether more than one caller has.
     shared: bool,
     queued: Option<Queued>,
-    /// Since when an answer has been sought without a break.
+    /// Since when it has been queued or called for. Set anew when a caller joins a queued refresh.
     sought: Option<Instant>,
-    /// This very name was flushed: its answer is for those who wait for it, and for nobody else.
+    /// Whether this very name was flushed: the answer is for its waiters only.
     flushed: bool,
-    /// It has its result, and its waiters have yet to be told.
+    /// Whether it has its result, and waiters that have not been told.
     landed: bool,
     /// Whether a waiter has been told since the limit of a landed flight was set.
     has_moved: bool,
-    /// For a background flight, until when it goes on, if that has been set. For one that has landed, when the timekeeper
-    /// tells its waiters if nobody has by then.
+    /// For a background flight, until when it goes on, if that is set. For a landed flight, when the timekeeper tells its
+    /// waiters if nobody has by then.
     limit: Option<Instant>,
-    /// The calls that run for it: a second one only where the first is stuck.
+    /// The calls that run for it. The second one is only made if the first is stuck.
     calls: [Option<Calling>; 2],
 }
 
@@ -64,9 +64,9 @@ struct Flight<W> {
 struct Calling {
     worker: WorkerId,
     since: Instant,
-    /// Calls are in the order of their numbers. The time may run backwards from one to the next.
+    /// The place of the call in the order in which calls began. The time may run backwards from one to the next.
     number: u64,
-    /// A later call for the name has answered: this one's answer is older.
+    /// Whether a later call for the name has answered, so that this one's answer is older.
     superseded: bool,
 }
 
@@ -94,11 +94,11 @@ struct Waiting<W> {
     deadline: Option<Deadline>,
 }
 
-/// When a waiter is to have something at the latest.
+/// When a waiter gets an error or its old answer, if it has no result by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
     pub(super) at: Instant,
-    /// It has something else to make do with.
+    /// Whether the waiter has an old answer to fall back on.
     pub(super) relief: bool,
 }
 
@@ -109,37 +109,37 @@ struct Queued {
     since: Instant,
 }
 
-/// All flights, at most one for a name, their lanes and their deadlines.
+/// All flights, with their lanes and deadlines. At most one for each name can be joined.
 #[derive(Debug)]
 pub(super) struct Flights<W> {
     flights: HashMap<FlightId, Flight<W>>,
     by_name: HashMap<Name, FlightId>,
     lanes: [BTreeMap<u64, FlightId>; 3],
-    /// Flights that go on although nobody waits for them.
+    /// Flights that go on without waiters.
     background: BTreeSet<FlightId>,
-    /// Flights up to this number were asked for before everything was flushed.
+    /// Flights up to this number began before everything was flushed.
     flushed: u64,
-    /// How many have landed.
+    /// Number of landed flights.
     landed: usize,
-    /// Only of those who wait, and the limits of flights, which have [`NOBODY`] for a waiter: as many as there are of both, however
-    /// long the timeout.
+    /// Deadlines of waiters, and limits of flights, with [`NOBODY`] as the waiter. Removed together with these, so that their
+    /// number does not depend on the timeout.
     deadlines: BTreeSet<(Instant, u64, FlightId)>,
     last: u64,
 }
 
-/// A number that no waiter has.
+/// The waiter in the limit of a flight: a number that no waiter has.
 const NOBODY: u64 = 0;
 
-/// Whose time is up.
+/// A waiter or a flight whose time is up.
 pub(super) enum Due {
     Waiter(Ticket),
-    /// That of a background flight.
+    /// A background flight.
     Background(FlightId),
-    /// That of a flight that has landed, and whose waiters have not been told.
+    /// A landed flight whose waiters have not been told.
     Landed(FlightId),
 }
 
-/// A waiter that has left, or has to.
+/// A waiter that was taken out of its flight.
 pub(super) struct Left<W> {
     pub(super) waiter: W,
     pub(super) name: Name,
@@ -173,7 +173,7 @@ impl<W> Flights<W> {
         self.by_name.get(name).copied()
     }
 
-    /// Adds a waiter to the flight for `name`, which may be new. Says whether others had been there before.
+    /// Adds a waiter to the flight for `name`, which may be new. Returns whether that was queued or called for before.
     pub(super) fn join(&mut self, name: Name, waiter: W, deadline: Option<Deadline>) -> (Ticket, bool) {
         let id = self.find_or_begin(name);
         let number = self.next_number();
@@ -187,7 +187,7 @@ impl<W> Flights<W> {
         (Ticket { flight: id, waiter: number }, joined)
     }
 
-    /// The flight for `name`, which is over at once unless something is done with it.
+    /// Returns the flight for `name`, which may be new. A new flight is over at once unless something is added to it.
     pub(super) fn find_or_begin(&mut self, name: Name) -> FlightId {
         if let Some(id) = self.find(&name) {
             return id;
@@ -198,13 +198,13 @@ impl<W> Flights<W> {
         id
     }
 
-    /// Those who ask for any name begin anew from here on. Gives the names of the flights there are, to be dropped elsewhere.
+    /// Makes later callers of any name start anew. Returns the names of the present flights, to be dropped elsewhere.
     pub(super) fn flush(&mut self) -> HashMap<Name, FlightId> {
         self.flushed = self.last;
         std::mem::take(&mut self.by_name)
     }
 
-    /// Those who ask for `name` begin anew from here on. Gives its flight.
+    /// Makes later callers of `name` start anew. Returns its flight.
     pub(super) fn flush_name(&mut self, name: &Name) -> Option<FlightId> {
         let flight = self.by_name.remove(name)?;
         self.flights.get_mut(&flight)?.flushed = true;
@@ -219,7 +219,7 @@ impl<W> Flights<W> {
         flight.0 <= self.flushed || self.flights.get(&flight).is_some_and(|flight| flight.flushed)
     }
 
-    /// Takes one waiter out.
+    /// Removes a waiter.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Left<W>> {
         let flight = self.flights.get_mut(&ticket.flight)?;
         let Waiting { waiter, deadline } = flight.waiters.remove(ticket.waiter)?;
@@ -231,7 +231,7 @@ impl<W> Flights<W> {
         Some(left)
     }
 
-    /// Takes out the waiter that has waited longest.
+    /// Removes the waiter that has waited longest.
     pub(super) fn pop_waiter(&mut self, flight: FlightId) -> Option<W> {
         let entry = self.flights.get_mut(&flight)?;
         let (number, Waiting { waiter, deadline }) = entry.waiters.pop()?;
@@ -242,8 +242,8 @@ impl<W> Flights<W> {
         Some(waiter)
     }
 
-    /// A flight has its result, and waiters to be told of it. If there is more of it than that, gives the flight in which that
-    /// goes on under the name.
+    /// Marks a flight as landed: it has its result, and waiters to be told. If it is queued too or has another call, moves
+    /// these to a new flight for the name, and returns that.
     pub(super) fn land(&mut self, flight: FlightId) -> Option<FlightId> {
         let is_flushed = self.is_flushed(flight);
         let is_background = self.background.remove(&flight);
@@ -280,7 +280,7 @@ impl<W> Flights<W> {
         Some(rest)
     }
 
-    /// How many flights have landed and have waiters to be told.
+    /// Returns the number of landed flights with waiters to be told.
     pub(super) fn landed(&self) -> usize {
         self.landed
     }
@@ -289,7 +289,7 @@ impl<W> Flights<W> {
         self.flights.get(&flight).is_some_and(|flight| flight.landed)
     }
 
-    /// Whether a waiter has been told since this was last asked.
+    /// Returns whether a waiter has been told since the last call of this.
     pub(super) fn has_moved(&mut self, flight: FlightId) -> bool {
         self.flights.get_mut(&flight).is_some_and(|flight| std::mem::take(&mut flight.has_moved))
     }
@@ -311,7 +311,7 @@ impl<W> Flights<W> {
         self.deadlines.len()
     }
 
-    /// A deadline that is not after `now`.
+    /// Returns the waiter or flight with the first deadline, if that is not after `now`.
     pub(super) fn due(&self, now: Instant) -> Option<Due> {
         let &(_, waiter, flight) = self.deadlines.first().filter(|&&(deadline, ..)| deadline <= now)?;
         Some(match waiter {
@@ -325,7 +325,7 @@ impl<W> Flights<W> {
         let place = self.next_number();
         self.set_background(flight, lane == Lane::Refresh);
         if let Some(entry) = self.flights.get_mut(&flight) {
-            // A second call is for those who wait for the first.
+            // A second call is for the waiters on the first.
             if entry.calls.iter().all(Option::is_none) {
                 entry.sought = Some(since);
             }
@@ -334,7 +334,7 @@ impl<W> Flights<W> {
         }
     }
 
-    /// Takes a flight off its lane, if it is in one.
+    /// Removes a flight from its lane. Returns whether it was in one.
     pub(super) fn dequeue(&mut self, flight: FlightId) -> bool {
         let Some(Queued { lane, place, .. }) = self.flights.get_mut(&flight).and_then(|flight| flight.queued.take())
         else {
@@ -348,24 +348,24 @@ impl<W> Flights<W> {
         self.lane(flight).is_some()
     }
 
-    /// The lane in which a flight waits.
+    /// Returns the lane in which a flight waits.
     pub(super) fn lane(&self, flight: FlightId) -> Option<Lane> {
         self.flights.get(&flight)?.queued.map(|queued| queued.lane)
     }
 
-    /// Since when a flight has been waiting for a thread or for a call.
+    /// Returns since when a flight has been queued or called for.
     pub(super) fn sought_since(&self, flight: FlightId) -> Option<Instant> {
         let flight = self.flights.get(&flight)?;
         let sought = flight.queued.is_some() || flight.calls.iter().any(Option::is_some);
         flight.sought.filter(|_| sought)
     }
 
-    /// Whether a flight goes on although nobody waits for it.
+    /// Returns whether a flight goes on without waiters.
     pub(super) fn is_background(&self, flight: FlightId) -> bool {
         self.background.contains(&flight)
     }
 
-    /// Has a flight go on, or not, when nobody waits for it.
+    /// Sets whether a flight goes on without waiters.
     pub(super) fn set_background(&mut self, flight: FlightId, background: bool) {
         if background {
             self.background.insert(flight);
@@ -374,7 +374,7 @@ impl<W> Flights<W> {
         }
     }
 
-    /// The first background flight, or the first that was flushed.
+    /// Returns the first background flight. If `flushed`, only one that began before everything was flushed.
     pub(super) fn first_background(&self, flushed: bool) -> Option<FlightId> {
         self.background.first().copied().filter(|flight| !flushed || flight.0 <= self.flushed)
     }
@@ -392,36 +392,36 @@ impl<W> Flights<W> {
         }
     }
 
-    /// How many flights wait in a lane.
+    /// Returns the number of flights in a lane.
     pub(super) fn queued(&self, lane: Lane) -> usize {
         self.lanes[lane as usize].len()
     }
 
-    /// One of the flights that wait in a lane.
+    /// Returns the head of the first lane that is not empty.
     pub(super) fn first_queued(&self) -> Option<FlightId> {
         self.lanes.iter().find_map(|lane| lane.values().next().copied())
     }
 
-    /// Since when the head of a lane has been waiting.
+    /// Returns since when the head of a lane has been waiting.
     pub(super) fn head(&self, lane: Lane) -> Option<Instant> {
         let (_, flight) = self.lanes[lane as usize].first_key_value()?;
         self.flights.get(flight)?.queued.map(|queued| queued.since)
     }
 
-    /// Takes the head off a lane: `worker` calls for it from now on.
+    /// Removes the head of a lane. `worker` calls for it from now on.
     pub(super) fn pop(&mut self, lane: Lane, worker: WorkerId, now: Instant) -> Option<(FlightId, Name)> {
         let (_, flight) = self.lanes[lane as usize].pop_first()?;
         let number = self.next_number();
         let entry = self.flights.get_mut(&flight)?;
         entry.queued = None;
-        // There is a free one: no flight with two calls is queued.
+        // One is free: no flight with two calls is queued.
         if let Some(free) = entry.calls.iter_mut().find(|call| call.is_none()) {
             *free = Some(Calling { worker, since: now, number, superseded: false });
         }
         Some((flight, entry.name.clone()))
     }
 
-    /// The call of `worker` for a flight has its result, which is an answer or says nothing of the name.
+    /// Removes the call of `worker` from a flight. `answered` is false if its result says nothing about the name.
     pub(super) fn end_call(&mut self, flight: FlightId, worker: WorkerId, answered: bool) {
         let Some(entry) = self.flights.get_mut(&flight) else { return };
         let place = entry.calls.iter_mut().find(|call| call.is_some_and(|call| call.worker == worker));
@@ -431,25 +431,25 @@ impl<W> Flights<W> {
         }
     }
 
-    /// The workers that call for a flight, and since when.
+    /// Returns the workers that call for a flight, and since when.
     pub(super) fn calls(&self, flight: FlightId) -> impl Iterator<Item = (WorkerId, Instant)> {
         let calls = self.flights.get(&flight).into_iter().flat_map(|flight| flight.calls).flatten();
         calls.map(|call| (call.worker, call.since))
     }
 
-    /// Whether the answer of the call of `worker` for a flight is for those who ask later, too.
+    /// Returns whether the answer of the call of `worker` for a flight may be given to later callers.
     pub(super) fn is_cacheable(&self, flight: FlightId, worker: WorkerId) -> bool {
         let is_last_word = |call: Calling| call.worker == worker && !call.superseded;
         let entry = self.flights.get(&flight).filter(|_| !self.is_flushed(flight));
         entry.is_some_and(|entry| entry.calls.iter().flatten().any(|&call| is_last_word(call)))
     }
 
-    /// Whether a call is running that is not older than `age`, or any call where there is no age.
+    /// Returns whether a call is running that is not older than `age`, or any call if `age` is `None`.
     pub(super) fn has_call_younger_than(&self, flight: FlightId, now: Instant, age: Option<Duration>) -> bool {
         self.calls(flight).any(|(_, since)| age.is_none_or(|age| now.saturating_duration_since(since) <= age))
     }
 
-    /// Removes a flight with neither waiter, nor place in a lane, nor call.
+    /// Removes a flight if it has no waiter, no place in a lane and no call.
     pub(super) fn remove_if_over(&mut self, flight: FlightId) {
         let over = |flight: &Flight<W>| {
             flight.waiters.is_empty() && flight.queued.is_none() && flight.calls.iter().all(Option::is_none)
@@ -468,7 +468,7 @@ impl<W> Flights<W> {
         }
     }
 
-    /// Whether everyone has left a flight.
+    /// Returns whether a flight has no waiters.
     pub(super) fn is_deserted(&self, flight: FlightId) -> bool {
         self.flights.get(&flight).is_some_and(|flight| flight.waiters.is_empty())
     }

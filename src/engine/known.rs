@@ -4,12 +4,13 @@ use hashbrown::{DefaultHashBuilder, HashSet};
 
 use crate::name::Name;
 
-/// So many names are remembered at least, and twice as many at most: some 64 KiB of hashes.
+/// Number of names in a generation. At least this many names are remembered, and at most twice as many: about 64 KiB of hashes.
 const GENERATION: usize = 2048;
 
-/// Names that have answered, by their hashes; two that collide are taken for one, which harms nobody.
+/// The hashes of names that have answered. Two names with the same hash count as one, which does no harm.
 ///
-/// In two generations: when the young one is full it becomes the old one, and what nobody has asked for since is forgotten.
+/// There are two generations. When the young one is full, it replaces the old one, whose names are then forgotten unless they
+/// have answered again.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     hasher: DefaultHashBuilder,

@@ -1,4 +1,4 @@
-//! How a wait ends: with a result, or because its time is up.
+//! How waits end: with a result, or because a deadline has passed.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,13 @@ use super::outcomes::{Expired, Finished, Landed, Stopped, Telling};
 use super::{BATCH, Engine, Execution};
 use crate::error::ErrorKind;
 
-/// When nobody has told a waiter of a result for so long, the waker or the subscriber of another one blocks whoever should, and
-/// the timekeeper sees to those that are left.
+/// How long the timekeeper waits for another waiter of a landed flight to be told, before it tells the rest. By then the waker
+/// or the subscriber of another caller blocks the thread that should tell them.
 const STALL: Duration = Duration::from_millis(20);
 
 impl<W> Engine<W> {
-    /// The call of a worker is over. It says so exactly once, tells the waiters, and then takes the next or retires.
+    /// Ends the call of a worker with its result. The worker does this exactly once, tells the waiters, and then takes the next
+    /// call or retires.
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
         let Some((flight, name, since)) = self.calls.finish(worker, now) else {
             let (waiter, landed, stopped) = (None, None, Vec::new());
@@ -29,13 +30,14 @@ impl<W> Engine<W> {
         let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
         let (mut waiter, mut landed, mut rest, mut timekeeper) = (None, None, Some(flight), None);
         if !answered && another {
-            // That one may do better.
+            // The other call may still answer.
         } else if shared || self.limits.execution == Execution::Async {
-            // The driver has others to tell as well, and one who shares a call waits for the span of the one it runs for.
+            // The waiters stay in the engine, with their deadlines. The driver has other flights to tell, and a shared call
+            // closes the span of one of its callers, whose subscriber may block.
             if !self.flights.is_deserted(flight) {
                 rest = self.land(flight);
                 landed = Some(Landed(flight));
-                // One that nobody else has waited with, or lands with, is told before any other's code runs.
+                // The only waiter of the only landed flight is told before any other caller's code runs.
                 if shared || self.flights.landed() > 1 {
                     self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
                     timekeeper = self.rouse_timekeeper();
@@ -48,7 +50,7 @@ impl<W> Engine<W> {
         Finished { waiter, landed, since, shared, stopped, timekeeper }
     }
 
-    /// Gives the flight in which calls for the name that go on do so.
+    /// Marks a flight as landed. Returns the flight in which other calls for the name go on.
     fn land(&mut self, flight: FlightId) -> Option<FlightId> {
         let rest = self.flights.land(flight);
         if let Some(rest) = rest {
@@ -59,28 +61,29 @@ impl<W> Engine<W> {
         rest
     }
 
-    /// Other callers' code is about to run on the thread that is to tell those who wait for a flight: has the timekeeper see to
-    /// them if that blocks.
+    /// Makes the timekeeper tell the waiters of a landed flight if the thread that should do so blocks. Called before other
+    /// callers' code runs on that thread.
     #[cfg(feature = "async-backend")]
     pub(crate) fn watch(&mut self, Landed(flight): Landed, now: Instant) -> Option<super::RouseTimekeeper> {
         let is_set = self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
         if is_set { self.rouse_timekeeper() } else { None }
     }
 
-    /// Takes out the waiter that has waited longest for a result, to be told of it. It is to be counted, too.
+    /// Removes the waiter that has waited longest for a result, to be told of it. The result must be [counted](Self::count),
+    /// too.
     pub(crate) fn tell(&mut self, Landed(flight): Landed) -> Telling<W> {
         let waiter = self.flights.pop_waiter(flight);
         self.flights.remove_if_over(flight);
         Telling { waiter, timekeeper: self.dismiss_timekeeper() }
     }
 
-    /// Whether the result of the call of `worker` may be given to those who ask later: not after a flush, and not after the
+    /// Returns whether the result of the call of `worker` may be given to later callers: not after a flush, and not after the
     /// answer of a call that began later.
     pub(crate) fn is_cacheable(&self, worker: WorkerId) -> bool {
         self.calls.flight(worker).is_some_and(|flight| self.flights.is_cacheable(flight, worker))
     }
 
-    /// Takes out some of those whose time is up.
+    /// Removes a batch of waiters whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) -> (Vec<Expired<W>>, Stopped) {
         let mut expired = Vec::new();
         let mut stopped = Vec::new();
@@ -102,7 +105,7 @@ impl<W> Engine<W> {
                         let landed = Some(Landed(flight));
                         expired.push(Expired { waiter, name, since: None, shared, relief: false, landed });
                     }
-                    // This was nobody else's doing.
+                    // Clears the mark that taking the waiter out has set. Only waiters that others tell count.
                     self.flights.has_moved(flight);
                     self.flights.remove_if_over(flight);
                 }
@@ -129,7 +132,7 @@ impl<W> Engine<W> {
         (expired, stopped)
     }
 
-    /// A stale answer is given instead, and the name is still to be looked up, unless it was flushed since.
+    /// Keeps a flight in the background after its last waiter got an old answer instead, unless the name was flushed since.
     fn keep_in_background(&mut self, flight: FlightId, now: Instant) {
         let is_wanted = self.flights.is_deserted(flight) && !self.flights.is_flushed(flight);
         let Some(since) = self.flights.sought_since(flight).filter(|_| is_wanted) else {
@@ -146,13 +149,13 @@ impl<W> Engine<W> {
 
     pub(super) fn enqueue_in_background(&mut self, flight: FlightId, since: Instant, now: Instant) {
         self.flights.enqueue(flight, since, Lane::Refresh);
-        // A call that it has already may hang, and have what this one waits for.
+        // A call that the flight already has may hang, and hold the worker that this one waits for.
         if self.flights.calls(flight).next().is_some() {
             self.limit_background(flight, now);
         }
     }
 
-    /// Has the calls of a background flight stopped in time, if they can be. Nobody else's deadline would see to it.
+    /// Sets when the calls of a background flight are stopped, if they can be. No waiter's deadline would end them.
     pub(super) fn limit_background(&mut self, flight: FlightId, now: Instant) {
         let is_limited = self.limits.execution == Execution::Async && self.flights.is_background(flight);
         let limit = self.limits.timeout.filter(|_| is_limited).and_then(|timeout| now.checked_add(timeout));

@@ -1,8 +1,8 @@
-//! The state of everything in progress, as a plain struct: no thread, clock, lock or I/O of its own.
+//! The state of everything in progress, as a plain struct without a thread, clock, lock or I/O of its own.
 //!
-//! Each input is a method that takes the time and returns, as its own type, what the shell is to do. Waiters are moved out
-//! and never dropped in here, since the engine runs under a lock and what a waiter holds is foreign. The time may run
-//! backwards from one input to the next: it is read before the lock is taken.
+//! Each input is a method. It takes the time, and returns what the shell does next, in a type of its own. Waiters are moved out
+//! and never dropped here: the engine runs under a lock, and waiters hold foreign values. The time may run backwards from one
+//! input to the next, because it is read before the lock is taken.
 
 mod calls;
 mod closing;
@@ -29,37 +29,37 @@ use crate::error::ErrorKind;
 use crate::name::Name;
 use crate::stats::Stats;
 
-/// How many waiters or flights one input takes at the most: the lock that the engine is under is held no longer for more of
-/// them. The shell comes again for the rest.
+/// Maximum number of waiters or flights that one input takes, so that more of them do not keep the lock for longer. The shell
+/// comes again for the rest.
 const BATCH: usize = if cfg!(any(test, fuzzing)) { 3 } else { 64 };
 
-/// What is bounded, and how long things may take.
+/// The limits of an engine: bounds and durations.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) execution: Execution,
-    /// Calls at once, and so workers.
+    /// Maximum number of concurrent calls, and so of workers.
     pub(crate) max_calls: usize,
-    /// Of these, the ones that are for known names alone.
+    /// Number of these reserved for known names.
     pub(crate) reserved_for_known: usize,
-    /// Names in each lane.
+    /// Maximum number of names in each lane when no more calls may run.
     pub(crate) max_queued: usize,
     pub(crate) thread_keep_alive: Duration,
     pub(crate) timeout: Option<Duration>,
 }
 
-/// What a worker is, and a call.
+/// How workers and calls run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Execution {
-    /// A thread, and its call blocks it: nothing can stop it.
+    /// A worker is a thread. Its call blocks the thread, and nothing can stop it.
     Blocking,
-    /// A task on the driver's thread, and its call is a future, which is dropped when nobody waits for it any more. More
-    /// calls cost no more threads; the driver's stays while there is a worker, so the last one idles.
+    /// A worker is a task on the driver's thread. Its call is a future, which is dropped when nobody waits for it any more.
+    /// More calls need no more threads. The driver stays while there is a worker, so the last worker idles.
     Async,
 }
 
-/// Flights, the lanes of those that wait for a thread, their deadlines, the calls, the threads, and which names are known.
+/// Flights with their lanes and deadlines, calls, workers, the timekeeper, and known names.
 ///
-/// `W` is what waits for a flight's answer; the engine keeps it, gives it back, and never looks inside.
+/// `W` is a waiter on a flight. The engine keeps it, returns it, and never looks inside.
 #[derive(Debug)]
 pub(crate) struct Engine<W> {
     limits: Limits,
@@ -68,20 +68,20 @@ pub(crate) struct Engine<W> {
     crew: Crew,
     known: Known,
     closed: bool,
-    /// What the timekeeper has to do that is not the engine's.
+    /// The alarm that the shell has set for the timekeeper.
     alarm: Alarm,
-    /// Flights whose waiters a shutdown has given up on.
+    /// Flights that a shutdown has given up on, until their waiters are taken out.
     given_up: Vec<FlightId>,
     stats: Stats,
     tally: Tally,
 }
 
-/// What has become, since the engine was closed, of the lookups that were outstanding then.
+/// How lookups have ended that were outstanding when the engine was closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Calls that ran to their end.
+    /// Number of calls that ran to their end.
     pub(crate) finished: usize,
-    /// Queued lookups that never ran.
+    /// Number of queued lookups that never ran, and of calls that were stopped.
     pub(crate) cancelled: usize,
 }
 
@@ -101,8 +101,8 @@ impl<W> Engine<W> {
         }
     }
 
-    /// A caller asks for `name`: it joins the flight there is, or starts one at the end of its lane. Where it has something
-    /// else to make do with, it waits for no longer than `relief`.
+    /// Adds a caller of `name` to the flight in progress, or queues a new flight at the end of its lane. A caller with an old
+    /// answer to fall back on waits at most `relief`.
     pub(crate) fn ask(&mut self, now: Instant, name: Name, waiter: W, relief: Option<Duration>) -> Asked<W> {
         let why = match self.admit(now, &name) {
             Ok(lane) => {
@@ -123,19 +123,20 @@ impl<W> Engine<W> {
         Asked::Refused { waiter, why }
     }
 
-    /// The lane in which a call has to be queued for one more who asks for `name`; `None` if what there is will do.
+    /// Returns the lane in which a call must be queued for another caller of `name`. Returns `None` if the flight in progress
+    /// is enough.
     fn admit(&mut self, now: Instant, name: &Name) -> Result<Option<Lane>, ErrorKind> {
         if self.closed {
             return Err(ErrorKind::Closed);
         }
         if let Some(flight) = self.flights.find(name) {
-            // What nobody waited for until now.
+            // A queued refresh becomes the caller's lookup, if the lane for that has room.
             if self.flights.lane(flight) == Some(Lane::Refresh) {
                 let lane = self.lane_of(name);
                 let promoted = self.has_room(lane) && self.flights.dequeue(flight);
                 return Ok(promoted.then_some(lane));
             }
-            // A call that has run longer than a deadline is stuck; its name gets a second one, and no third.
+            // A call that has run for longer than the timeout is stuck. Its name gets a second call, but no third.
             if self.flights.is_queued(flight)
                 || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
                 || self.flights.calls(flight).count() >= 2
@@ -144,7 +145,7 @@ impl<W> Engine<W> {
             }
             self.demote_stuck(now);
             let lane = self.lane_of(name);
-            // Joining is never refused: over the bound it waits for the call that there is.
+            // Joining is never refused. If the lane is full, the caller waits for the call that is running.
             return Ok(self.has_room(lane).then_some(lane));
         }
         let lane = self.lane_of(name);
@@ -155,8 +156,8 @@ impl<W> Engine<W> {
         if self.known.contains(name) { Lane::Known } else { Lane::New }
     }
 
-    /// Whether a lane takes one more: as many as may wait, and as many as may run beside the calls that do. A call that has
-    /// its result does not, though its thread may still be telling those who waited for it.
+    /// Returns whether a lane has room for another name. Its bound is `max_queued`, plus the number of further calls that may
+    /// run. A call that has its result no longer counts as running, even while its thread tells the waiters.
     fn has_room(&self, lane: Lane) -> bool {
         let share = Share::of(lane);
         let theirs = self.max_workers_for(share).saturating_sub(self.calls.running_in(share));
@@ -164,7 +165,7 @@ impl<W> Engine<W> {
         self.flights.queued(lane) < self.limits.max_queued.saturating_add(free)
     }
 
-    /// Number of workers that the calls of a share may have.
+    /// Returns the maximum number of workers for the calls of a share.
     fn max_workers_for(&self, share: Share) -> usize {
         match share {
             Share::Known => self.limits.max_calls,
@@ -172,8 +173,8 @@ impl<W> Engine<W> {
         }
     }
 
-    /// Names whose calls have run longer than a deadline are known no longer, nor are their calls those of known names. This
-    /// goes by the calls, since their callers may have left before their time.
+    /// Demotes known names with a call that has run for longer than the timeout. They become new names, and the call moves to
+    /// the other share. The age of the call decides, because its callers may have left before their deadlines.
     fn demote_stuck(&mut self, now: Instant) {
         while self.next_stuck().is_some_and(|at| at <= now) {
             if let Some(name) = self.calls.demote_oldest_known() {
@@ -182,12 +183,13 @@ impl<W> Engine<W> {
         }
     }
 
-    /// When the first call for a known name will have run longer than a deadline.
+    /// Returns when the oldest call for a known name will have run for longer than the timeout.
     fn next_stuck(&self) -> Option<Instant> {
         self.calls.oldest_known()?.checked_add(self.limits.timeout?)?.checked_add(Duration::from_nanos(1))
     }
 
-    /// A caller leaves, whatever has become of its flight. A queued flight that nobody waits for any more is gone.
+    /// Removes the waiter of a caller that leaves, whatever has become of its flight. A queued flight without waiters goes too,
+    /// unless it is a background refresh.
     pub(crate) fn leave(&mut self, ticket: Ticket, now: Instant) -> Leaving<W> {
         let Some(Left { waiter, .. }) = self.flights.leave(ticket) else {
             return Leaving { waiter: None, stopped: Vec::new(), timekeeper: None };
@@ -198,8 +200,8 @@ impl<W> Engine<W> {
         Leaving { waiter: Some(waiter), stopped, timekeeper: self.dismiss_timekeeper() }
     }
 
-    /// A call that was stopped before it could be found stuck leaves its name known no longer all the same: else names that never
-    /// answer could keep what is kept for those that do, one short-lived call after another.
+    /// Demotes known names whose calls hung and were stopped before they counted as stuck. Otherwise names that never answer
+    /// could hold the workers reserved for known names, one short call after another.
     fn demote_stopped(&mut self, stopped: &Stopped, now: Instant) {
         for &worker in stopped {
             if let Some(name) = self.calls.hung_known(worker, now) {
@@ -208,7 +210,8 @@ impl<W> Engine<W> {
         }
     }
 
-    /// A name is to be looked up for nobody, when there is nothing better to do: `None` if there is too much.
+    /// Queues a background lookup of `name`, in the lane that is served last, unless a call is coming already. Returns `None`
+    /// if there is no room, or the engine is closed.
     pub(crate) fn refresh(&mut self, now: Instant, name: Name) -> Option<Rouse> {
         if self.closed || !self.has_room(Lane::Refresh) {
             return None;
@@ -224,14 +227,14 @@ impl<W> Engine<W> {
         Some(self.rouse(now))
     }
 
-    /// Whether a lookup of `name` has been on its way for as long as `patience`.
+    /// Returns whether a lookup of `name` has been in progress for at least `patience`.
     pub(crate) fn is_slow(&self, now: Instant, name: &Name, patience: Duration) -> bool {
         let since = self.flights.find(name).and_then(|flight| self.flights.sought_since(flight));
         since.is_some_and(|since| now.saturating_duration_since(since) >= patience)
     }
 
-    /// Drops what a flight has no need of once everyone has left it, unless it goes on in the background: its place in the
-    /// queue, calls that can be stopped, and itself.
+    /// Ends a flight without waiters, unless it goes on in the background. Dequeues it, stops its calls if they can be stopped,
+    /// and removes it once nothing of it is left.
     fn tidy(&mut self, flight: FlightId) -> Stopped {
         let mut stopped = Vec::new();
         if !self.flights.is_deserted(flight) {
@@ -245,7 +248,7 @@ impl<W> Engine<W> {
         stopped
     }
 
-    /// Whatever becomes of a flight's calls is of no interest any more: they are stopped where they can be.
+    /// Stops the calls of a flight whose results are no longer wanted, if they can be stopped.
     fn stop_calls(&mut self, flight: FlightId) -> Stopped {
         if self.limits.execution == Execution::Blocking {
             return Vec::new();
@@ -263,14 +266,14 @@ impl<W> Engine<W> {
         self.tally.cancelled += usize::from(self.closed && was_queued);
     }
 
-    /// A worker that has just started, or has nothing left to do for its last call, asks for work.
+    /// Returns what a worker does next, after it has started or is done with its last call.
     pub(crate) fn take(&mut self, worker: WorkerId, now: Instant) -> Next {
         self.crew.arrive(worker);
         self.end_call(worker);
         self.next(worker, now)
     }
 
-    /// A worker that was told to sleep has woken, for whatever reason.
+    /// Returns what a worker does next, after it was told to sleep and has woken, for whatever reason.
     pub(crate) fn woke(&mut self, worker: WorkerId, now: Instant) -> Next {
         if self.crew.arrive(worker) || !self.crew.is_idle(worker) {
             return self.next(worker, now);
@@ -278,14 +281,14 @@ impl<W> Engine<W> {
         Next::Sleep { rouse: Rouse::default() }
     }
 
-    /// A worker leaves after its call, because libc's state in its thread may be broken.
+    /// Ends a worker after its call, because libc's state in its thread may be broken.
     pub(crate) fn retire(&mut self, worker: WorkerId, now: Instant) -> Rouse {
         self.end_call(worker);
         self.crew.leave(worker);
         self.rouse(now)
     }
 
-    /// The thread of a worker has ended, or its task: after it has left, or because it panicked. To be followed by
+    /// Removes a worker whose thread or task has ended, after it has left or because it panicked. Must be followed by
     /// [`rouse`](Self::rouse).
     pub(crate) fn forget(&mut self, worker: WorkerId) {
         if !self.crew.forget(worker) {
@@ -293,15 +296,16 @@ impl<W> Engine<W> {
         }
     }
 
-    /// The driver has ended, and not for want of workers: those that sleep are no more, as are those that were
-    /// [forgotten](Self::forget).
+    /// Removes the sleeping workers, because the driver has ended while it had workers. The others must have been
+    /// [forgotten](Self::forget) before.
     #[cfg(feature = "async-backend")]
     pub(crate) fn driver_lost(&mut self, now: Instant) -> Rouse {
         self.crew.forget_all();
         self.rouse(now)
     }
 
-    /// A thread's call is outstanding until here, so that the replies and all that they drop are done.
+    /// Ends the call of a worker. A thread's call is outstanding until here, so that its replies are sent and everything that
+    /// they drop is dropped.
     fn end_call(&mut self, worker: WorkerId) {
         match self.calls.end(worker).filter(|_| self.closed) {
             Some(End::Finished) => self.tally.finished += 1,
@@ -310,13 +314,13 @@ impl<W> Engine<W> {
         }
     }
 
-    /// Whether the call that `worker` has is to be dropped.
+    /// Returns whether the call of `worker` must be dropped.
     #[cfg_attr(not(any(test, fuzzing, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
     pub(crate) fn is_stopped(&self, worker: WorkerId) -> bool {
         self.calls.is_stopped(worker)
     }
 
-    /// Whether there is no worker, and none on the way.
+    /// Returns whether there is no worker, and none on the way.
     #[cfg_attr(not(any(test, fuzzing, feature = "async-backend")), expect(dead_code, reason = "there is no driver"))]
     pub(crate) fn has_no_worker(&self) -> bool {
         self.crew.is_empty()
@@ -341,12 +345,12 @@ impl<W> Engine<W> {
         Next::Call { name, rouse: self.rouse(now) }
     }
 
-    /// Those who wait for the call of `worker`, the one that has waited longest first.
+    /// Returns the waiters on the call of `worker`, the one that has waited longest first.
     pub(crate) fn waiters(&self, worker: WorkerId) -> impl Iterator<Item = &W> {
         self.calls.flight(worker).into_iter().flat_map(|flight| self.flights.waiters(flight))
     }
 
-    /// A waiter that was given out gets addresses, or a failure.
+    /// Counts the result that a waiter gets after it was taken out.
     pub(crate) fn count(&mut self, result: Result<(), ErrorKind>) {
         match result {
             Ok(()) => self.stats.answered += 1,
@@ -354,25 +358,26 @@ impl<W> Engine<W> {
         }
     }
 
-    /// The operating system refused the worker that was to be started. With others alive the queue is left to them, and to
-    /// another try at a later tick; without, to [`strand`](Self::strand), before anybody is roused.
+    /// Removes the worker that was to be started, because the operating system refused it. If other workers are alive, they
+    /// take the queue, and a later tick tries again. If not, [`strand`](Self::strand) must empty the queue before anybody is
+    /// roused.
     pub(crate) fn worker_refused(&mut self, now: Instant) {
         self.crew.worker_refused(now);
     }
 
-    /// The operating system refused the timekeeper, and the worker that was to be started after it, if there was one, was
-    /// not tried. The queue is left to [`strand`](Self::strand).
+    /// Removes the timekeeper, because the operating system refused it, and the worker that was `untried` because of that.
+    /// [`strand`](Self::strand) must then empty the queue.
     pub(crate) fn timekeeper_refused(&mut self, untried: Option<WorkerId>) {
         self.crew.timekeeper_refused(untried);
         self.alarm = Alarm::Unset;
     }
 
-    /// The timekeeper has ended, and not because it was told to leave.
+    /// Removes the timekeeper, because it has ended without being told to leave.
     pub(crate) fn timekeeper_lost(&mut self) {
         self.crew.timekeeper_left();
     }
 
-    /// The timekeeper has started or woken.
+    /// Returns what the timekeeper does next, after it has started or woken.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick<W> {
         self.demote_stuck(now);
         let (expired, stopped) = self.expire(now);
@@ -388,7 +393,7 @@ impl<W> Engine<W> {
         Tick::Sleep { expired, rouse: Rouse { timekeeper: None, worker }, stopped, idle, until }
     }
 
-    /// Has the timekeeper stay for `alarm`, or come at that, and not in vain for an earlier one that is no longer wanted.
+    /// Makes the timekeeper stay for `alarm`, or come at its time. Replaces the previous alarm.
     pub(crate) fn set_alarm(&mut self, alarm: Alarm) -> Option<RouseTimekeeper> {
         self.alarm = alarm;
         self.rouse_timekeeper()
@@ -399,7 +404,7 @@ impl<W> Engine<W> {
         self.crew.is_empty() && self.flights.is_empty()
     }
 
-    /// Whether a timekeeper is there, or on the way.
+    /// Returns whether there is a timekeeper, or one is on the way.
     pub(crate) fn has_timekeeper(&self) -> bool {
         !self.crew.is_timekeeper_absent()
     }
@@ -423,7 +428,7 @@ impl<W> Engine<W> {
         stats.running_long = self.calls.running_long(now, Duration::from_secs(1));
         (stats.threads, stats.idle_threads) = self.crew.count();
         if self.limits.execution == Execution::Async {
-            // The driver's, which idles if its last worker does.
+            // The driver is the only thread. It idles if its last worker does.
             let is_idle = stats.threads == stats.idle_threads;
             stats.threads = stats.threads.min(1);
             stats.idle_threads = if is_idle { stats.threads } else { 0 };
@@ -431,15 +436,15 @@ impl<W> Engine<W> {
         stats
     }
 
-    /// Returns from when on a worker may be started for the head of `lane`: `None` if there is no head, or none may be taken now,
-    /// because the calls of its share have all workers that they may have.
+    /// Returns from when on a worker may be started for the head of `lane`. Returns `None` if the lane is empty, or the calls
+    /// of its share have the maximum number of workers.
     fn open_from(&self, lane: Lane) -> Option<Instant> {
         let head = self.flights.head(lane)?;
         let share = Share::of(lane);
         if self.calls.workers_in(share) >= self.max_workers_for(share) {
             return None;
         }
-        // A task is cheap.
+        // Tasks are cheap, so nothing is gained by waiting.
         let is_async = self.limits.execution == Execution::Async;
         Some(if is_async { head } else { self.calls.start_from(share, head) })
     }
@@ -452,19 +457,19 @@ impl<W> Engine<W> {
         self.crew.rouse_timekeeper(self.next_tick(), !self.may_leave())
     }
 
-    /// Has the timekeeper leave if that was the last thing in progress.
+    /// Makes the timekeeper leave if nothing is in progress any more.
     fn dismiss_timekeeper(&mut self) -> Option<RouseTimekeeper> {
         if self.may_leave() { self.crew.rouse_timekeeper(None, false) } else { None }
     }
 
-    /// When the timekeeper has to look again.
+    /// Returns when the timekeeper must come next.
     fn next_tick(&self) -> Option<Instant> {
         let start = Lane::ALL.into_iter().filter_map(|lane| self.crew.next_start(self.open_from(lane)?)).min();
         let others = [self.next_stuck(), self.flights.first_deadline(), self.crew.next_dismissal(), self.alarm.at()];
         start.into_iter().chain(others.into_iter().flatten()).min()
     }
 
-    /// Whom to start or wake for what there is.
+    /// Picks the worker and the timekeeper to start or wake for the work there is.
     pub(crate) fn rouse(&mut self, now: Instant) -> Rouse {
         let worker = self.rouse_worker(now);
         Rouse { timekeeper: self.rouse_timekeeper(), worker }

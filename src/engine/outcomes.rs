@@ -1,4 +1,4 @@
-//! What each input comes to, and what the shell is to do about it.
+//! The results of the engine's inputs, which say what the shell does next.
 
 use std::time::{Duration, Instant};
 
@@ -9,135 +9,135 @@ use super::flights::{FlightId, Ticket};
 use crate::error::ErrorKind;
 use crate::name::Name;
 
-/// A caller has asked.
+/// The result of [`ask`](super::Engine::ask).
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Asked<W> {
-    /// The caller waits; it leaves with the ticket.
+    /// The caller waits. It leaves with the ticket.
     Waits { ticket: Ticket, rouse: Rouse },
-    /// `Closed` or `Overloaded`.
+    /// The caller is refused, because the engine is `Closed` or `Overloaded`.
     Refused { waiter: W, why: ErrorKind },
 }
 
-/// What a worker is to do next.
+/// The next step of a worker.
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Rouse first, then call, then [`finish`](super::Engine::finish).
+    /// Rouse, then make the call, then [`finish`](super::Engine::finish).
     Call { name: Name, rouse: Rouse },
-    /// Rouse the timekeeper, sleep until roused, then say [`woke`](super::Engine::woke).
+    /// Rouse the timekeeper, sleep until roused, then report that it [`woke`](super::Engine::woke).
     Sleep { rouse: Rouse },
-    /// Rouse, and end. A thread's place is free once the engine is told to [`forget`](super::Engine::forget) it.
+    /// Rouse, then end. A thread's place is free once the engine is told to [`forget`](super::Engine::forget) it.
     Leave { rouse: Rouse },
 }
 
-/// A call is over.
+/// The result of [`finish`](super::Engine::finish).
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Finished<W> {
-    /// The only one that ever waited for this call, if it still does.
+    /// The only waiter that this call ever had, if it still waits.
     pub(crate) waiter: Option<W>,
-    /// Where several waited, or foreign code may come between: they are told one by one.
+    /// Set if several callers have waited, or foreign code may run before they are told. They are told one by one.
     pub(crate) landed: Option<Landed>,
     /// When the call began.
     pub(crate) since: Instant,
     /// Whether more than one caller ever waited for it.
     pub(crate) shared: bool,
-    /// The other call for the name, which has come second.
+    /// The other call for the name, stopped because this one ended first.
     pub(crate) stopped: Stopped,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
 /// A flight that has its result, and waiters to be told of it with [`tell`](super::Engine::tell).
 ///
-/// They stay in the engine until then, with their deadlines: telling one runs foreign code, which may block.
+/// They stay in the engine until then, with their deadlines, because telling one runs foreign code, which may block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Landed(pub(super) FlightId);
 
-/// The next waiter to be told of a result.
+/// The result of [`tell`](super::Engine::tell).
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Telling<W> {
-    /// `None` if all have been.
+    /// The next waiter to be told, or `None` if all have been.
     pub(crate) waiter: Option<W>,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
-/// Some of those who are to be told the same.
+/// A batch of waiters that get the same reply.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Batch<W> {
     pub(crate) waiters: Vec<W>,
-    /// There are others, or there may be.
+    /// Whether there may be more.
     pub(crate) more: bool,
 }
 
-/// What the timekeeper is to do next.
+/// The next step of the timekeeper.
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Tick<W> {
-    /// Tell the expired, rouse, stop the stopped, wake the idle, who have slept enough and leave, sleep until roused or until
-    /// then (`None`: for good), then [`tick`](super::Engine::tick) again.
+    /// Tell the expired waiters, rouse, stop the stopped calls, and wake the idle workers, whose keep-alive has ended. Then
+    /// sleep until roused or until `until` (`None`: no limit), and [`tick`](super::Engine::tick) again.
     Sleep { expired: Vec<Expired<W>>, rouse: Rouse, stopped: Stopped, idle: Vec<WorkerId>, until: Option<Instant> },
-    /// End the thread: the engine has forgotten it.
+    /// End the thread. The engine has forgotten it.
     Leave,
 }
 
-/// The workers whose calls are to be dropped where they are, because nobody waits for them any more; each then takes the next.
-/// None where calls block.
+/// Workers whose calls must be dropped in progress, because nobody waits for them any more. Each then takes its next call.
+/// Always empty if calls block.
 pub(crate) type Stopped = Vec<WorkerId>;
 
-/// A caller has left.
+/// The result of [`leave`](super::Engine::leave).
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Leaving<W> {
-    /// `None` if it had left before, or has its reply.
+    /// The waiter, or `None` if it had left before or has its reply.
     pub(crate) waiter: Option<W>,
     pub(crate) stopped: Stopped,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
-/// A waiter whose deadline has come, or who has waited for long enough to be told of a result.
+/// A waiter whose deadline has passed, or a waiter of a landed flight that was not told in time.
 #[derive(Debug)]
 pub(crate) struct Expired<W> {
     pub(crate) waiter: W,
     pub(crate) name: Name,
-    /// Since when the call for the name has been running, if it is.
+    /// When the latest call for the name began, if one is running.
     pub(crate) since: Option<Instant>,
     pub(crate) shared: bool,
-    /// It was the time at which it makes do with something else.
+    /// Whether it has an old answer to fall back on.
     pub(crate) relief: bool,
-    /// There is a result, which it gets. It has not been counted yet.
+    /// Set if there is a result, which the waiter gets. It has not been counted yet.
     pub(crate) landed: Option<Landed>,
 }
 
-/// Names were flushed.
+/// The result of a flush.
 #[must_use]
 #[derive(Debug, Default)]
 pub(crate) struct Flushed {
-    /// To be dropped where no lock is held.
+    /// Must be dropped while no lock is held.
     pub(super) _names: HashMap<Name, FlightId>,
     pub(crate) stopped: Stopped,
 }
 
-/// Background flights were ended that nobody gets anything of.
+/// The result of [`sweep`](super::Engine::sweep).
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Swept {
     pub(crate) stopped: Stopped,
-    /// There are others, or there may be.
+    /// Whether there may be more flights to end.
     pub(crate) more: bool,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
-/// What the timekeeper is to stay for, or come for, that is not the engine's.
+/// The shell's alarm for the timekeeper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Alarm {
     #[default]
     Unset,
-    /// It stays.
+    /// The timekeeper stays.
     Stay,
-    /// It stays, and comes then.
+    /// The timekeeper stays, and comes at this time.
     At(Instant),
 }
 
@@ -147,20 +147,20 @@ impl Alarm {
     }
 }
 
-/// The engine is closed.
+/// The result of [`close`](super::Engine::close).
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Closing {
-    /// To be woken, so that they leave.
+    /// Workers to be woken, so that they leave.
     pub(crate) idle: Vec<WorkerId>,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
 }
 
-/// Nobody waits any more.
+/// The result of [`give_up`](super::Engine::give_up).
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct GivenUp {
-    /// The calls that still run, and for how long they have.
+    /// The names and ages of the outstanding calls.
     pub(crate) abandoned: Vec<(Name, Duration)>,
     pub(crate) stopped: Stopped,
 }

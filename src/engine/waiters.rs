@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-/// Those who wait on one flight, in the order in which they joined. Most flights have one, which takes no memory of its own.
+/// The waiters on a flight, in the order in which they joined. Most flights have one waiter, which needs no allocation.
 #[derive(Debug)]
 pub(super) struct Waiters<T> {
-    /// The one that has waited longest, until it leaves.
+    /// The waiter that has waited longest, until it leaves.
     first: Option<(u64, T)>,
-    /// The others, by number. A tree, so that no number of them makes one input of the engine a long one.
+    /// The others, by number. They are in a tree, so that no number of them makes an input of the engine slow.
     others: BTreeMap<u64, T>,
 }
 
@@ -16,7 +16,7 @@ impl<T> Waiters<T> {
         self.first.is_none() && self.others.is_empty()
     }
 
-    /// Adds one with a number higher than all before.
+    /// Adds a waiter, whose number is higher than all before.
     pub(super) fn push(&mut self, number: u64, waiter: T) {
         if self.is_empty() {
             self.first = Some((number, waiter));
@@ -36,7 +36,7 @@ impl<T> Waiters<T> {
         self.first.as_ref().map(|(_, waiter)| waiter).into_iter().chain(self.others.values())
     }
 
-    /// Takes the one that has waited longest, with its number.
+    /// Removes the waiter that has waited longest, with its number.
     pub(super) fn pop(&mut self) -> Option<(u64, T)> {
         self.first.take().or_else(|| self.others.pop_first())
     }
@@ -61,7 +61,7 @@ mod tests {
                         model.insert(number, number * 2);
                     }
                     Some(0) => prop_assert_eq!(ours.pop(), model.pop_first()),
-                    // Of the last forty numbers, which were not all given out.
+                    // One of the last 39 numbers. Some of these were not given out.
                     Some(back) => prop_assert_eq!(ours.remove(number.saturating_sub(back)), model.remove(&number.saturating_sub(back))),
                 }
                 prop_assert_eq!(ours.is_empty(), model.is_empty());

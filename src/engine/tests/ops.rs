@@ -1,11 +1,11 @@
-//! What may happen to an engine, and how often it does.
+//! The operations on an engine in tests, and how often each happens.
 
 #[cfg(test)]
 use proptest::prelude::*;
 
 use crate::error::ErrorKind;
 
-/// Names that are asked for.
+/// Number of names that are asked for.
 pub(super) const NAMES: u8 = 10;
 
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +19,11 @@ pub(super) enum Op {
     Refresh {
         name: u8,
     },
-    /// Of one name, or of all.
+    /// Flushes one name, or all.
     Flush {
         name: Option<u8>,
     },
-    /// A roused worker arrives, or one that sleeps wakes by itself.
+    /// A roused worker arrives, or a sleeping worker wakes by itself.
     Worker {
         which: u8,
     },
@@ -38,11 +38,11 @@ pub(super) enum Op {
         which: u8,
         result: Result<(), ErrorKind>,
     },
-    /// A worker that finished tells all its waiters and comes for more.
+    /// A worker that has finished its call tells all its waiters, and comes for the next.
     Take {
         which: u8,
     },
-    /// Someone who waited for a call that has its result is told.
+    /// A waiter on a landed flight is told.
     Tell {
         which: u8,
     },
@@ -50,7 +50,7 @@ pub(super) enum Op {
     End {
         which: u8,
     },
-    /// Or leaves.
+    /// A worker leaves after its call.
     Retire {
         which: u8,
     },
@@ -91,7 +91,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// As often as above, but for what comes once.
+/// Each operation is as frequent as above, except for those that happen once.
 #[cfg(fuzzing)]
 impl<'a> arbitrary::Arbitrary<'a> for Op {
     fn arbitrary(bytes: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {

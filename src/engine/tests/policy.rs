@@ -1,4 +1,4 @@
-//! Which thread comes for what, case by case.
+//! Tests which worker comes for which lookup, and when, case by case.
 
 use std::collections::VecDeque;
 
@@ -47,7 +47,7 @@ fn tick(engine: &mut Engine<usize>, now: Instant) -> (Vec<usize>, Rouse, Option<
     }
 }
 
-/// Has a worker's call end, and tells everyone; gives who was told.
+/// Ends a worker's call, and tells its waiters. Returns those that were told.
 fn finish(engine: &mut Engine<usize>, id: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Vec<usize> {
     let finished = engine.finish(id, now, result);
     let mut told: Vec<usize> = finished.waiter.into_iter().collect();
@@ -57,7 +57,7 @@ fn finish(engine: &mut Engine<usize>, id: WorkerId, now: Instant, result: Result
     told
 }
 
-/// Has the worker that is roused make one call and go to sleep.
+/// Makes the roused worker make one call and go to sleep.
 fn answer(engine: &mut Engine<usize>, rouse: Rouse, now: Instant) -> WorkerId {
     let Some(RouseWorker::Start(id) | RouseWorker::Wake(id)) = rouse.worker else { panic!("nobody comes") };
     assert!(matches!(engine.take(id, now), Next::Call { .. }));
@@ -66,7 +66,7 @@ fn answer(engine: &mut Engine<usize>, rouse: Rouse, now: Instant) -> WorkerId {
     id
 }
 
-/// Has every worker that is roused arrive and hang in its call; gives how many came.
+/// Makes every roused worker arrive and hang in its call. Returns how many came.
 fn hang_all(engine: &mut Engine<usize>, mut rouse: Rouse, now: Instant) -> usize {
     for came in 0.. {
         let id = match rouse.worker {
@@ -96,7 +96,7 @@ fn sixty_four_threads_come_at_once_and_more_only_for_a_queue_that_stands() {
     assert_eq!(hang_all(&mut engine, rouse, late), 136, "nothing has come of any of them");
 }
 
-/// Asks for a thousand names at once; gives the workers that come, each of which has begun a call.
+/// Asks for 1,000 names at once. Returns the workers that come. Each has begun a call.
 fn all_busy(engine: &mut Engine<usize>, now: Instant) -> VecDeque<WorkerId> {
     let (_, mut rouse) = ask(engine, now, 0);
     for number in 1..1000 {
@@ -117,7 +117,7 @@ fn replies_that_hang_are_made_up_for_though_a_call_goes_on() {
     let start = Instant::now();
     let mut busy = all_busy(&mut engine, start);
     let last = busy.pop_back().expect("someone came");
-    // The others never come back: a waker keeps them.
+    // The others never come back, because a waker blocks them.
     busy.into_iter().for_each(|id| _ = finish(&mut engine, id, start, Ok(())));
     let mut came = 0;
     for step in 1..10 {
@@ -146,7 +146,7 @@ fn no_thread_comes_for_a_long_queue_that_moves() {
         busy.push_back(id);
     }
 
-    // Half of them hang from now on, and are made up for though the others go on.
+    // From now on half of them hang. Further threads make up for these, although the other half goes on.
     let mut more = 0;
     for step in 50..100 {
         let now = start + Duration::from_millis(step);
@@ -236,7 +236,7 @@ fn a_known_name_that_times_out_is_known_no_longer() {
     let (_, rouse) = ask(&mut engine, start, 0);
     answer(&mut engine, rouse, start);
 
-    // It hangs, as a known name, and counts as a new one from its timeout on.
+    // Its call hangs as that of a known name, and counts as that of a new one after the timeout.
     let (_, rouse) = ask(&mut engine, start, 0);
     assert_eq!(hang_all(&mut engine, rouse, start), 1);
     let (_, _, next) = tick(&mut engine, start + TIMEOUT);
@@ -275,7 +275,7 @@ fn a_name_that_answers_again_is_known_though_one_call_for_it_still_hangs() {
     let (_, rouse) = ask(&mut engine, late, 0);
     answer(&mut engine, rouse, late);
 
-    // New names take what there is for them, and this one has the thread that is kept.
+    // New names take all threads they may have, and this name gets the reserved one.
     let (_, rouse) = ask(&mut engine, late, 1);
     (2..9).for_each(|number| _ = ask(&mut engine, late, number));
     assert_eq!(hang_all(&mut engine, rouse, late), 2);
@@ -309,7 +309,7 @@ fn a_call_that_is_stuck_gets_a_second_and_no_third() {
     let later = late + TIMEOUT + Duration::from_millis(1);
     assert_eq!(ask(&mut engine, later, 0).1.worker, None, "both are stuck");
 
-    // A failure is not yet an answer while the other call may still give one.
+    // A failure is not told while the other call may still answer.
     assert_eq!(finish(&mut engine, first, later, Err(ErrorKind::Temporary)), [0; 0]);
 }
 
@@ -343,7 +343,7 @@ fn one_who_can_make_do_waits_no_longer_than_that() {
     assert_eq!((stats.answered, stats.timed_out), (1, 0));
     assert!(engine.is_slow(start + relief, &name(0), relief));
     assert!(!engine.is_slow(start + relief - Duration::from_nanos(1), &name(0), relief));
-    // And stays so while a second call is tried.
+    // It is still slow while a second call is tried.
     let late = start + TIMEOUT + Duration::from_millis(1);
     let rouse = engine.refresh(late, name(0)).expect("there is room");
     assert_eq!(hang_all(&mut engine, rouse, late), 1);
@@ -388,7 +388,7 @@ fn deadlines_cost_no_more_than_those_who_wait() {
     }
 }
 
-/// A future is dropped with its last caller, and so before it has run longer than a deadline.
+/// A future is dropped when its last caller leaves, and so before it has run for longer than the timeout.
 #[test]
 fn a_known_name_whose_call_was_stopped_while_it_hung_is_known_no_longer() {
     for leaves in [true, false] {
@@ -467,7 +467,7 @@ fn two_who_give_up_at_once_leave_no_waiter_behind() {
     assert_eq!(told, Vec::from_iter(0..=BATCH));
 }
 
-/// A call that hangs and a name that nobody waits for any more, which is queued for what that call has.
+/// Tests a name without waiters that is queued for the only worker, which a hanging call for the same name holds.
 #[test]
 fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
     for refreshed in [true, false] {
@@ -476,7 +476,7 @@ fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
         let (ticket, rouse) = ask(&mut engine, start, 0);
         let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
         assert_eq!(hang_all(&mut engine, rouse, start), 1);
-        // A second call, which there is no task for.
+        // A second call is queued, and there is no worker for it.
         let late = start + TIMEOUT + Duration::from_millis(1);
         let left = if refreshed {
             assert!(engine.refresh(late, name(0)).is_some());
@@ -493,7 +493,7 @@ fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
     }
 }
 
-/// Its thread may be telling those who waited, whose wakers take their time.
+/// After its call, a thread may still tell waiters, whose wakers take time.
 #[test]
 fn a_place_is_taken_only_while_a_call_runs() {
     let mut engine = engine(1);
@@ -513,7 +513,7 @@ fn a_place_is_taken_only_while_a_call_runs() {
     _ = ask(&mut engine, now, 1);
 }
 
-/// A waker of the first that is told may block whoever tells the others.
+/// The waker of the first waiter may block the thread that tells the others.
 #[test]
 fn those_who_are_to_be_told_keep_their_deadlines() {
     let mut engine = engine(1);
@@ -526,7 +526,7 @@ fn those_who_are_to_be_told_keep_their_deadlines() {
     }
     let landed = engine.finish(id, start, Ok(())).landed.expect("several wait");
     assert_eq!(engine.tell(landed).waiter, Some(0));
-    // It was told just now.
+    // The first was told just now.
     let mut now = start + Duration::from_millis(20);
     assert_eq!(tick(&mut engine, now).0, [0; 0]);
     let mut told = Vec::new();
@@ -570,7 +570,7 @@ fn a_flush_leaves_no_refresh_in_the_queue() {
             assert!(engine.refresh(now, name(number)).is_some());
         }
         _ = if all { engine.flush() } else { engine.flush_name(&name(1)) };
-        // What comes after is wanted.
+        // A refresh after the flush stays.
         assert!(engine.refresh(now, name(99)).is_some());
         while engine.sweep().more {}
         assert_eq!(engine.stats(now).queued, if all { 1 } else { 10 });

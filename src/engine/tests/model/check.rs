@@ -1,11 +1,11 @@
-//! What holds after every step, and in the end.
+//! Checks what holds after every step, and at the end.
 
 use super::shell::text;
 use super::*;
 use crate::engine::tests::ops::Op;
 
 impl Model {
-    /// What holds after every step.
+    /// Checks what holds after every step.
     pub(super) fn check(&self) {
         let stats = self.engine.stats(self.now());
         let failed: u64 = stats.failed.values().sum();
@@ -25,7 +25,7 @@ impl Model {
         let idle = self.doings().filter(|doing| matches!(doing, Doing::Sleeping { .. })).count();
         let (workers, idle) = match self.limits.execution {
             Execution::Blocking => (self.workers.len(), idle),
-            // It is the driver that idles, or does not.
+            // The driver is the only thread.
             Execution::Async => (self.workers.len().min(1), idle / self.workers.len().max(1)),
         };
         assert_eq!((threads, idle_threads), (workers, idle));
@@ -85,7 +85,7 @@ impl Model {
         if let Some(last) = slept.max() {
             assert!(comes_by(last), "nobody comes for the idle: {:?}", self.keeper);
         }
-        // Someone comes for whoever is queued, and soon, if a thread can be had for it.
+        // A worker or the timekeeper comes for the queue within 100 ms, if a worker may take its head.
         let known_queued = self.count(Lane::Known) > 0;
         let new_may_run = self.threads_of_new() < self.limits.max_calls - self.limits.reserved_for_known;
         let can_run = known_queued || (!self.queued.is_empty() && new_may_run);
@@ -103,8 +103,8 @@ impl Model {
         );
     }
 
-    /// Lets everything happen that will happen by itself, in the time it takes. Calls for the names in `hung` never end, and
-    /// those who are to tell of the names in `deaf` are kept by a waker.
+    /// Runs everything that happens by itself, and lets time pass for it. Calls for the names in `hung` never end. A waker
+    /// blocks the threads that should tell waiters on the names in `deaf`.
     pub(super) fn settle(&mut self, hung: &BTreeSet<u8>, deaf: &BTreeSet<u8>) {
         for _ in 0..20_000 {
             let is_deaf = |landed: &Landed| deaf.contains(&self.tellings[landed].flight.name);
@@ -129,7 +129,7 @@ impl Model {
             } else if matches!(self.keeper, Keeper::Starting | Keeper::Waking) {
                 self.tick();
             } else {
-                // Everyone sleeps or hangs: on to the first alarm.
+                // Everyone sleeps or hangs, so time passes until the timekeeper wakes.
                 let Keeper::Asleep { until: Some(at) } = self.keeper else { break };
                 (self.clock, self.lag) = (self.clock.max(at), Duration::ZERO);
                 self.tick();
@@ -139,7 +139,8 @@ impl Model {
     }
 }
 
-/// What happens to an engine, and for which names no call ever ends until all else has, or nobody is told of its end.
+/// A sequence of operations on an engine. Until everything else is over, calls for the names in `hung` do not end, and waiters
+/// on the names in `deaf` are not told.
 #[derive(Debug)]
 pub struct Scenario {
     limits: Limits,
@@ -149,11 +150,11 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Plays it, through to the end of everything.
+    /// Plays the operations, and then lets everything end.
     ///
     /// # Panics
     ///
-    /// If the engine does anything that the model does not, or leaves someone or something behind.
+    /// If the engine does anything that the model does not, or leaves a waiter, a lookup or a thread behind.
     pub fn play(self) {
         let Self { limits, hung, deaf, ops } = self;
         let is_async = limits.execution == Execution::Async;
@@ -163,7 +164,7 @@ impl Scenario {
         }
         model.step(Op::Alarm { millis: None });
 
-        // While some names never answer, everyone who waits has an end.
+        // Every wait ends, even while some names never answer.
         model.settle(&hung, &deaf);
         assert!(model.waiting.is_empty(), "stranded: {:?}", model.waiting.keys());
         let for_someone = |(_, lane): &(u32, Lane)| *lane != Lane::Refresh;
@@ -178,7 +179,7 @@ impl Scenario {
     }
 }
 
-/// Small ones, so that they are met: of `calls` at most so many are kept, and less than all.
+/// Returns limits that are small enough to be reached. Reserves at most `kept` calls, and never all.
 fn limits(is_async: bool, calls: usize, kept: usize, queued: usize, stays: bool) -> Limits {
     let calls = calls.clamp(1, MAX_THREADS);
     Limits {

@@ -1,5 +1,5 @@
-//! The engine against a model of it and of its shell, in virtual time: what may happen between two steps of the shell is left
-//! to the sequence of operations.
+//! Tests the engine against a model of it and of its shell, in virtual time. The sequence of operations decides what happens
+//! between two steps of the shell.
 
 mod check;
 mod shell;
@@ -34,7 +34,7 @@ impl Drop for Token {
     }
 }
 
-/// What those who ask for a name share, until it is flushed.
+/// A lookup that callers of a name share until the name is flushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Flight {
     name: u8,
@@ -54,21 +54,21 @@ enum Doing {
         flight: Flight,
         since: Instant,
         new: bool,
-        /// Which call it is, in the order in which they began.
+        /// The place of the call in the order in which calls began.
         number: u32,
-        /// A later one has answered.
+        /// Whether a later call has answered.
         superseded: bool,
     },
-    /// It tells those who waited, one by one, where there are several.
+    /// It tells its waiters, one by one if there are several.
     Replying {
         new: bool,
         landed: Option<Landed>,
     },
-    /// Its call is to be dropped.
+    /// Its call must be dropped.
     Stopped {
         new: bool,
     },
-    /// Its thread has yet to end.
+    /// Its thread has not ended yet.
     Leaving,
 }
 
@@ -84,17 +84,17 @@ struct Waits {
     flight: Flight,
     ticket: Ticket,
     deadline: Instant,
-    /// It has something to make do with.
+    /// Whether it has an old answer to fall back on.
     relief: bool,
-    /// Its result is there, and it is to be told.
+    /// Set once its result is there, and it must be told.
     landed: Option<Landed>,
 }
 
-/// A flight whose waiters are to be told.
+/// A landed flight, whose waiters must be told.
 struct Telling {
     flight: Flight,
     result: Result<(), ErrorKind>,
-    /// When the timekeeper tells them, unless someone has been told since that was set.
+    /// When the timekeeper tells them, unless a waiter has been told since this was set.
     limit: Option<Instant>,
     has_moved: bool,
 }
@@ -104,33 +104,33 @@ struct Model {
     limits: Limits,
     engine_runs: Rc<Cell<bool>>,
     clock: Instant,
-    /// How far back the next times lie that the engine is given.
+    /// How far the times that the engine gets lie behind the clock.
     lag: Duration,
     waiting: BTreeMap<u32, Waits>,
-    /// How often each name was flushed.
+    /// Number of flushes of each name.
     flushes: [u32; NAMES as usize],
-    /// Flights that wait for a thread: in which order, and in which lane.
+    /// The order and the lane of each queued flight.
     queued: BTreeMap<Flight, (u32, Lane)>,
-    /// Since when each flight has been queued or called for, if it is.
+    /// Since when each flight has been queued or called for. May be out of date if it is neither.
     sought: BTreeMap<Flight, Instant>,
-    /// Flights that someone has waited for.
+    /// Flights that a caller has waited for.
     asked: BTreeSet<Flight>,
-    /// Flights that more than one has waited for.
+    /// Flights that more than one caller has waited for.
     shared: BTreeSet<Flight>,
     tellings: BTreeMap<Landed, Telling>,
-    /// Flights that go on though nobody waits, and until when, where that can be ended.
+    /// Flights that go on without waiters, and until when, if their calls can be stopped.
     background: BTreeMap<Flight, Option<Instant>>,
-    /// Workers whose calls are to be dropped, and that the engine has not named yet.
+    /// Workers whose calls must be dropped, until the engine names them.
     stopping: BTreeMap<WorkerId, (Flight, Instant, bool)>,
     known: BTreeSet<u8>,
     workers: BTreeMap<u64, (WorkerId, Doing)>,
     keeper: Keeper,
     alarm: Alarm,
-    /// How much was outstanding when it was closed.
+    /// Number of outstanding lookups when the engine was closed.
     closed: Option<usize>,
-    /// Workers whose calls a shutdown has left behind.
+    /// Workers whose calls a shutdown has abandoned.
     abandoned: BTreeSet<u64>,
-    /// What the engine is to have counted.
+    /// The figures that the engine must have counted.
     counted: Stats,
     last: u32,
     last_worker: u64,
@@ -169,7 +169,7 @@ impl Model {
         self.clock - self.lag
     }
 
-    /// Runs one input; what it returns is dropped by the caller.
+    /// Runs one input. The caller drops what it returns.
     fn input<T>(&mut self, f: impl FnOnce(&mut Engine<Token>, Instant) -> T) -> T {
         let now = self.now();
         self.engine_runs.set(true);
@@ -187,12 +187,12 @@ impl Model {
         self.workers.values().map(|(_, doing)| doing)
     }
 
-    /// What asks for `name` join now.
+    /// Returns the flight that callers of `name` join now.
     fn flight(&self, name: u8) -> Flight {
         Flight { name, flushes: self.flushes[usize::from(name)] }
     }
 
-    /// When each call for a flight began.
+    /// Returns when each call for a flight began.
     fn calls(&self, flight: Flight) -> Vec<Instant> {
         let since = |doing: &Doing| match doing {
             Doing::Calling { flight: called, since, .. } if *called == flight => Some(*since),
@@ -209,17 +209,17 @@ impl Model {
         self.doings().filter(new).count()
     }
 
-    /// Whether a worker could take a call, now or later.
+    /// Returns whether a worker could take a call, now or later.
     fn has_somebody(&self) -> bool {
         self.doings().any(|doing| *doing != Doing::Leaving)
     }
 
-    /// Who has a call.
+    /// Returns the number of workers with a call.
     fn busy(&self) -> usize {
         self.doings().filter(|doing| is_busy(doing)).count()
     }
 
-    /// What has not come to its end, in the report's sense.
+    /// Returns the number of lookups that a shutdown would report as outstanding.
     fn outstanding(&self) -> usize {
         self.queued.len() + self.busy()
     }
@@ -228,19 +228,19 @@ impl Model {
         self.waiting.values().any(|waits| waits.flight == flight && waits.landed.is_none())
     }
 
-    /// Whether someone waits to be told.
+    /// Returns whether a waiter must be told of this landed flight.
     fn is_to_be_told(&self, landed: Landed) -> bool {
         self.waiting.values().any(|waits| waits.landed == Some(landed))
     }
 
-    /// Whether a flight is queued or called for.
+    /// Returns whether a flight is queued or called for.
     fn is_sought(&self, flight: Flight) -> bool {
         self.queued.contains_key(&flight) || !self.calls(flight).is_empty()
     }
 
     fn enqueue(&mut self, flight: Flight, lane: Lane, since: Instant) {
         if !self.is_sought(flight) && !self.is_waited_for(flight) {
-            // The one that there was before is over.
+            // The previous flight is over.
             self.shared.remove(&flight);
             self.asked.remove(&flight);
         }
@@ -259,14 +259,14 @@ impl Model {
         }
     }
 
-    /// Whether another call is wanted for a flight: none is on its way that is not stuck, and there are not two.
+    /// Returns whether a flight wants another call: it is not queued, all its calls are stuck, and there are fewer than two.
     fn wants_call(&self, flight: Flight) -> bool {
         let calls = self.calls(flight);
         let stuck = |since: &Instant| self.now().saturating_duration_since(*since) > TIMEOUT;
         !self.queued.contains_key(&flight) && calls.iter().all(stuck) && calls.len() < 2
     }
 
-    /// Names whose calls are stuck are known no longer.
+    /// Demotes known names with a stuck call to new names.
     fn demote_stuck(&mut self) {
         let now = self.now();
         for (_, doing) in self.workers.values_mut() {
@@ -287,7 +287,7 @@ impl Model {
         self.queued.values().filter(|(_, queued)| *queued == lane).count()
     }
 
-    /// Whether a lane has room for one more name.
+    /// Returns whether a lane has room for another name.
     fn has_room(&self, lane: Lane) -> bool {
         let waiting = self.count(lane);
         let running = |which: fn(bool) -> bool| {
@@ -301,7 +301,7 @@ impl Model {
         waiting < self.limits.max_queued + theirs.min(self.limits.max_calls - running(|_| true))
     }
 
-    /// What nobody waits for is not called for, nor called for any longer where that can be helped.
+    /// Ends a flight without waiters, unless it goes on in the background: dequeues it, and stops its calls if possible.
     fn tidy(&mut self, flight: Flight) {
         if !self.is_waited_for(flight) && (self.closed.is_some() || !self.background.contains_key(&flight)) {
             self.queued.remove(&flight);
@@ -327,7 +327,7 @@ impl Model {
         }
     }
 
-    /// A known name whose call was stopped after it had waited is known no longer.
+    /// Demotes known names to new names if their calls were stopped while they waited rather than worked.
     fn demote_stopped(&mut self) {
         let now = self.now();
         for (flight, since, new) in self.stopping.values() {
@@ -337,14 +337,14 @@ impl Model {
         }
     }
 
-    /// Nobody need wait for a flight, from now on for no longer than a deadline, if that can be helped.
+    /// Puts a flight in the background. Its calls go on for at most the timeout from now on, if they can be stopped.
     fn limit(&mut self, flight: Flight) {
         let limit = (self.limits.execution == Execution::Async).then_some(self.now() + TIMEOUT);
         let entry = self.background.entry(flight).or_default();
         *entry = entry.or(limit);
     }
 
-    /// Nobody waits for a flight any more, but its answer is wanted.
+    /// Keeps a flight in the background after its last waiter got an old answer.
     fn make_do(&mut self, flight: Flight) {
         if flight != self.flight(flight.name) {
             return;
@@ -356,7 +356,7 @@ impl Model {
         }
     }
 
-    /// What is in the background and matches ends: those who wait for it still do.
+    /// Ends the background flights that match. Flights with waiters go on for these.
     fn sweep(&mut self, is_swept: impl Fn(&Flight) -> bool, mut stopped: Stopped) {
         for flight in self.background.keys().copied().filter(is_swept).collect::<Vec<_>>() {
             self.background.remove(&flight);
@@ -376,7 +376,7 @@ impl Model {
         self.stop(stopped);
     }
 
-    /// What nobody waits for ends when its time is up.
+    /// Ends background flights whose limit is not after `time`.
     fn forsake(&mut self, time: Instant) {
         let due = |(&flight, limit): (&Flight, &Option<Instant>)| limit.is_some_and(|at| at <= time).then_some(flight);
         for flight in self.background.iter().filter_map(due).collect::<Vec<_>>() {
@@ -385,7 +385,7 @@ impl Model {
         }
     }
 
-    /// Flights of which there is anything.
+    /// Returns the flights that are called for, waited for or queued.
     fn flights(&self) -> BTreeSet<Flight> {
         let called = self.doings().filter_map(|doing| match doing {
             Doing::Calling { flight, .. } => Some(*flight),

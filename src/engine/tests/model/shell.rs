@@ -1,4 +1,4 @@
-//! What the shell does with the engine, and what that is to come to.
+//! Plays the shell: gives the engine its inputs, and checks their results.
 
 use super::*;
 use crate::engine::outcomes::GivenUp;
@@ -24,7 +24,7 @@ impl Model {
         }
     }
 
-    /// Wakes a worker to leave; gives since when it has slept.
+    /// Wakes a worker to leave. Returns since when it has slept.
     pub(super) fn dismiss(&mut self, id: WorkerId) -> Instant {
         let (_, doing) = self.workers.values_mut().find(|(worker, _)| *worker == id).expect("a live worker");
         let Doing::Sleeping { since } = *doing else { panic!("dismissed while {doing:?}") };
@@ -52,12 +52,12 @@ impl Model {
         }
     }
 
-    /// A waiter is out of the engine.
+    /// Ends the wait of a waiter that was taken out of the engine.
     pub(super) fn end(&mut self, token: &Token) -> Waits {
         self.waiting.remove(&token.id).expect("ended once, and only if it waits")
     }
 
-    /// The engine has named those whose calls are to be dropped.
+    /// Checks the workers that the engine has named, whose calls must be dropped.
     pub(super) fn stop(&mut self, stopped: Stopped) {
         let (count, named) = (stopped.len(), stopped.into_iter().collect::<BTreeSet<_>>());
         assert_eq!((count, &named), (self.stopping.len(), &self.stopping.keys().copied().collect()), "stopped");
@@ -69,7 +69,7 @@ impl Model {
         self.last += 1;
         let id = self.last;
         let token = Token { id, engine_runs: Rc::clone(&self.engine_runs) };
-        // Of either case, which is one name.
+        // Upper and lower case are the same name.
         let letter = if id % 2 == 0 { b'a' + name } else { b'A' + name };
         let text = Name::parse(&char::from(letter).to_string()).unwrap();
         let relief = (id % 3 == 0).then_some(PATIENCE);
@@ -92,7 +92,7 @@ impl Model {
                 assert!(self.closed.is_none(), "admitted after close");
                 self.counted.started += 1;
                 if !in_progress && !self.is_waited_for(flight) {
-                    // The one that there was before is over.
+                    // The previous flight is over.
                     self.shared.remove(&flight);
                     self.asked.remove(&flight);
                 }
@@ -123,10 +123,10 @@ impl Model {
         }
     }
 
-    /// A worker has asked the engine what to do.
+    /// Makes a worker ask the engine what it does next.
     pub(super) fn turn(&mut self, key: u64, input: impl FnOnce(&mut Engine<Token>, WorkerId, Instant) -> Next) {
         let (id, before) = self.workers[&key].clone();
-        // It is done with what it did.
+        // Its last step is over.
         self.workers.insert(key, (id, Doing::Starting));
         self.abandoned.remove(&key);
         match self.input(|engine, now| input(engine, id, now)) {
@@ -152,14 +152,14 @@ impl Model {
                 self.last += 1;
                 let (since, new, number) = (self.now(), lane != Lane::Known, self.last);
                 self.workers.insert(key, (id, Doing::Calling { flight, since, new, number, superseded: false }));
-                // It is for those who wait by now, if an earlier one's time was up.
+                // It has left the background if an earlier limit has passed. The call is then for its waiters.
                 if self.background.contains_key(&flight) {
                     self.limit(flight);
                 }
                 self.rouse(rouse);
             }
             Next::Sleep { rouse } => {
-                // Who wakes for no reason sleeps on.
+                // A worker that wakes for no reason sleeps on.
                 let since = if let Doing::Sleeping { since } = before { since } else { self.now() };
                 self.workers.insert(key, (id, Doing::Sleeping { since }));
                 assert!(
@@ -218,7 +218,7 @@ impl Model {
             }
             assert!(count > 0, "nobody is to be told");
             self.shared.remove(&flight);
-            // Others may keep whoever is to tell them.
+            // Other callers' code may block the thread that should tell them.
             let limited = shared || self.tellings.keys().any(|&other| self.is_to_be_told(other));
             let limit = limited.then(|| self.now() + Duration::from_millis(20));
             self.tellings.insert(landed, Telling { flight, result, limit, has_moved: false });
@@ -240,10 +240,10 @@ impl Model {
         assert!(again.waiter.is_none() && again.landed.is_none(), "a call that ends twice");
     }
 
-    /// The timekeeper comes, and comes again at once while it has not seen to all that is due.
+    /// Makes the timekeeper come, and come again at once as long as something is due.
     pub(super) fn tick(&mut self) {
         let (mut all_expired, mut all_stopped, mut all_idle) = (Vec::new(), Vec::new(), Vec::new());
-        // A batch may be of flights that gain time, or end in the background, and give nothing out: each does so once.
+        // A batch returns nothing if its flights only get more time, or end in the background. Each flight does so once.
         let mut quiet = (self.tellings.len() + self.background.len()) / BATCH + 1;
         loop {
             match self.input(Engine::tick) {
@@ -326,7 +326,7 @@ impl Model {
         self.rouse(rouse);
     }
 
-    /// The thread of a worker that has left ends.
+    /// Ends the thread of a worker that has left.
     pub(super) fn end_thread(&mut self, key: u64) {
         let (id, doing) = self.workers.remove(&key).expect("picked");
         assert_eq!(doing, Doing::Leaving);
@@ -337,7 +337,7 @@ impl Model {
         self.rouse(rouse);
     }
 
-    /// Some of those who wait in the queue and for no call are told that their lookup will never be.
+    /// Fails a batch of queued waiters without a call, whose lookups never run.
     fn cancel_queued(&mut self, tokens: &[Token], why: ErrorKind) {
         let mut tokens = tokens.iter();
         for _ in 0..BATCH {
@@ -403,7 +403,7 @@ impl Model {
                     Some(name) => engine.flush_name(&text(name)),
                     None => engine.flush(),
                 });
-                // One name's is ended there and then.
+                // The flush of one name ends its background flight at once.
                 self.sweep(is_flushed, flushed.stopped);
             }
             Op::Worker { which } => {
@@ -412,7 +412,7 @@ impl Model {
                 };
                 if let Some(key) = self.pick(which, able) {
                     if self.keeper == Keeper::Starting {
-                        // Whoever starts both starts the timekeeper first, and the worker only if that went well.
+                        // The shell starts the timekeeper first, and the worker only if that succeeds.
                         self.keeper = Keeper::Waking;
                     }
                     if self.workers[&key].1 == Doing::Starting {
@@ -468,7 +468,7 @@ impl Model {
             Op::Tell { which } => {
                 let all: Vec<Landed> = self.tellings.keys().copied().collect();
                 if let Some(&landed) = all.get(usize::from(which) % all.len().max(1)) {
-                    // A thread has nothing more to tell when it has been told so.
+                    // A thread does not ask again once it has nothing more to tell.
                     if self.is_to_be_told(landed) || self.limits.execution == Execution::Async {
                         self.tell(landed);
                     }
@@ -496,7 +496,7 @@ impl Model {
             Op::Close => {
                 let mut outstanding = self.outstanding();
                 if self.closed.is_none() {
-                    // What is queued for nobody is not outstanding.
+                    // A queued lookup without waiters is not outstanding.
                     let is_idle = |flight: &&Flight| self.queued.contains_key(flight) && !self.is_waited_for(**flight);
                     outstanding -= self.background.keys().filter(is_idle).count();
                 }
@@ -507,7 +507,7 @@ impl Model {
                 self.sweep(|_| true, Vec::new());
             }
             Op::AbortQueued if self.closed.is_some() => {
-                // What comes between two batches is left to the sequence of operations.
+                // The sequence of operations decides what comes between two batches.
                 let (tokens, _) = self.take_batch(ErrorKind::Closed, Engine::abort_queued);
                 self.cancel_queued(&tokens, ErrorKind::Closed);
             }
@@ -539,7 +539,7 @@ impl Model {
         self.check();
     }
 
-    /// Has some of those come out of the engine whose lookups have no result; says whether there are more.
+    /// Takes a batch of waiters out of the engine whose lookups have no result. Returns whether there may be more.
     fn take_batch(&mut self, why: ErrorKind, take: impl Fn(&mut Engine<Token>) -> Batch<Token>) -> (Vec<Token>, bool) {
         let Batch { waiters, more } = self.input(|engine, _| {
             let batch = take(engine);
@@ -550,7 +550,7 @@ impl Model {
         (waiters, more)
     }
 
-    /// Has all of those come out who wait in the queue and for no call.
+    /// Takes all queued waiters without a call out of the engine.
     fn drain_queue(&mut self, why: ErrorKind, take: impl Fn(&mut Engine<Token>) -> Batch<Token>) {
         loop {
             let (tokens, more) = self.take_batch(why, &take);

@@ -1,15 +1,15 @@
-//! Those who wait for a call that has its result are told of it.
+//! How the model tells the waiters of flights that have landed.
 
 use super::*;
 
 impl Model {
-    /// A worker that has told everyone, or whose call was stopped, comes for more.
+    /// Tells the waiters of a worker, if it has any to tell. The worker then comes for its next call.
     pub(super) fn take(&mut self, key: u64) {
         self.tell_those_of(key);
         self.turn(key, Engine::take);
     }
 
-    /// A thread tells those who waited for its call; the driver does so in its own time.
+    /// Tells all waiters of a thread's call. The driver tells its waiters in its own time.
     pub(super) fn tell_those_of(&mut self, key: u64) {
         if let (Execution::Blocking, Doing::Replying { landed: Some(landed), .. }) =
             (self.limits.execution, &self.workers[&key].1)
@@ -19,7 +19,7 @@ impl Model {
         }
     }
 
-    /// Tells one who waits for a flight that has landed; says whether there was one.
+    /// Tells a waiter of a landed flight. Returns whether there was one.
     pub(super) fn tell(&mut self, landed: Landed) -> bool {
         let told = self.input(|engine, _| engine.tell(landed));
         self.rouse_timekeeper(told.timekeeper);
@@ -35,7 +35,7 @@ impl Model {
         true
     }
 
-    /// One who waited for a flight that has landed has its result.
+    /// Counts the result that a waiter of a landed flight gets.
     pub(super) fn count_told(&mut self, landed: Landed) {
         let result = self.tellings[&landed].result;
         self.input(|engine, _| engine.count(result));
