@@ -1,5 +1,5 @@
-//! `Hickory` against the scripted server, on a free port and without namespaces: each answer is right and is cached for as long as
-//! it may be, and the runtime of one lookup does not matter to the next one.
+//! `Hickory` against the scripted server, on a free port and without namespaces: each answer is right and is cached as long as it
+//! may be, and the runtime of one lookup does not matter to the next one.
 
 use std::collections::HashSet;
 use std::future::Future;

@@ -98,8 +98,8 @@ fn tally_of(log: &Log, name: &str) -> usize {
 const HUNG: usize = 6;
 const FORKS: usize = 20;
 
-/// Forks while lookups hang. The children look up a name that the parent knows and one that it does not know; the last child looks
-/// up a name that the parent waits for.
+/// Tests children forked while lookups hang. They look up a name that the parent knows and one that it does not know. The last
+/// child looks up a name that the parent waits for.
 pub fn a_forked_child_looks_up() {
     let server = Server::start();
     // glibc does not repeat a question.
