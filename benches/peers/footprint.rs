@@ -177,7 +177,7 @@ fn filled(count: usize) -> (Resolver, Vec<Name>) {
     (resolver, names)
 }
 
-/// Returns the next index of a walk over everything that no prefetcher predicts.
+/// Returns an index of a walk over all `count` items that no prefetcher predicts.
 fn stride(turn: usize, count: usize) -> usize {
     turn.wrapping_mul(0x9E37_79B1) % count
 }

@@ -71,7 +71,7 @@ pub fn play_innocents(arguments: &[String]) -> (Innocents, Innocents) {
             idle.sample(&peer).await;
         }
         let _hung = hang(&peer);
-        // Until all threads that will hang do.
+        // Long enough for every thread that can hang to do so.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let enough = Instant::now() + Duration::from_secs(1);
         for _ in 0..SAMPLES {

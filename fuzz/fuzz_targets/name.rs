@@ -29,7 +29,7 @@ fn parsed(text: &str) {
     }
 }
 
-/// Returns another character, which differs in upper and lower case.
+/// Returns a character that differs from `c` even if case is ignored.
 fn next(c: char) -> char {
     char::from_u32(c.to_ascii_lowercase() as u32 + 1).unwrap_or('a')
 }

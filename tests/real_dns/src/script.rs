@@ -24,7 +24,7 @@ pub(crate) struct Script {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// These numbers of addresses.
+    /// This many addresses of each family.
     Addresses { v4: u16, v6: u16 },
     /// One address for each scope that RFC 6724 distinguishes.
     EveryScope,

@@ -46,7 +46,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::script::{Act, Script};
 
-/// Size of the receive buffer: room for thousands of questions. glibc repeats a question that is lost only after 5 seconds.
+/// Size of the receive buffer: room for thousands of questions. Each question that is lost costs its client 5 seconds.
 const ROOM: usize = 4 << 20;
 
 /// The server address in a namespace's initial `resolv.conf`.

@@ -36,7 +36,7 @@ fn outcome(resolver: &Resolver, name: &str) -> Outcome {
     ask(resolver, name).map_err(|error| error.kind())
 }
 
-/// Asserts that both return the same addresses in the same order, or the same kind of error, except for `exceptions`.
+/// Asserts that both return the same addresses in the same order, or the same kind of error, and differ for `exceptions`.
 pub fn agrees(names: &[&str], exceptions: &[&str]) {
     let by_system = plain().timeout(None).build();
     let hickory = Hickory::from_system().expect("resolv.conf can be read");

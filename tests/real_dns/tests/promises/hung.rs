@@ -55,7 +55,7 @@ pub fn play(arguments: &[String]) {
         for index in 0..HUNG {
             hung.spawn(lookup(format!("silent-{index}.test")));
         }
-        // Until 448 threads hang, the 512 of either less gaiter's 64 for known names. At most for 4 of glibc's 10 seconds.
+        // Until 448 threads hang: all 512 less gaiter's 64 for known names. Gives up after 4 of glibc's 10 seconds.
         let began = Instant::now();
         while threads_named("") < threads + 448 && began.elapsed() < Duration::from_secs(4) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -71,7 +71,7 @@ pub fn play(arguments: &[String]) {
             assert!(hung.try_join_next().is_none(), "something waited for what hangs");
         }
     });
-    // Dropping the runtime could wait for its threads that hang.
+    // Dropping the runtime would wait for threads that hang.
     std::process::exit(0);
 }
 

@@ -15,8 +15,8 @@ use crate::support::{ask, await_that, cast, ips, plain};
 
 const MACHINES: usize = 8;
 
-/// Unbound answers its own `local-data`, forwards everything else to the scripted server, and asks no other server. While the
-/// scripted server does not answer, it serves expired answers (RFC 8767).
+/// Unbound answers its own `local-data`, forwards everything else to the scripted server, and asks no other server. It
+/// serves expired answers while the scripted server is silent (RFC 8767).
 const CONFIGURATION: &str = r#"
 server:
   interface: 127.0.0.1

@@ -53,7 +53,7 @@ pub fn a_server_goes_silent_under_load_and_comes_back() {
     });
     let errors = tally(errors);
     assert!(errors.keys().all(|kind| [ErrorKind::Timeout, ErrorKind::Temporary].contains(kind)), "{errors:?}");
-    // One more is the timekeeper. Up to 4 run errands: 64 may, but no waker blocks here.
+    // One more is the timekeeper, and up to 4 run errands. Only wakers that block need more, and none does here.
     assert!(most <= THREADS + 1 + 4, "{most} threads");
     let stale = load.stale.load(Ordering::SeqCst);
     await_that("more of them", || load.stale.load(Ordering::SeqCst) > stale + 20 * KNOWN);
