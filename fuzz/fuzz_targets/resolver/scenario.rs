@@ -22,7 +22,7 @@ pub struct Scenario {
     pub ops: Vec<Op>,
 }
 
-/// How the resolver is closed before the last operations.
+/// How the resolver is closed before the end, after a number of operations. The others follow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ending {
     Close,
