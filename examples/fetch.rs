@@ -3,8 +3,8 @@
 //! Run it with `cargo run --example fetch`: it serves one page on loopback and fetches that. Or name the URLs yourself:
 //! `cargo run --example fetch -- http://localhost:8080/ http://name.invalid/`
 //!
-//! With `--features hickory` it can do without the system's resolver: `--hickory` asks the system's name servers, and
-//! `--hickory --server 127.0.0.1:5353` the one that it is told, or several.
+//! With `--features hickory` it can do without the system's resolver: `--hickory` asks the system's name servers. With
+//! `--server 127.0.0.1:5353` it asks that server instead; the option may be repeated.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -50,14 +50,14 @@ async fn main() -> ExitCode {
         }
     }
 
-    // A subscriber for this work alone: no global one is needed for the lookup to be in it.
+    // A subscriber for this work alone: the lookup is in its span without a global subscriber.
     let trace = tracing_subscriber::fmt::layer().without_time().with_target(false).with_span_events(FmtSpan::CLOSE);
     let subscriber = tracing_subscriber::registry().with(EnvFilter::new("fetch=info,gaiter=debug")).with(trace);
 
     if fetch_all(&urls, resolver).with_subscriber(subscriber).await { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The URLs, and what resolves their names.
+/// Returns the URLs, and the resolver for their names.
 fn parse() -> Result<(Vec<String>, Resolver), BoxError> {
     use lexopt::prelude::*;
     let (mut urls, mut servers, mut by_hickory) = (Vec::new(), Vec::<SocketAddr>::new(), false);
@@ -89,7 +89,7 @@ fn hickory(_: Vec<SocketAddr>) -> Result<Resolver, BoxError> {
     Err("built without it: cargo run --features hickory --example fetch".into())
 }
 
-/// Fetches every URL, whatever becomes of the others; says whether all went well.
+/// Fetches every URL, even if others fail. Returns whether all succeeded.
 async fn fetch_all(urls: &[String], resolver: Resolver) -> bool {
     let connector = HttpConnector::new_with_resolver(Shown(resolver));
     let client = Client::builder(TokioExecutor::new()).build(connector);
@@ -117,13 +117,13 @@ async fn fetch(client: &Client<HttpConnector<Shown>, Empty<Bytes>>, url: &str) -
     Ok(status)
 }
 
-/// An error and its causes in one line.
+/// Formats an error and its causes in one line.
 fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
-/// The resolver, printing what it gives to the connector. A program would plug in the resolver itself.
+/// The resolver, which here also prints its answers. A program would use the resolver itself.
 #[derive(Clone)]
 struct Shown(Resolver);
 
@@ -148,9 +148,9 @@ impl tower_service::Service<Name> for Shown {
     }
 }
 
-/// Serves a page on loopback until the program ends; gives its URL, by name.
+/// Serves a page on loopback until the program ends. Returns its URL, with a host name.
 async fn serve() -> Result<String, BoxError> {
-    // By name as well, so that server and client agree on what `localhost` means here.
+    // Binds by name, so that server and client agree on what `localhost` means here.
     let listener = TcpListener::bind("localhost:0").await?;
     let url = format!("http://localhost:{}/", listener.local_addr()?.port());
     tokio::spawn(async move {

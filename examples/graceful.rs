@@ -1,12 +1,12 @@
 //! An HTTP server that resolves its upstreams through gaiter and ends on time.
 //!
 //! Run it with `cargo run --example graceful -- --grace 5s`, ask it with `curl http://localhost:PORT/`, and stop it with
-//! Ctrl-C or SIGTERM: it turns its readiness off, stops accepting, drains its requests, shuts the resolver down within the
-//! grace period, and prints what became of the lookups. A second signal ends the waiting.
+//! Ctrl-C or SIGTERM. It then reports that it is not ready, stops accepting, drains its requests, shuts the resolver down within
+//! the grace period, and prints what became of the lookups. A second signal ends the waiting.
 //!
-//! - `GET /` fetches the server's own `/upstream` by name; `GET /?host=NAME` resolves NAME; `GET /ready` says whether it
+//! - `GET /` fetches the server's own `/upstream` by name. `GET /?host=NAME` resolves NAME. `GET /ready` returns whether it
 //!   wants requests.
-//! - `--hang NAME` has lookups of NAME never return, to see what is left behind. `--port N` picks the port.
+//! - `--hang NAME` makes lookups of NAME hang for ever, to show what is left behind. `--port N` picks the port.
 
 use std::error::Error;
 use std::future::{Future, IntoFuture};
@@ -51,7 +51,7 @@ fn options() -> Result<Options, lexopt::Error> {
     Ok(options)
 }
 
-/// The system's resolver, but for one name that it never answers.
+/// The system's resolver, except for one name that it never answers.
 struct Hanging {
     name: Option<String>,
 }
@@ -72,7 +72,7 @@ impl Backend for Hanging {
     }
 }
 
-/// What the handlers share.
+/// State that the handlers share.
 #[derive(Clone)]
 struct App {
     resolver: Resolver,
@@ -189,7 +189,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let mut server = tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(stopping).into_future());
     reached(&signals, 1).await;
 
-    // Requests first, since they may still have names to look up, and with what is left of the grace period the resolver.
+    // Requests first, since they may still look names up. Then the resolver, with the rest of the grace period.
     let deadline = Instant::now() + options.grace;
     let mut served = false;
     tokio::select! {
@@ -200,7 +200,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let rest = deadline.saturating_duration_since(Instant::now());
     println!("{}", resolver.shutdown().within(rest).until(reached(&signals, 2)).await);
 
-    // Those that waited for a lookup until now have been told, and can say so.
+    // Requests that waited for a lookup have been told by now. This lets them respond.
     if !served {
         _ = tokio::time::timeout(Duration::from_secs(1), server).await;
     }

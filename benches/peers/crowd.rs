@@ -22,7 +22,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// What a flood cost, a lookup.
+/// The cost of a flood; times are per lookup.
 #[derive(Serialize, Deserialize)]
 pub struct Flood {
     micros: f64,
@@ -31,7 +31,7 @@ pub struct Flood {
     failed: usize,
 }
 
-/// One process: every task looks up names that nobody else does, one after another.
+/// Runs one process: each task looks up its own names, one after another.
 pub fn play_flood(arguments: &[String]) -> Flood {
     let [who] = arguments else { panic!("{arguments:?}") };
     let runtime = runtime();
@@ -53,11 +53,11 @@ pub fn play_flood(arguments: &[String]) -> Flood {
     let flood = Flood {
         micros: each(began.elapsed().as_secs_f64() * 1e6),
         cpu_micros: each(cpu_time() - cpu),
-        // Those that came are still there.
+        // Threads that were started are still there.
         threads: threads() as f64,
         failed: failed.into_iter().map(|failed| failed.expect("no panic")).sum(),
     };
-    // Threads that hang in a retry are not waited for.
+    // Does not wait for threads that hang in a retry.
     runtime.shutdown_background();
     flood
 }
@@ -93,7 +93,7 @@ pub fn flood(run: &Run) -> Vec<Line> {
     ]
 }
 
-/// So many names at once, on the runtime that is named: microseconds a lookup, and how many failed.
+/// Looks up the given number of names at once, on the given runtime.
 pub fn play_hickory(arguments: &[String]) -> Flood {
     let [who, runtime, lookups] = arguments else { panic!("{arguments:?}") };
     let mut builder = match runtime.as_str() {
@@ -103,13 +103,13 @@ pub fn play_hickory(arguments: &[String]) -> Flood {
     let runtime = builder.worker_threads(2).enable_all().build().unwrap();
     let peer = runtime.block_on(async { Peer::named(who) });
     let lookups: usize = lookups.parse().expect("a number");
-    // Programs have more than one thread, and to the kernel it makes a difference whether they do: sockets cost half as much again.
+    // Programs have more than one thread, and the kernel treats them differently: sockets then cost half as much again.
     std::thread::spawn(|| {
         loop {
             std::thread::park()
         }
     });
-    // Of one family, since only one of them puts two in order.
+    // Of one family, since only one of the peers sorts two.
     let all = |round: &'static str| {
         let tasks = (0..lookups).map(|number| {
             let peer = peer.clone();
@@ -117,7 +117,7 @@ pub fn play_hickory(arguments: &[String]) -> Flood {
         });
         runtime.block_on(join_all(tasks.collect::<Vec<_>>()))
     };
-    // For the table of descriptors, whose growth has a process with several threads wait for the kernel.
+    // Grows the table of descriptors first: a process with several threads waits for the kernel when it grows.
     all("first");
     let (cpu, began) = (cpu_time(), Instant::now());
     let found = all("second");
@@ -130,7 +130,7 @@ pub fn play_hickory(arguments: &[String]) -> Flood {
     }
 }
 
-/// hickory through gaiter, and by itself.
+/// Compares hickory through gaiter with hickory used directly.
 pub fn hickory(run: &Run) -> Vec<Line> {
     if !run.dns {
         return Vec::new();
@@ -161,7 +161,7 @@ pub fn hickory(run: &Run) -> Vec<Line> {
     lines
 }
 
-/// Answers at once, as no resolver does: what is left is what the way there and back costs.
+/// Answers at once, so that only the cost of getting to the backend and back remains.
 pub struct Instantly;
 
 impl Backend for Instantly {
@@ -174,7 +174,7 @@ impl Backend for Instantly {
     }
 }
 
-/// A thousand names at once, on threads that have yet to start.
+/// Looks up 1,000 names at once, before any thread has started.
 pub fn burst(run: &Run) -> Vec<Line> {
     let mut ours = || {
         let runtime = runtime();
@@ -204,10 +204,10 @@ pub fn burst(run: &Run) -> Vec<Line> {
     vec![Line::new(scenario, "us", &figures[0], "spawn_blocking", &figures[1]).at_most(0.1)]
 }
 
-/// What a thousand callers of one name cost, for each peer: milliseconds and queries, round by round.
+/// The cost of 1,000 callers of one name, for each peer: milliseconds and queries, round by round.
 type Herds = Vec<(String, Vec<f64>, Vec<f64>)>;
 
-/// For a server of this scenario's own, whose count can be read.
+/// Address of this scenario's own server, whose count can be read.
 const OWN_SERVER: [u8; 4] = [127, 0, 0, 9];
 
 pub fn play_herd(arguments: &[String]) -> Herds {

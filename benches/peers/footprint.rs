@@ -1,4 +1,4 @@
-//! Memory, and what does not grow.
+//! Memory, and costs that must not grow with the number of names.
 
 use std::hint::black_box;
 use std::sync::{Arc, Condvar, Mutex};
@@ -15,7 +15,7 @@ use crate::peers::{self, Peer};
 use crate::report::Line;
 use crate::{Child, Run, addrs};
 
-/// Answers at once, but for names that begin with `hang`, which wait for the gate.
+/// Answers at once, except for names that begin with `hang`, which wait for the gate.
 #[derive(Clone, Default)]
 struct Gated(Arc<(Mutex<bool>, Condvar)>);
 
@@ -45,7 +45,7 @@ impl Backend for Gated {
 
 const NAMES: usize = 5_000;
 
-/// Bytes that one of something takes. In a process of its own, whose heap has nothing else going on.
+/// Returns how many bytes one item takes. Runs in its own process, where nothing else uses the heap.
 pub fn play_memory(arguments: &[String]) -> f64 {
     let [who, what] = arguments else { panic!("{arguments:?}") };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -115,7 +115,7 @@ pub fn play_memory(arguments: &[String]) -> f64 {
             let mut resolvers = Vec::with_capacity(100);
             let before = heap();
             resolvers.extend((0..100).map(|_| {
-                // As it comes, but for where its server is.
+                // With the default settings and the default servers.
                 hickory_resolver::TokioResolver::builder_with_config(Default::default(), Default::default()).build()
             }));
             each(before, 100)
@@ -158,14 +158,14 @@ pub fn memory(run: &Run) -> Vec<Line> {
     lines
 }
 
-/// Nanoseconds that one of so many turns takes.
+/// Returns how many nanoseconds one of `turns` turns takes.
 fn each(turns: usize, mut turn: impl FnMut(usize)) -> f64 {
     let began = Instant::now();
     (0..turns).for_each(&mut turn);
     began.elapsed().as_nanos() as f64 / turns as f64
 }
 
-/// A cache with so many names in it, all fresh for long, and the names.
+/// Returns a resolver with `count` names in its cache, all fresh for a day, and the names.
 fn filled(count: usize) -> (Resolver, Vec<Name>) {
     let cache = CacheConfig::new().max_names(2 * count).ttl(Duration::from_secs(86_400));
     let resolver = Resolver::builder().cache(cache).backend(Gated::default()).max_queued(count).build();
@@ -177,7 +177,7 @@ fn filled(count: usize) -> (Resolver, Vec<Name>) {
     (resolver, names)
 }
 
-/// A walk that no prefetcher follows, over everything.
+/// Returns an index of a walk over all `count` items that no prefetcher predicts.
 fn stride(turn: usize, count: usize) -> usize {
     turn.wrapping_mul(0x9E37_79B1) % count
 }
@@ -194,7 +194,7 @@ pub fn growth(run: &Run) -> Vec<Line> {
     let scenario = format!("a hot name among {large}");
     lines.push(Line::new(&scenario, "ns", &figures[0], "itself among 10", &figures[1]).at_most(1.1));
 
-    // As many threads may read it at once as they may ours, and it has nothing but the addresses.
+    // As many threads may read this map at once as gaiter's cache. It holds only the addresses.
     let bare: HashMap<Box<str>, [std::net::IpAddr; 2], hashbrown::DefaultHashBuilder> = HashMap::default();
     many_names.iter().for_each(|name| _ = bare.pin().insert(name.as_str().into(), addrs()));
     let mut uniform = || each(200_000, |turn| hit_gaiter(&mut many, many_names[stride(turn, large)].clone()));

@@ -1,4 +1,4 @@
-//! A warm name through hyper's `Service` and one poll, the clock read and the expiry included.
+//! A warm name through hyper's `Service` and one poll. Includes reading the clock and checking the expiry.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -21,7 +21,7 @@ use crate::{Run, addrs};
 
 const HITS: usize = 100_000;
 
-/// Nanoseconds that a hit takes, on each of so many threads at once.
+/// Returns how many nanoseconds a hit takes on each of `threads` threads at once.
 fn time<S: Clone + Send + Sync>(threads: usize, hits: usize, subject: &S, hit: impl Fn(&mut S, usize) + Sync) -> f64 {
     let barrier = Barrier::new(threads);
     let elapsed: Vec<Duration> = thread::scope(|scope| {
@@ -40,7 +40,7 @@ fn time<S: Clone + Send + Sync>(threads: usize, hits: usize, subject: &S, hit: i
     elapsed.iter().map(Duration::as_nanos).sum::<u128>() as f64 / (threads * hits) as f64
 }
 
-/// What is ready at the first poll.
+/// Returns the output of a future that is ready at the first poll.
 fn ready<F: Future + Unpin>(mut future: F) -> F::Output {
     match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -75,7 +75,7 @@ pub fn run(run: &Run) -> Vec<Line> {
     let mut lines = Vec::new();
     for (threads, count, target) in [(1, 1, 1.0), (1, 64, 1.0), (2, 1, 0.6), (2, 64, 0.8)] {
         let mut ours = || {
-            // Fresh for 27 seconds at least, which a round does not take.
+            // Fresh for at least 27 seconds, which is longer than a round.
             fill();
             time(threads, HITS, &resolver, |resolver, number| hit_gaiter(resolver, names[number % count].clone()))
         };
@@ -95,7 +95,7 @@ pub fn run(run: &Run) -> Vec<Line> {
     lines
 }
 
-/// So many hits, or misses that are answered at once, and little else: for counting instructions.
+/// Makes the given number of hits, or of misses that are answered at once, and little else, to count instructions.
 pub fn play_instructions(arguments: &[String]) {
     let [what, count] = arguments else { panic!("{arguments:?}") };
     let cache = if what == "hit" { CacheConfig::new() } else { CacheConfig::disabled() };
@@ -114,7 +114,7 @@ fn s(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-/// An address in the place of a name.
+/// Resolves an address instead of a name.
 pub fn literal(run: &Run) -> Vec<Line> {
     let mut resolver = Resolver::new();
     let name: Name = "192.0.2.1".parse().unwrap();
@@ -124,7 +124,7 @@ pub fn literal(run: &Run) -> Vec<Line> {
         began.elapsed().as_nanos() as f64 / HITS as f64
     };
     let mut ours = || time(&mut || hit_gaiter(&mut resolver, name.clone()));
-    // The name is made for both.
+    // Both clone the name.
     let mut theirs = || time(&mut || _ = black_box(black_box(name.clone()).as_str().parse::<std::net::IpAddr>()));
     let figures = rounds(run.rounds(31), &mut [&mut ours, &mut theirs]);
     vec![Line::new("literal", "ns", &figures[0], "str::parse::<IpAddr>", &figures[1]).at_most(2.0)]

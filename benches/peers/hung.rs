@@ -1,4 +1,4 @@
-//! Lookups that hang: who is harmed meanwhile, what cancelling them leaves behind, and how things end.
+//! Lookups that hang: whom they delay, what is left once they are cancelled, and how long it takes to end.
 
 use std::future::Future;
 use std::io::{Read as _, Write as _};
@@ -27,7 +27,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// What innocents waited for, in microseconds: a known name by a real call, `tokio::fs::metadata`, `spawn_blocking`.
+/// How long innocent work takes, in microseconds: a known name by a real call, `tokio::fs::metadata`, `spawn_blocking`.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Innocents([Vec<f64>; 3]);
 
@@ -60,7 +60,7 @@ fn hang(peer: &Peer) -> JoinSet<bool> {
     hung
 }
 
-/// Idle, and while lookups hang.
+/// Measures innocent work while idle, and while lookups hang.
 pub fn play_innocents(arguments: &[String]) -> (Innocents, Innocents) {
     let [who] = arguments else { panic!("{arguments:?}") };
     let runtime = runtime();
@@ -71,7 +71,7 @@ pub fn play_innocents(arguments: &[String]) -> (Innocents, Innocents) {
             idle.sample(&peer).await;
         }
         let _hung = hang(&peer);
-        // As many threads hang as there will be.
+        // Long enough for every thread that can hang to do so.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let enough = Instant::now() + Duration::from_secs(1);
         for _ in 0..SAMPLES {
@@ -100,7 +100,7 @@ pub fn innocents(run: &Run) -> Vec<Line> {
     lines
 }
 
-/// What is left of lookups that were cancelled.
+/// What is left after lookups were cancelled.
 #[derive(Serialize, Deserialize)]
 pub struct Left {
     spans: usize,
@@ -110,7 +110,7 @@ pub struct Left {
     known: Vec<f64>,
 }
 
-/// Counts the spans that are open.
+/// Counts the open spans.
 #[derive(Clone, Default)]
 struct Open(Arc<AtomicUsize>);
 
@@ -157,7 +157,7 @@ pub fn play_cancelled(arguments: &[String]) -> Left {
     left
 }
 
-/// How many callers wait.
+/// Returns the number of waiting callers.
 fn waiting(resolver: &Resolver) -> u64 {
     let stats = resolver.stats();
     stats.started - stats.answered - stats.failed.values().sum::<u64>() - stats.timed_out - stats.cancelled
@@ -181,7 +181,7 @@ pub fn cancelled(run: &Run) -> Vec<Line> {
 const LEFT_HANGING: usize = 10;
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Ends in the way that it is told to while ten lookups hang, and tells how long that took.
+/// Ends in the given way while 10 lookups hang, and prints how long that took.
 pub fn play_ending(arguments: &[String]) {
     let [who, how] = arguments else { panic!("{arguments:?}") };
     let runtime = runtime();
@@ -199,7 +199,7 @@ pub fn play_ending(arguments: &[String]) {
             assert!(report.abandoned.iter().all(|abandoned| abandoned.name.starts_with("silent-")));
         }
         ("drop", _) => drop(runtime),
-        // `main` returns, and the runtime with it.
+        // The end of `main` drops the runtime.
         ("exit", _) => {
             println!("-");
             return;
@@ -211,7 +211,7 @@ pub fn play_ending(arguments: &[String]) {
     std::process::exit(0);
 }
 
-/// Milliseconds that an ending took.
+/// Returns how many milliseconds an ending took.
 fn ending(who: &str, how: &str) -> f64 {
     let mut child =
         Child::new("ending", &[who, how]).command().stdout(Stdio::piped()).spawn().expect("it runs already");
@@ -230,7 +230,7 @@ pub fn endings(run: &Run) -> Vec<Line> {
         return Vec::new();
     }
     let count = run.rounds(3).min(3);
-    // Each of them waits, and none is in another's way.
+    // At once: they only wait, and do not disturb each other.
     let endings = |who: &'static str, how: &'static str| -> Vec<f64> {
         let all: Vec<_> = (0..count).map(|_| std::thread::spawn(move || ending(who, how))).collect();
         all.into_iter().map(|ending| ending.join().expect("no panic")).collect()

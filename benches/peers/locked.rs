@@ -1,4 +1,4 @@
-//! The engine's lock while a full cache is written to: how long others wait for it.
+//! How long others wait for the engine's lock while a full cache is written to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +15,11 @@ use crate::{Run, addrs};
 /// Writes per round. They take less than a scheduler's time slice, so that in most rounds no thread is preempted with the lock.
 const WRITES: usize = 50;
 
-/// A resolver whose cache is full of names that have all been visited.
+/// A resolver whose cache is full of visited names.
 struct Full {
     resolver: Resolver,
     names: Vec<String>,
-    /// How many names there were ever.
+    /// Number of names so far, evicted ones included.
     named: usize,
     /// Whether the backend fails, with an error that is not cached.
     fails: Arc<AtomicBool>,
@@ -47,7 +47,7 @@ impl Full {
         self.named += count;
     }
 
-    /// Visits every name in the cache, and adds none: what was evicted fails, and is no name of this any more.
+    /// Visits every name in the cache, and adds none. An evicted name fails, and is removed from `names`.
     fn visit(&mut self) {
         self.fails.store(true, Ordering::Relaxed);
         self.names.retain(|name| block_on(self.resolver.resolve(name)).is_ok());
@@ -55,13 +55,13 @@ impl Full {
         assert_eq!(self.names.len(), self.resolver.config().cache.max_names, "the cache is full");
     }
 
-    /// Microseconds that the slowest `stats` of another thread took while names were added.
+    /// Returns how many microseconds the slowest `stats` of another thread took while names were added.
     fn adding(&mut self) -> f64 {
         self.visit();
         self.worst_during(|full| full.add(WRITES))
     }
 
-    /// The same while names were flushed one by one.
+    /// Returns the same while names were flushed one by one.
     fn flushing(&mut self) -> f64 {
         self.visit();
         let step = self.names.len() / WRITES;

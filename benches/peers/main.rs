@@ -1,8 +1,8 @@
-//! gaiter beside what its users could pick instead: `cargo bench --bench peers [-- [--quick] [SCENARIO...]]`.
+//! gaiter beside its alternatives: `cargo bench --bench peers [-- [--quick] [--rounds N] [SCENARIO...]]`.
 //!
-//! Every comparison is made within one run, subject by subject in turn; what counts is the ratio. Scenarios that would
-//! disturb each other run in processes of their own. Those that ask a DNS server run in the namespaces of the real-DNS test
-//! bed, which the whole benchmark enters at its start where that is permitted.
+//! Each comparison is made within one run, where the subjects take turns. The ratio is what counts. Scenarios that would disturb
+//! each other run in separate processes. Scenarios that ask a DNS server need the namespaces of the real-DNS test bed. If
+//! namespaces are permitted, the whole benchmark enters them at its start.
 
 mod crowd;
 mod footprint;
@@ -24,22 +24,22 @@ use report::Line;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// How this run is to be.
+/// The options of this run.
 pub struct Run {
     quick: bool,
-    /// Whether there is a server to ask.
+    /// Whether a server can be asked.
     dns: bool,
     rounds: Option<usize>,
 }
 
 impl Run {
-    /// How many rounds, where a run that is not quick has so many.
+    /// Returns the number of rounds. `count` is the number in a full run.
     fn rounds(&self, count: usize) -> usize {
         self.rounds.unwrap_or(if self.quick { count.div_ceil(4).max(3) } else { count })
     }
 }
 
-/// What a name has in scenarios with a backend of their own.
+/// Returns the addresses of every name in scenarios with their own backend.
 fn addrs() -> [IpAddr; 2] {
     [IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])]
 }
@@ -64,7 +64,7 @@ const SCENARIOS: &[Scenario] = &[
 
 const USAGE: &str = "usage: cargo bench --bench peers -- [--quick] [--rounds N] [SCENARIO...]";
 
-/// For the whole of it: so long may no run take.
+/// How long the whole run may take, in seconds.
 const SECONDS: u32 = 3600;
 
 fn main() -> ExitCode {
@@ -106,7 +106,7 @@ fn parse(arguments: Vec<String>) -> Result<(Run, Vec<String>), lexopt::Error> {
         match argument {
             Long("quick") => run.quick = true,
             Long("rounds") => run.rounds = Some(parser.value()?.parse()?),
-            // Cargo's own.
+            // Cargo passes this.
             Long("bench") => {}
             Value(scenario) => wanted.push(scenario.string()?),
             _ => return Err(argument.unexpected()),
@@ -127,7 +127,7 @@ fn measure_all(run: &Run, wanted: &[String]) -> ExitCode {
         }
     }
     drop(server);
-    // A part of it would take the place of the whole.
+    // An incomplete run must not replace the results of a full one.
     if !wanted.is_empty() || !run.dns || run.quick || run.rounds.is_some() {
         return ExitCode::SUCCESS;
     }
@@ -141,7 +141,7 @@ fn measure_all(run: &Run, wanted: &[String]) -> ExitCode {
     }
 }
 
-/// The scripted server, in a process of its own, so that what it costs is not counted.
+/// The scripted server, in a separate process, so that its cost is not measured.
 struct Server(process::Child);
 
 impl Server {
@@ -163,7 +163,7 @@ impl Drop for Server {
     }
 }
 
-/// This program again, to measure something by itself.
+/// A further process of this program, which measures one thing.
 pub struct Child {
     arguments: Vec<String>,
     pinned: bool,
@@ -176,7 +176,7 @@ impl Child {
         Self { arguments: all, pinned: false }
     }
 
-    /// On one CPU, where figures are steadier.
+    /// Pins the process to one CPU, where figures are steadier.
     pub fn pinned(mut self) -> Self {
         self.pinned = true;
         self
@@ -192,7 +192,7 @@ impl Child {
         command
     }
 
-    /// What it found.
+    /// Runs the process. Returns its result.
     pub fn told<T: DeserializeOwned>(self) -> T {
         let output = self.command().stderr(Stdio::inherit()).output().expect("it runs already");
         assert!(output.status.success(), "{:?}: {}", self.arguments, output.status);
@@ -223,6 +223,6 @@ fn play(scenario: &str, arguments: &[String]) {
 
 fn tell(found: &impl Serialize) {
     println!("{}", serde_json::to_string(found).expect("numbers and names"));
-    // Some have lookups that hang, which nobody is to wait for.
+    // Does not wait for lookups that hang.
     process::exit(0);
 }

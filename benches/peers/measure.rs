@@ -1,8 +1,8 @@
-//! Rounds, in which every subject has its turn, and what becomes of their figures.
+//! Rounds in which every subject takes a turn, and summaries of their figures.
 
 use serde::{Deserialize, Serialize};
 
-/// The middle of some figures, and the middle half of them.
+/// The median and the quartiles of some samples.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Figure {
     pub median: f64,
@@ -19,7 +19,7 @@ impl Figure {
     }
 }
 
-/// Runs every subject once a round, in an order that turns; gives each subject's figures, in the order of the rounds.
+/// Runs every subject once a round, in rotating order. Returns each subject's figures in the order of the rounds.
 pub fn rounds(count: usize, subjects: &mut [&mut dyn FnMut() -> f64]) -> Vec<Vec<f64>> {
     let mut figures = vec![Vec::new(); subjects.len()];
     for round in 0..count {
@@ -30,19 +30,19 @@ pub fn rounds(count: usize, subjects: &mut [&mut dyn FnMut() -> f64]) -> Vec<Vec
     }
     figures
 }
-/// How much of the heap is in use, in bytes.
+/// Returns the number of bytes in use on the heap.
 pub fn heap() -> f64 {
-    // SAFETY: it takes nothing and gives a struct of integers.
+    // SAFETY: it takes nothing and returns a struct of integers.
     let info = unsafe { libc::mallinfo2() };
     (info.uordblks + info.hblkhd) as f64
 }
 
-/// How many threads this process has.
+/// Returns the number of this process's threads.
 pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("procfs").count()
 }
 
-/// The processor time that this process has used, in microseconds.
+/// Returns the processor time that this process has used, in microseconds.
 pub fn cpu_time() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for the call to write to.
@@ -50,7 +50,7 @@ pub fn cpu_time() -> f64 {
     time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
 
-/// How much memory this process has in use, in KiB.
+/// Returns how much memory this process has in use, in KiB.
 pub fn resident() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line of it");

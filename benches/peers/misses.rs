@@ -1,4 +1,4 @@
-//! Lookups one after another, the cache off: what the way to `getaddrinfo` and back costs over `getaddrinfo` itself.
+//! Lookups one after another, without a cache: how much gaiter adds to the cost of `getaddrinfo` itself.
 
 use std::net::ToSocketAddrs as _;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::{Child, Run};
 
 const LOOKUPS: usize = 100;
 
-/// One process, pinned or not: its subjects' figures of each round, in microseconds a lookup.
+/// Runs one process, pinned or not. Returns each subject's figures of all rounds, in microseconds per lookup.
 pub fn play(arguments: &[String]) -> Vec<Vec<f64>> {
     let [count, name, runtime, spans] = arguments else { panic!("{arguments:?}") };
     let current = |runtime: &str| runtime == "current-thread";
@@ -30,7 +30,7 @@ pub fn play(arguments: &[String]) -> Vec<Vec<f64>> {
     let (ours, gais, tokios) = (new_runtime(), new_runtime(), new_runtime());
     let resolver = Resolver::builder().cache(CacheConfig::disabled()).build();
     let mut number = 0;
-    // Every name is asked for once, by one of them.
+    // Each name is looked up once, by one subject.
     let mut names = move || -> Vec<String> {
         let names = (number..number + LOOKUPS).map(|number| match name.as_str() {
             "localhost" => name.clone(),
@@ -110,7 +110,7 @@ pub fn run(run: &Run) -> Vec<Line> {
             let scenario = format!("{name}, {runtime}{}{}", comma(spans), if pinned { ", one CPU" } else { "" });
             if pinned {
                 println!("    the floor is {:.1} us", Figure::of(floor.clone()).median);
-                // Round by round: what disturbs a round disturbs its floor too.
+                // Round by round, because a disturbance affects the floor of its round too.
                 let over =
                     |figures: &[f64]| figures.iter().zip(floor).map(|(it, floor)| it - floor).collect::<Vec<_>>();
                 let scenario = format!("{scenario}, over the floor");

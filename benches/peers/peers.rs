@@ -1,4 +1,4 @@
-//! What people use today.
+//! The resolvers in use today.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,14 +12,14 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower_service::Service as _;
 
-/// The cache that people paste around hyper-util's resolver: the answer cloned out of the map under a read lock, unless it
-/// has expired.
+/// The usual cache around hyper-util's resolver, as programs copy it: clones an answer out of the map under a read lock, unless
+/// it has expired.
 #[derive(Clone, Default)]
 pub struct Pasted {
     entries: Arc<RwLock<Entries>>,
 }
 
-/// When each expires, and what it gives.
+/// The expiry and the addresses of each name.
 type Entries = HashMap<String, (Instant, Vec<SocketAddr>)>;
 
 impl Pasted {
@@ -31,12 +31,12 @@ impl Pasted {
     pub fn call(&self, name: Name) -> impl Future<Output = Option<std::vec::IntoIter<SocketAddr>>> + Unpin + use<> {
         let entries = self.entries.read().unwrap();
         let kept = entries.get(name.as_str()).filter(|(expires, _)| Instant::now() < *expires);
-        // Where this gives nothing, the real thing asks `GaiResolver`.
+        // For `None`, the real thing asks `GaiResolver`.
         std::future::ready(kept.map(|(_, addrs)| addrs.clone().into_iter()))
     }
 }
 
-/// Whoever looks names up.
+/// A resolver to compare.
 #[derive(Clone)]
 pub enum Peer {
     Gaiter(Resolver),
@@ -46,7 +46,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Each without a cache, and hickory asking for both families at once, as glibc does.
+    /// Returns a peer without a cache. hickory asks for both families at once, as glibc does.
     pub fn named(who: &str) -> Self {
         match who {
             "gaiter" => Self::Gaiter(Resolver::builder().cache(CacheConfig::disabled()).build()),
@@ -58,7 +58,7 @@ impl Peer {
         }
     }
 
-    /// Whether `name` has addresses.
+    /// Returns whether `name` has addresses.
     pub async fn lookup(&self, name: String) -> bool {
         match self {
             Self::Gaiter(resolver) => resolver.resolve(name).await.is_ok_and(|addrs| addrs.len() > 0),
@@ -69,25 +69,25 @@ impl Peer {
     }
 }
 
-/// hyper-util's resolver; reqwest's default is the same.
+/// Looks `name` up with hyper-util's resolver, which is also reqwest's default.
 pub async fn gai(name: &str) -> std::io::Result<usize> {
     let name: Name = name.parse().expect("any text is one");
     Ok(GaiResolver::new().call(name).await?.count())
 }
 
-/// Tokio's own.
+/// Looks `name` up with Tokio's resolver.
 pub async fn lookup_host(name: &str) -> std::io::Result<usize> {
     Ok(tokio::net::lookup_host((name, 0)).await?.count())
 }
 
-/// With the same server; as many may wait as there are.
+/// Returns gaiter with hickory as its backend: the same server, no timeout, and room for all lookups of a scenario at once.
 fn through_gaiter() -> Resolver {
     let hickory = Hickory::with_servers([SocketAddr::from(([127, 0, 0, 1], 53))]).expect("a hosts file");
     let builder = Resolver::builder().cache(CacheConfig::disabled()).async_backend(hickory);
     builder.max_lookups(20_000).timeout(None).build()
 }
 
-/// hickory used directly, with the server of the test bed for its only one.
+/// Returns hickory used directly, with the test bed's server as its only one.
 pub fn hickory(cache: bool) -> TokioResolver {
     hickory_at(IpAddr::from([127, 0, 0, 1]), cache)
 }
@@ -99,9 +99,9 @@ pub fn hickory_at(server: IpAddr, cache: bool) -> TokioResolver {
     let options = builder.options_mut();
     options.cache_size = if cache { 1 << 20 } else { 0 };
     options.use_hosts_file = ResolveHosts::Never;
-    // What glibc waits for.
+    // As long as glibc waits.
     options.timeout = Duration::from_secs(5);
-    // As glibc asks.
+    // Both families at once, as glibc asks.
     options.ip_strategy = hickory_resolver::config::LookupIpStrategy::Ipv4AndIpv6;
     builder.build().expect("nothing that could fail")
 }

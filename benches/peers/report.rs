@@ -1,4 +1,4 @@
-//! What is printed, and written as JSON and as a chart.
+//! The results: printed, and written as JSON and as a chart.
 
 use std::path::Path;
 use std::{fs, io};
@@ -16,20 +16,20 @@ pub struct Line {
     pub gaiter: Figure,
     pub peer: &'static str,
     pub theirs: Figure,
-    /// gaiter's figure over the peer's.
+    /// gaiter's figure divided by the peer's.
     pub ratio: Figure,
-    /// At most which ratio it is to be.
+    /// Largest ratio that is wanted.
     pub target: Option<f64>,
 }
 
 impl Line {
-    /// From the figures of the same rounds.
+    /// Returns a line for figures of the same rounds.
     pub fn new(scenario: &str, unit: &'static str, ours: &[f64], peer: &'static str, theirs: &[f64]) -> Self {
         let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
         Self::with_ratio(scenario, unit, ours, peer, theirs, Figure::of(ratios))
     }
 
-    /// From figures that were not taken in turn.
+    /// Returns a line for figures that were not taken in turns.
     pub fn unpaired(scenario: &str, unit: &'static str, ours: &[f64], peer: &'static str, theirs: &[f64]) -> Self {
         let (one, other) = (Figure::of(ours.to_vec()), Figure::of(theirs.to_vec()));
         let (low, high) = (one.low / other.high, one.high / other.low);
@@ -81,7 +81,7 @@ impl Line {
     }
 }
 
-/// Three digits that count.
+/// Formats a number with three significant digits.
 pub fn number(value: f64) -> String {
     if value.abs() < 1e-3 && value != 0.0 {
         return format!("{value:.1e}");
@@ -109,7 +109,7 @@ const ROW: i32 = 22;
 const LABELS: i32 = 620;
 const WIDTH: i32 = 1100;
 
-/// A bar a line, on a logarithmic scale: to the left of 1 gaiter takes less.
+/// Draws a bar for each line, on a logarithmic scale. Left of 1, gaiter takes less.
 fn draw(path: &Path, lines: &[Line]) -> Result<(), Box<dyn std::error::Error>> {
     let height = ROW * (lines.len() as i32 + 3);
     let root = SVGBackend::new(path, (WIDTH as u32, height as u32)).into_drawing_area();

@@ -1,7 +1,7 @@
-//! Whatever a DNS server says to hickory: no panic, and no answer but what was said to the question, of the type and the class that
-//! were asked for.
+//! Arbitrary messages of a DNS server to hickory: no panic, and no answer that was not said to the question, with its type and
+//! class.
 //!
-//! After each arbitrary message the server says that it has failed, so that one that counts for nothing ends no later than others.
+//! After each arbitrary message the server sends a failure, so that a message that is ignored does not delay the end.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -20,14 +20,14 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, SOA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use libfuzzer_sys::fuzz_target;
 
-/// The name that is asked for: another one each time, so that what comes late for one is not taken for another's.
+/// Number in the name. A new one each time, so that a late message is not taken for an answer about another name.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 fn name() -> String {
     format!("ask-{}.test.", NUMBER.load(Ordering::SeqCst))
 }
 
-/// What is said to the two questions.
+/// What the server says to the two questions.
 #[derive(Arbitrary, Debug, Default)]
 struct Script {
     v4: Exchange,
@@ -37,7 +37,7 @@ struct Script {
 #[derive(Arbitrary, Debug, Default)]
 struct Exchange {
     udp: Said,
-    /// If that is cut short.
+    /// Used if the answer over UDP is truncated.
     tcp: Said,
 }
 
@@ -51,9 +51,9 @@ struct Said {
     answers: Vec<Line>,
     authorities: Vec<Line>,
     additionals: Vec<Line>,
-    /// Bytes that are different on the way.
+    /// Positions and new values of bytes that are overwritten.
     patches: Vec<(u16, u8)>,
-    /// Or nothing of the above but this, after an id.
+    /// Sent instead of all of the above, after an id.
     raw: Option<Vec<u8>>,
 }
 
@@ -127,7 +127,7 @@ impl Line {
 }
 
 impl Said {
-    /// The message that this is, to the question of `asked`.
+    /// Returns the message, as an answer to `asked`.
     fn bytes(&self, asked: &Message) -> Vec<u8> {
         let id = asked.metadata.id.wrapping_add(self.other_id.into());
         if let Some(raw) = &self.raw {
@@ -163,7 +163,7 @@ impl Said {
     }
 }
 
-/// What the server has to say, and what it has said: messages with the questions that they were for.
+/// The server's script, and its messages so far, with their questions.
 #[derive(Default)]
 struct Server {
     script: Script,
@@ -175,7 +175,7 @@ static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 static CONNECTIONS: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
 static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
-    // The same port by TCP may be somebody's.
+    // Another process may have this port over TCP.
     let bind = || {
         let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
         let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
@@ -213,7 +213,7 @@ fn serve(mut stream: TcpStream) -> Option<()> {
     }
 }
 
-/// What is said to a question: what the script has, and a failure.
+/// Returns the messages to a question: the scripted one, and a failure.
 fn replies(query: &[u8], is_tcp: bool) -> Vec<Vec<u8>> {
     let Ok(asked) = Message::from_vec(query) else { return Vec::new() };
     let mut server = SERVER.lock().expect("nobody panics in there");
@@ -229,7 +229,7 @@ fn replies(query: &[u8], is_tcp: bool) -> Vec<Vec<u8>> {
     vec![bytes, failure.to_vec().expect("a short message")]
 }
 
-/// What a message says to a question, if it is an answer to that one.
+/// The content of a message that answers a question.
 struct Answer {
     kind: RecordType,
     code: ResponseCode,
@@ -245,7 +245,7 @@ impl Answer {
         let Query { query_type: kind, .. } = asked.queries[0];
         let is_one = |record: &&Record| record.dns_class == DNSClass::IN;
         let mut names = BTreeSet::from([asked.queries[0].name.to_lowercase()]);
-        // Aliases in whatever order, and so more rather than fewer.
+        // Follows aliases in any order, which allows more addresses rather than fewer.
         for _ in &message.answers {
             for record in message.answers.iter().filter(is_one) {
                 if let (RData::CNAME(target), true) = (&record.data, names.contains(&record.name.to_lowercase())) {
@@ -270,7 +270,7 @@ fuzz_target!(|script: Script| {
     let answer = block_on(resolver.resolve(name()));
     let report = resolver.shutdown().wait();
     assert!(report.is_clean(), "{report}");
-    // Else what they still have is a leak to LeakSanitizer.
+    // Otherwise LeakSanitizer reports what these threads still have.
     let connections = mem::take(&mut *CONNECTIONS.lock().expect("nobody panics in there"));
     connections.into_iter().for_each(|connection| connection.join().expect("nor here"));
     let server = SERVER.lock().expect("nobody panics in there").take().expect("put there");
@@ -287,7 +287,7 @@ fuzz_target!(|script: Script| {
             assert!(strange.is_empty(), "{strange:?} is not in what was said: {:?}", server.said);
         }
         Err(error) => match error.kind() {
-            // Said by both families, and no failure in between.
+            // Said about both families.
             ErrorKind::NotFound => assert!(all_families(&|answer| answer.code == ResponseCode::NXDomain), "{error}"),
             ErrorKind::NoData => {
                 let says = |answer: &Answer| matches!(answer.code, ResponseCode::NoError | ResponseCode::NXDomain);

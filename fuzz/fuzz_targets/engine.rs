@@ -1,4 +1,4 @@
-//! Any sequence of inputs to the engine, in virtual time, checked against the model after each.
+//! Any sequence of inputs to the engine, in virtual time, checked against the model after each input.
 #![no_main]
 
 use gaiter::fuzzing::Scenario;

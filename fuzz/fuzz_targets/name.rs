@@ -1,4 +1,4 @@
-//! Any bytes as a name: no panic, what comes out is what went in, and what is taken for an address is one for `getaddrinfo` too.
+//! Any bytes as a name: no panic, the text comes out as it went in, and `getaddrinfo` reads every address as the same address.
 #![no_main]
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -20,7 +20,7 @@ fn parsed(text: &str) {
     };
     assert_eq!(name.as_str(), text);
     assert!(name.is_same_as(&text.to_ascii_uppercase()) && name.is_same_as(&text.to_ascii_lowercase()));
-    // With one character more or another one it is another name.
+    // With one character more, or with another character, it is another name.
     let dotted = format!("{text}.");
     assert!(dotted.len() > 1024 || !name.is_same_as(&dotted));
     for (at, _) in text.char_indices().take(40) {
@@ -29,7 +29,7 @@ fn parsed(text: &str) {
     }
 }
 
-/// A character that is another one, whatever its case.
+/// Returns a character that differs from `c` even if case is ignored.
 fn next(c: char) -> char {
     char::from_u32(c.to_ascii_lowercase() as u32 + 1).unwrap_or('a')
 }
@@ -37,13 +37,13 @@ fn next(c: char) -> char {
 fn numeric(text: &str) {
     let literal = fuzzing::literal(text);
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    // The platform does not take the brackets of a URL.
+    // The platform does not read the brackets of a URL.
     let unwrapped = bracketed.filter(|rest| rest.parse::<Ipv6Addr>().is_ok()).unwrap_or(text);
     assert_eq!(literal, unwrapped.parse::<IpAddr>().ok(), "{text:?}");
     let platform = fuzzing::numeric_host(unwrapped);
     match (literal, platform) {
         (Some(ip), platform) => assert_eq!(platform, Some(vec![SocketAddr::new(ip, 0)]), "{text:?}"),
-        // Forms that are the platform's to read, and reach it as names do.
+        // Other numeric forms are left to the platform, and reach it as names do.
         (None, Some(addrs)) => {
             assert!(!addrs.is_empty() && Parsed::new(text).is_ok(), "{text:?}");
             let has_scope = text.contains('%');

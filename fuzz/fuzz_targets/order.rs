@@ -1,5 +1,5 @@
-//! The order of addresses is that of RFC 6724, written down once more: its rules one after another, over any two addresses. It is a
-//! total one, and sorting by it loses nothing and moves no equals.
+//! The order of addresses is that of RFC 6724, whose rules are written here a second time, one after another, over two addresses.
+//! The order is total, and sorting by it is stable and loses nothing.
 #![no_main]
 
 use std::cmp::Ordering;
@@ -9,12 +9,12 @@ use arbitrary::Arbitrary;
 use gaiter::fuzzing;
 use libfuzzer_sys::fuzz_target;
 
-/// An address, where the rules may tell it from others.
+/// An address that the rules may distinguish from others.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Address {
     V4(u32),
     V6(u128),
-    /// In a prefix of the policy table, or of a scope of its own.
+    /// In a prefix of the policy table, or in one with its own scope.
     Near(u8, u64),
     Mapped(u32),
 }
@@ -34,7 +34,7 @@ impl From<Address> for IpAddr {
     }
 }
 
-/// A destination with its source address, if it has one.
+/// A destination and its source address, if it has one.
 type Pair = (IpAddr, Option<IpAddr>);
 
 /// Section 2.1: prefix, precedence, label.
@@ -71,7 +71,7 @@ fn scope(ip: Ipv6Addr) -> u8 {
     }
 }
 
-/// Section 6: rules 1, 2, 5, 6, 8 and 9. The others go by what an address does not show.
+/// Section 6: rules 1, 2, 5, 6, 8 and 9. The others depend on things that an address does not show.
 fn compare(a: &Pair, b: &Pair) -> Ordering {
     let mapped = |ip: IpAddr| match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -109,7 +109,7 @@ fuzz_target!(|addresses: Vec<(Address, Option<Address>)>| {
         }
     }
 
-    // The source is asked of the system, and so the same for the same destination.
+    // The system finds the source, so it is the same for the same destination.
     let source = |to: IpAddr| pairs.iter().find(|pair| pair.0 == to).and_then(|pair| pair.1);
     let mut sorted: Vec<IpAddr> = pairs.iter().map(|pair| pair.0).collect();
     let mut stable = sorted.clone();

@@ -1,7 +1,8 @@
-//! What callers may do to a resolver, with the threads, subscribers and backends of the promise tests: every caller has one answer,
-//! that of its own name; its spans are closed and nobody else's touched; nothing is over its bound; and in the end nothing is left.
-//! While the wakers, subscribers and thread-locals of some block, everyone else has an answer or a timeout in time, and a shutdown ends
-//! within its bound.
+//! Everything that callers may do to a resolver, with the threads, subscribers and backends of the promise tests.
+//!
+//! Every caller gets one answer, that of its own name. Its spans are closed, and no others are touched. Nothing exceeds its
+//! bound, and in the end nothing is left. While wakers, subscribers and thread-locals of some callers block, every other caller
+//! gets an answer or a timeout in time, and a shutdown ends within its bound.
 #![no_main]
 
 #[path = "resolver/blocking.rs"]
@@ -40,19 +41,19 @@ struct Lookup {
     future: Pin<Box<dyn Future<Output = Answer> + Send>>,
     asked: Asked,
     caller: usize,
-    /// Before it was asked for.
+    /// A moment before the lookup was made.
     since: Instant,
-    /// The resolver had been closed when it was asked for.
+    /// Whether the resolver was closed before that.
     late: bool,
 }
 
-/// A shutdown that somebody waits for.
+/// A shutdown that somebody may wait for.
 struct Closing {
     shutdown: Shutdown<'static>,
     deadline: Instant,
 }
 
-/// A subscriber and what it writes; the first caller has none.
+/// A subscriber and its logs. The first party has none.
 struct Party {
     dispatch: Dispatch,
     witnesses: Vec<Witness>,
@@ -64,26 +65,26 @@ struct World {
     queue: usize,
     timeout: Option<Duration>,
     hold: Hold,
-    /// The last one's subscriber blocks.
+    /// The last party's subscriber blocks.
     parties: Vec<Party>,
     resolvers: Vec<Resolver>,
     lookups: Vec<Lookup>,
     closings: Vec<Closing>,
-    /// How many have been given to the resolver that may block a thread each.
+    /// Number of wakers and subscribers so far that may each block a thread.
     blockers: usize,
-    /// A call may have left something behind in its thread.
+    /// True once a call may have left a thread-local behind that blocks.
     lingers: bool,
-    /// Those who wait for the end have each a thread to wake them.
+    /// Number of polls of shutdowns. Each may need a thread that wakes the closer.
     polls_of_closings: usize,
-    /// Names that were asked for and may be looked up.
+    /// Names that may have been looked up.
     names: BTreeSet<String>,
-    /// How often.
+    /// Number of requests for these names.
     asks: usize,
-    /// Whether a call may be for nobody, or for someone without a subscriber.
+    /// True once a call may have no waiter, or one without a subscriber.
     has_silent_calls: bool,
     is_open: bool,
     is_closed: bool,
-    /// Something was told to end before its time.
+    /// True once lookups may have been ended early.
     is_cut_short: bool,
 }
 
@@ -135,12 +136,12 @@ impl World {
         &self.resolvers[0]
     }
 
-    /// Whether something may block just now.
+    /// Returns whether foreign code may block now.
     fn is_held(&self) -> bool {
         !self.hold.is_open() && (self.blockers > 0 || self.lingers)
     }
 
-    /// Whether its own subscriber may block the thread that has its answer.
+    /// Returns whether the lookup's own subscriber may block the thread that has its answer.
     fn holds_itself(&self, lookup: &Lookup) -> bool {
         self.is_held() && lookup.caller + 1 == self.parties.len()
     }
@@ -165,7 +166,7 @@ impl World {
                 }
             }
             Op::Await { who } => {
-                // Behind those that hang others wait as long as they do, and that is as long as nobody stops them.
+                // Others wait behind calls that hang: blocking ones until the gate opens, async ones until their callers leave.
                 let hangs = |lookup: &Lookup| lookup.asked.what == What::Hang;
                 let stuck = match self.backend.kind.stops() {
                     true => self.lookups.iter().any(hangs),
@@ -251,7 +252,7 @@ impl World {
         }
     }
 
-    /// Waits on this thread.
+    /// Shuts down, and blocks this thread until the end.
     fn wait_for_end(&mut self, within: u8) {
         let within = Duration::from_millis(within.into());
         let limit = Instant::now() + within + MARGIN;
@@ -271,7 +272,7 @@ impl World {
         }
     }
 
-    /// Waits for a shutdown, as one who has the processor to itself.
+    /// Waits for a shutdown, polling it only when it is woken.
     fn await_end(&mut self, Closing { shutdown, deadline }: Closing) {
         self.polls_of_closings += 1;
         let report = by(deadline.max(Instant::now()) + MARGIN, true, shutdown);
@@ -314,7 +315,7 @@ impl World {
         let late = self.is_closed;
         self.lookups.push(Lookup { future, asked, caller, since, late });
         if let Way::Around = way {
-            // It asks when it is polled.
+            // The lookup begins at the first poll.
             self.poll(u8::MAX, Woken::Noop);
         }
     }
@@ -334,13 +335,13 @@ impl World {
         }
     }
 
-    /// Waits for an answer.
+    /// Waits for an answer, and checks it.
     fn end(&mut self, mut lookup: Lookup) {
         let answer = match self.timeout {
             None => block_on(&mut lookup.future),
             Some(timeout) => {
                 let limit = Instant::now().max(lookup.since + timeout) + MARGIN;
-                // There are four threads to wake callers on, at the least.
+                // At least 64 threads may wake callers, so fewer than 4 blockers delay no wake.
                 let answer = by(limit, self.blockers < 4, &mut lookup.future);
                 answer.unwrap_or_else(|| panic!("{:?}: no answer in {:?}", lookup.asked, lookup.since.elapsed()))
             }
@@ -359,13 +360,13 @@ impl World {
         };
         match kind {
             Err(ErrorKind::Closed) => assert!(*late || self.is_cut_short, "{asked:?}: closed before its time"),
-            // A name that is flushed is looked up once more.
+            // Counts requests, because a name that was flushed is looked up again.
             Err(ErrorKind::Overloaded) => assert!(!late && self.asks > self.queue, "{asked:?}: room enough"),
             Err(ErrorKind::Timeout) => {
                 let is_due = self.timeout.is_some_and(|timeout| since.elapsed() >= timeout);
                 assert!(!late && is_due, "{asked:?}: timed out after {:?}", since.elapsed());
             }
-            // There are four threads for drivers, each of which may take its time to end.
+            // There are at most 4 drivers, and each may take long to end.
             Err(ErrorKind::ThreadRefused) => assert!(self.backend.kind.stops() && self.lingers, "{asked:?}: no thread"),
             _ => {
                 assert!(!late, "{asked:?}: admitted after close");
@@ -385,7 +386,7 @@ impl World {
         match place {
             Place::Here => drop(future),
             Place::WithItsSubscriber => dispatcher::with_default(&party.dispatch, || drop(future)),
-            // Joined in truth, which a scope's threads are not: what one still has is a leak to LeakSanitizer.
+            // A scope would not wait for the end of the thread, and LeakSanitizer reports what the thread still has.
             Place::OnAnotherThread => thread::spawn(|| drop(future)).join().expect("no panic"),
             Place::InsideItsSubscriber => match party.witnesses.first() {
                 Some(witness) => {
@@ -395,7 +396,8 @@ impl World {
                 None => drop(future),
             },
         }
-        // Though a call may hang; but what a future keeps of its first caller's, it keeps as long as anybody waits.
+        // Even while a call hangs. But an async call holds its first caller's spans as long as anybody waits, and a blocking one
+        // that emits events holds its caller's until it returns.
         let is_gone = !self.is_held()
             && match self.backend.kind.stops() {
                 true => self.lookups.is_empty(),
@@ -408,9 +410,9 @@ impl World {
 
     fn check_bounds(&self) {
         let (stats, calls) = (self.resolver().stats(), self.calls);
-        // New names, known ones and refreshes have a queue each, with room for those that a free thread will take.
+        // New names, known names and refreshes have a queue each, which also holds those that a free thread is about to take.
         assert!(stats.running <= calls && stats.queued <= 3 * (self.queue + calls), "{stats:?}");
-        // A driver, and three that take their time to end.
+        // One driver, and three that are slow to end.
         assert!(stats.threads <= if self.backend.kind.stops() { 4 } else { calls }, "{stats:?}");
         let ended = ended(&stats);
         assert!(stats.started >= ended && stats.started <= ended + self.lookups.len() as u64, "{stats:?}");
@@ -423,17 +425,17 @@ impl World {
     fn shut_down_at_once(&mut self) {
         let report = self.resolver().shutdown().within(Duration::ZERO).wait();
         self.is_shut_down(&report);
-        // All but those that a worker is just telling have their answers.
+        // All lookups have their answers now, except those that a worker is just telling.
         (0..self.lookups.len()).for_each(|_| self.poll(0, Woken::Noop));
     }
 
-    /// Everything comes to an end: there are no more threads than there were `before`.
+    /// Ends everything, and waits until there are no more threads than there were `before`.
     fn finish(mut self, ending: Option<Ending>, before: usize) {
         if ending == Some(Ending::DropEveryHandle) {
             self.resolvers.clear();
         }
         if self.is_held() {
-            // In time, though what blocks still does.
+            // These answers come in time, although foreign code still blocks.
             for lookup in mem::take(&mut self.lookups) {
                 if self.holds_itself(&lookup) { self.lookups.push(lookup) } else { self.end(lookup) }
             }
@@ -469,7 +471,7 @@ impl World {
                 assert_eq!(seen.failures, [""; 0]);
                 for (message, scope) in &seen.events {
                     let own: &[&str] = if witness.sees_resolve { &["request", "resolve"] } else { &["request"] };
-                    // Where its caller had left before it began.
+                    // Empty if the caller left before the call began.
                     let left = scope.is_empty() && self.backend.kind.stops();
                     assert!(message != "backend event" || scope == own || left, "{scope:?}");
                 }
@@ -479,26 +481,26 @@ impl World {
             let is_backends = |event: &&(String, Vec<&str>)| event.0 == "backend event";
             witness.log.look(|seen| seen.events.iter().filter(is_backends).count())
         });
-        // By now every call has ended: a blocking one holds its caller's spans open until then.
+        // Calls have ended after a clean shutdown, and blocking ones in any case, since they hold their callers' spans open.
         let has_ended = is_shut_down || !self.backend.kind.stops();
         if self.backend.emits_events && !self.has_silent_calls && has_ended {
             assert_eq!(events.sum::<usize>(), self.backend.calls(), "an event that nobody has heard of");
         }
         assert_eq!(panics::unexpected(), 0, "something panicked");
         assert_eq!(blocking::misplaced(), 0, "the timekeeper has run foreign code");
-        // What an ending thread still has is a leak to LeakSanitizer, and those of a resolver without handles are joined by nobody.
+        // LeakSanitizer reports what an ending thread still has, and nobody joins the threads of a resolver without handles.
         while threads() > before {
             thread::sleep(Duration::from_micros(100));
         }
     }
 }
 
-/// Those of this process.
+/// Returns the number of this process's threads.
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("it is there on Linux").count()
 }
 
-/// How many callers have an end.
+/// Returns the number of requests that have ended.
 fn ended(stats: &Stats) -> u64 {
     stats.answered + stats.failed.values().sum::<u64>() + stats.timed_out + stats.cancelled
 }
@@ -506,16 +508,16 @@ fn ended(stats: &Stats) -> u64 {
 fuzz_target!(|scenario: Scenario| {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // libFuzzer's own hook, which ends the process for a panic that is caught, gives way to one that counts.
+        // libFuzzer's hook ends the process even for a panic that is caught. Replaces it with one that counts.
         let _ = std::panic::take_hook();
         panics::unexpected();
-        // A scoped dispatcher that stays: without one tracing cannot tell that it is inside a subscriber.
+        // Sets a scoped dispatcher for good: without one, tracing cannot tell that it is inside a subscriber.
         mem::forget(dispatcher::set_default(&Dispatch::new(NoSubscriber::default())));
     });
     let before = threads();
     let mut world = World::new(&scenario);
     let (gate, hold) = (world.backend.gate.clone(), world.hold.clone());
-    // So that a failed assertion hangs nobody.
+    // Opens the gate if an assertion fails, so that no call hangs.
     let _open = OpenOnDrop(&gate);
     let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let (after, ending) = scenario.ending.unzip();

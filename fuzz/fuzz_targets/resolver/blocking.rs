@@ -22,26 +22,26 @@ use crate::support::callers::Witness;
 use crate::support::log::Ledger;
 use crate::support::panics::DELIBERATE;
 
-/// How much later than its bound something may be, on a machine with other things to do.
+/// How much later than its bound an event may be, on a busy machine.
 pub const MARGIN: Duration = Duration::from_secs(3);
 
-/// A held thread goes on after this long, so that a caller that has to wait for it fails an assertion instead of hanging.
+/// How long a thread is held at most. A caller that had to wait for it then fails an assertion instead of hanging.
 const LONGEST: Duration = Duration::from_secs(12);
 
-/// How long a waker dawdles.
+/// How long a dawdling waker blocks.
 const DAWDLE: Duration = Duration::from_millis(50);
 
-/// A backend's name with this in it leaves a thread-local behind that is slow to go.
+/// In a name, this makes the call leave a thread-local behind whose destructor blocks.
 pub const LINGERS: &str = "lingers";
 
-/// How often foreign code ran on the timekeeper.
+/// Number of times that foreign code ran on the timekeeper.
 static MISPLACED: AtomicUsize = AtomicUsize::new(0);
 
 pub fn misplaced() -> usize {
     MISPLACED.load(Ordering::SeqCst)
 }
 
-/// Whether this is a thread of the resolver's. No other is ever blocked.
+/// Returns whether this is one of the resolver's threads. No other thread is ever blocked. Counts the timekeeper as misplaced.
 fn is_the_crates() -> bool {
     let thread = thread::current();
     let name = thread.name().unwrap_or_default();
@@ -49,7 +49,7 @@ fn is_the_crates() -> bool {
     name.starts_with("gaiter")
 }
 
-/// What holds up foreign code on the resolver's threads until it is opened.
+/// Blocks foreign code on the resolver's threads until it is opened.
 #[derive(Clone, Default)]
 pub struct Hold(Arc<(Mutex<bool>, Condvar)>);
 
@@ -68,7 +68,7 @@ impl Hold {
         drop(changed.wait_timeout_while(is_open.lock().unwrap(), longest, |is_open| !*is_open).unwrap());
     }
 
-    /// Has the end of this thread held up.
+    /// Makes the end of this thread block.
     fn linger(&self) {
         thread_local!(static LOCAL: RefCell<Option<Lingers>> = const { RefCell::new(None) });
         LOCAL.with_borrow_mut(|lingers| _ = lingers.get_or_insert_with(|| Lingers(self.clone())));
@@ -83,17 +83,17 @@ impl Drop for Lingers {
     }
 }
 
-/// What a waker does.
+/// How a waker behaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Woken {
     Noop,
     Panicking,
-    /// Looks at the resolver, whose locks it must not meet.
+    /// Looks at the resolver, which deadlocks if a lock is held.
     Curious,
     Blocking,
-    /// Blocks for a while.
+    /// Blocks for [`DAWDLE`].
     Dawdling,
-    /// Has the end of its thread blocked.
+    /// Makes the end of its thread block.
     Lingering,
 }
 
@@ -129,7 +129,7 @@ impl Drop for Hostile {
     }
 }
 
-/// A subscriber that is held up where a span is exited or closed.
+/// Returns a subscriber that blocks when a span is exited or closed.
 pub fn subscriber(hold: &Hold) -> (Dispatch, Vec<Witness>) {
     let all = Witness::new(true);
     (registry().with(Ledger(all.log.clone())).with(Holding(hold.clone())).into(), vec![all])
@@ -155,7 +155,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Holding {
     }
 }
 
-/// The backend of the tests, and what its calls leave behind in their threads.
+/// The backend of the tests. Its calls may leave a thread-local behind that blocks.
 #[derive(Clone)]
 pub struct Guest(pub Scripted, pub Hold);
 
@@ -207,7 +207,7 @@ impl Wake for Parked {
     }
 }
 
-/// Polls a future when it is woken, and if wakes may not come, every few milliseconds as well. `None` if it is not ready by `limit`.
+/// Polls a future when it is woken, and unless `wakes_come` every 5 ms as well. Returns `None` if it is not ready by `limit`.
 pub fn by<F: Future + Unpin>(limit: Instant, wakes_come: bool, mut future: F) -> Option<F::Output> {
     let parked = Arc::new(Parked(thread::current(), AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&parked));
@@ -229,7 +229,7 @@ pub fn by<F: Future + Unpin>(limit: Instant, wakes_come: bool, mut future: F) ->
     }
 }
 
-/// Does what is to block nobody.
+/// Does `work`, and asserts that nothing blocks it.
 pub fn promptly<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let done = work();
@@ -237,7 +237,7 @@ pub fn promptly<T>(what: &str, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Sees to it that no more than so many threads of this process are called that. One that has just ended may be there a while longer.
+/// Asserts that at most `bound` threads of this process have the name `called`. Waits for threads that are just ending.
 pub fn await_at_most(bound: usize, called: &str) {
     let limit = Instant::now() + MARGIN / 2;
     while threads(called) > bound {
@@ -248,7 +248,7 @@ pub fn await_at_most(bound: usize, called: &str) {
 
 fn threads(called: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").expect("it is there on Linux");
-    // One that ends meanwhile has no name any more.
+    // A thread that ends meanwhile has no name any more.
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| name.trim_end() == called).count()
 }

@@ -1,4 +1,4 @@
-//! What a scenario is, and how bytes are read as one.
+//! Scenarios, and how they are read from bytes.
 
 use std::time::Duration;
 
@@ -14,42 +14,42 @@ pub struct Scenario {
     pub calls: usize,
     pub queue: usize,
     pub keeps: Keeps,
-    /// In units of 30 ms. Without one nothing blocks, since those who wait behind it might do so for ever.
+    /// In units of 30 ms, 0 for no limit. Without a limit nothing blocks, since callers behind it might wait for ever.
     pub timeout: u32,
-    /// Threads leave as soon as they have nothing to do.
+    /// Whether threads leave almost as soon as they have no work.
     pub idles_briefly: bool,
     pub ending: Option<(u8, Ending)>,
     pub ops: Vec<Op>,
 }
 
-/// How it is closed before all is over, after so many operations; they go on.
+/// How the resolver is closed before the end, after a number of operations. The others follow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ending {
     Close,
     AbortQueued,
     ShutDownAtOnce,
-    /// And is not waited for any longer.
+    /// Begins a shutdown, and drops it.
     BeginShutdown,
-    /// In so many milliseconds; it is waited for later.
+    /// Begins a shutdown within this many milliseconds, which is awaited later.
     ShutDownWithin(u8, Woken),
-    /// When all operations have been, and lookups go on.
+    /// Drops every handle after the last operation, while lookups go on.
     DropEveryHandle,
 }
 
-/// How a cache treats what it has.
+/// How the cache treats answers.
 #[derive(Clone, Copy, Debug)]
 pub enum Keeps {
     Nothing,
     Answers,
-    /// What is given at once is looked up again in the background.
+    /// Gives expired answers at once, and refreshes them in the background.
     Stale,
-    /// What is there is given if a lookup takes any time at all.
+    /// Gives expired answers if a lookup takes any time at all.
     Old,
 }
 
 #[derive(Debug)]
 pub enum Op {
-    /// And polls it at once, perhaps.
+    /// Makes a lookup. Polls it at once if there is a waker.
     Ask {
         name: Asked,
         caller: u8,
@@ -68,9 +68,9 @@ pub enum Op {
         who: u8,
     },
     OpenGate,
-    /// Ends all that blocks.
+    /// Ends all blocking of foreign code.
     Release,
-    /// Once it is closed.
+    /// Does nothing before the resolver is closed.
     Shut(Shut),
     Flush(Option<Asked>),
     Clone,
@@ -78,10 +78,10 @@ pub enum Op {
     LookAtStats,
 }
 
-/// What is done about the end, with bounds in milliseconds.
+/// An operation on shutdowns, with bounds in milliseconds.
 #[derive(Debug)]
 pub enum Shut {
-    /// And polls it at once, perhaps.
+    /// Makes a shutdown. Polls it at once if there is a waker.
     Begin {
         within: u8,
         waker: Option<Woken>,
@@ -99,7 +99,7 @@ pub enum Shut {
     Wait {
         within: u8,
     },
-    /// Two wait at once.
+    /// Shuts down on two threads at once.
     Race {
         within: u8,
     },
@@ -123,12 +123,12 @@ pub enum What {
     Invalid,
 }
 
-/// How people have their span and their subscriber around a lookup.
+/// How a caller puts its span and its subscriber around a lookup.
 #[derive(Clone, Copy, Debug)]
 pub enum Way {
     /// The future carries both.
     Around,
-    /// They are there when it is made, and others when it is polled.
+    /// They are current when the lookup is made, and others when it is polled.
     WhereItIsMade,
 }
 
@@ -151,7 +151,7 @@ impl Asked {
             What::Literal => return format!("192.0.2.{number}"),
             What::Invalid => return "in\0valid".into(),
         };
-        // The script goes by what comes first, which is therefore left alone.
+        // The backend goes by the prefix, whose case therefore stays.
         let text = if self.upper { text.replace('-', "-X") } else { text.replace('-', "-x") };
         if self.lingers { format!("{text}-{LINGERS}") } else { text }
     }
@@ -169,8 +169,8 @@ impl Keeps {
     }
 }
 
-/// One of several, by a single byte: an input of a few dozen has room for many operations then. What matters most is there more than
-/// once.
+/// Picks one value by a single byte, so that an input of a few dozen bytes has room for many operations. The important values are
+/// listed more than once.
 fn pick<T: Copy>(bytes: &mut Unstructured<'_>, from: &[T]) -> Result<T> {
     Ok(from[usize::from(u8::arbitrary(bytes)?) % from.len()])
 }

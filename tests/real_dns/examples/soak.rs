@@ -1,7 +1,7 @@
-//! Everything that a resolver does, over and over, from four threads: `soak SECONDS`, inside, beside `scripted-server`.
+//! Runs every operation of a resolver again and again on four threads: `soak SECONDS`, in a namespace, beside `scripted-server`.
 //!
-//! Between rounds all is quiet, and memory, threads and descriptors must be what they were after the first. Meant to run under
-//! valgrind, which sees what libc does besides.
+//! After each round nothing runs, and memory, threads and descriptors must be what they were after the first round. Meant to run
+//! under valgrind, which also sees the memory of libc.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::ToSocketAddrs as _;
@@ -15,28 +15,28 @@ use futures::future::join_all;
 use gaiter::{CacheConfig, Resolver, Source};
 use gaiter_real_dns::namespace;
 
-/// How many rounds a soak has; the first is to warm up.
+/// Number of rounds. The first one warms up.
 const ROUNDS: u32 = 6;
 const THREADS: usize = 4;
 
-/// What may differ from one quiet moment to the next: what a map or a thread's storage has set aside, not what it leaked.
+/// How many bytes the heap may grow between rounds. Covers the spare capacity of maps and thread-locals, which are no leaks.
 const SLACK: isize = 64 << 10;
 
 struct Counting;
 
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
-// SAFETY: it is `System`, and counts.
+// SAFETY: forwards to `System`, and counts.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller gives the same guarantees.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller gives the same guarantees.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
                 scope.spawn(move || work(&resolver, seed as u64 + 1, Instant::now() + round, turns, found));
             }
         });
-        // Calls that nobody waits for run out by themselves.
+        // Calls without waiters run out by themselves.
         let began = Instant::now();
         while threads() > 1 {
             assert!(began.elapsed() < Duration::from_secs(60), "{} threads do not leave", threads());
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
             now.1
         );
         let first = first.get_or_insert(now);
-        // A third of the names have addresses that the server gives.
+        // Nearly half of the names have addresses from the server.
         let found = found.swap(0, Ordering::Relaxed);
         assert!(found > 0, "nobody answers");
         assert!(now.0 - first.0 <= SLACK && now.1 == first.1, "it grows");
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
 
 fn work(shared: &Resolver, seed: u64, until: Instant, turns: &AtomicUsize, found: &AtomicUsize) {
     let mut state = seed;
-    // Knuth's constants: the same names on every run, and no need for more.
+    // Knuth's constants. The same names on every run suffice here.
     let mut random = move |below: u64| {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 33) % below
@@ -115,7 +115,7 @@ fn work(shared: &Resolver, seed: u64, until: Instant, turns: &AtomicUsize, found
     ];
     while Instant::now() < until {
         let mut name = || match random(1_000) {
-            // Rare, since whoever asks waits for a second.
+            // Rare, since its caller waits for 1 second.
             0 => "silent.test".to_owned(),
             _ => KINDS[random(KINDS.len() as u64) as usize].replace('N', &random(200).to_string()),
         };

@@ -1,7 +1,7 @@
-//! A test bed for resolvers that use the system's own: namespaces with a `resolv.conf`, `nsswitch.conf` and `hosts` of their
-//! own, and a DNS server on loopback that does as the name in the question says.
+//! A test bed for code that uses the system's resolver: namespaces with their own `resolv.conf`, `nsswitch.conf` and `hosts`,
+//! and a DNS server on loopback whose answer depends on the name in the question.
 //!
-//! The tests in `tests/promises/` run each in namespaces of its own; the benchmarks use the same two pieces.
+//! Each test in `tests/promises/` runs in its own namespaces. The benchmarks use the namespaces and the server too.
 
 mod script;
 
@@ -11,10 +11,10 @@ pub mod server;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what must happen before it calls it a failure. It never waits this long for a success.
+/// How long a test waits for an event before it fails. A test that passes never waits this long.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// Waits until `happened`, which something else in the test is about to bring about.
+/// Waits until `happened` returns true, which another part of the test brings about.
 pub fn await_that(what: &str, mut happened: impl FnMut() -> bool) {
     let began = Instant::now();
     while !happened() {

@@ -1,26 +1,26 @@
-//! User, network, mount and process namespaces, in which 127.0.0.1:53 is free and what the resolver reads can be written.
+//! User, network, mount and process namespaces. Inside, 127.0.0.1:53 is free and the resolver's configuration is writable.
 //!
-//! Entered by running a program anew: a process with threads cannot change its user namespace.
+//! A program has to be started anew to enter them, because a process with threads cannot change its user namespace.
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs, io};
 
-/// Set in everything that runs inside, to the mount namespace that it is in.
+/// Set in every process inside, to the mount namespace of that process.
 const INSIDE: &str = "GAITER_INSIDE_NAMESPACE";
 
-/// The nsswitch.conf that a namespace starts with.
+/// The initial `nsswitch.conf` of a namespace.
 pub const NSSWITCH: &str = "hosts: files dns\n";
 
-/// The hosts file that a namespace starts with.
+/// The initial hosts file of a namespace.
 pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
-/// The resolv.conf that a namespace starts with: glibc waits five seconds for each of two tries.
+/// The initial `resolv.conf` of a namespace. With it glibc makes two tries of 5 seconds.
 pub const RESOLV: &str = "nameserver 127.0.0.1\n";
 
-/// What has to be done inside before the program runs. The tmpfs also hides what would answer in the resolver's place over a
-/// Unix socket, which no network namespace keeps out: nscd. A file that is bound over a path is rewritten in place.
+/// Prepares the namespaces before the program runs. The tmpfs hides nscd, which would answer in the resolver's place: a network
+/// namespace does not keep out its Unix socket. A file that is bind-mounted over a path is rewritten in place.
 const SET_UP: &str = r#"
 set -eu
 ip link set lo up
@@ -40,14 +40,14 @@ export GAITER_INSIDE_NAMESPACE
 exec "$@"
 "#;
 
-/// Whether this process runs inside.
+/// Returns whether this process runs inside.
 pub fn is_inside() -> bool {
     let own = fs::read_link("/proc/self/ns/mnt").ok();
     own.is_some_and(|own| env::var_os(INSIDE).is_some_and(|inside| own == inside))
 }
 
-/// Runs `program` in new namespaces, with a loopback interface and nothing else, and at most for `seconds`: then the program
-/// and all that it started are killed.
+/// Returns a command that runs `program` in new namespaces with only a loopback interface. After `seconds` the program and
+/// everything that it started are killed.
 pub fn command(program: impl AsRef<OsStr>, seconds: u32) -> Command {
     let mut command = Command::new("timeout");
     // In the foreground, so that Ctrl-C ends it too.
@@ -56,12 +56,12 @@ pub fn command(program: impl AsRef<OsStr>, seconds: u32) -> Command {
     command.args(["--mount-proc", "sh", "-c", SET_UP, "sh"]).arg(program);
     command.envs([("GAITER_BED_resolv", RESOLV), ("GAITER_BED_nsswitch", NSSWITCH)]);
     command.env("GAITER_BED_hosts", HOSTS);
-    // They would change what glibc makes of a resolv.conf.
+    // These would change how glibc reads a resolv.conf.
     command.env_remove("RES_OPTIONS").env_remove("LOCALDOMAIN").env_remove("HOSTALIASES");
     command
 }
 
-/// Whether this machine lets this user make such namespaces; if not, what it says.
+/// Checks that this user may make such namespaces on this machine. The error is the system's message.
 pub fn permitted() -> Result<(), String> {
     match command("true", 60).output() {
         Ok(output) if output.status.success() => Ok(()),
@@ -70,21 +70,21 @@ pub fn permitted() -> Result<(), String> {
     }
 }
 
-/// Writes one of the three files, inside: `resolv.conf`, `nsswitch.conf` or `hosts`.
+/// Writes `resolv.conf`, `nsswitch.conf` or `hosts`.
 ///
 /// # Panics
 ///
-/// Outside, where it would be the machine's.
+/// Panics outside a namespace, where the file would be the machine's own.
 pub fn write(file: &str, content: &str) {
     assert!(is_inside(), "not the machine's own {file}");
     fs::write(Path::new("/etc").join(file), content).expect("bound over a file of our own");
 }
 
-/// Gives the loopback interface addresses besides its own, so that there are source addresses of more than one scope.
+/// Adds addresses to the loopback interface, so that there are source addresses of several scopes.
 pub fn add_addresses(addresses: &[&str]) -> io::Result<()> {
     assert!(is_inside(), "not the machine's own loopback interface");
     for address in addresses {
-        // Without `nodad` an IPv6 address is of no use for a second.
+        // Without `nodad` an IPv6 address is unusable for one second.
         let nodad: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
         let status = Command::new("ip").args(["address", "add", address, "dev", "lo"]).args(nodad).status()?;
         assert!(status.success(), "ip address add {address}: {status}");

@@ -1,4 +1,4 @@
-//! What the scripted server makes of a name.
+//! How the scripted server answers a name.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -6,50 +6,50 @@ use std::time::Duration;
 use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::{Name, RData, Record, RecordType, rdata};
 
-/// How long what the server says may be kept: `ttl-N` as a name's second label says otherwise.
+/// TTL of the server's records in seconds, unless the name's second label is `ttl-N`.
 const TTL: u32 = 60;
 
-/// The most that a number in a name asks for: so many addresses of either family fit into a message by TCP.
+/// Upper bound of the number in a name. This many addresses of each family fit into one message over TCP.
 const MOST: u16 = 1_500;
 
-/// What a name's first label asks for: a word, and for some a number after a `-`; whatever follows only tells names apart.
+/// What a name's first label asks for: a word, and for some words a number after a `-`. The rest only makes names distinct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Script {
     pub act: Act,
     /// How long to wait before answering.
     pub after: Duration,
-    /// How long the answer may be kept, in seconds.
+    /// TTL in seconds.
     pub ttl: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// This many addresses of either family.
+    /// This many addresses of each family.
     Addresses { v4: u16, v6: u16 },
-    /// One address for each scope that the order of RFC 6724 tells apart.
+    /// One address for each scope that RFC 6724 distinguishes.
     EveryScope,
-    /// Addresses whose order RFC 3484, RFC 6724 and glibc agree on.
+    /// Addresses whose order is the same in RFC 3484, RFC 6724 and glibc.
     Common,
-    /// As `Addresses { v4: 1, v6: 1 }`, between the address of another name and one of the other family.
+    /// As `Addresses { v4: 1, v6: 1 }`, but between an address of another name and one of the other family.
     Alien,
-    /// As `Addresses { v4: 1, v6: 1 }`, behind an answer to another question, if it comes by UDP.
+    /// As `Addresses { v4: 1, v6: 1 }`. Over UDP, an answer with a wrong id precedes it.
     WrongId,
-    /// This many CNAMEs, then one address of either family.
+    /// This many CNAMEs, then one address of each family.
     Chain(u16),
     /// A CNAME to itself.
     Loop,
     /// A CNAME to a name that does not exist.
     Dangling,
-    /// This code; for one family only if the other is said to have an address.
+    /// This code for the families that are set. The other family has one address.
     Fails { code: ResponseCode, v4: bool, v6: bool },
-    /// Nothing at all; for one family only if the other is said to have an address.
+    /// No answer for the families that are set. The other family has one address.
     Silent { v4: bool, v6: bool },
-    /// As `Addresses { v4: 1, v6: 1 }`, once [`crate::server::Server::set_held`] lets it.
+    /// As `Addresses { v4: 1, v6: 1 }`, but not before [`crate::server::Server::set_held`] releases it.
     Held,
 }
 
 impl Script {
-    /// What `name` asks for. Under `absent.test`, and with an unknown first label, nothing exists.
+    /// Returns the script of `name`. Names under `absent.test` and names with an unknown first label do not exist.
     pub(crate) fn of(name: &str) -> Script {
         let mut labels = name.split('.');
         let mut words = labels.next().unwrap_or_default().split('-');
@@ -92,8 +92,8 @@ impl Script {
         Script { act, after: Duration::from_millis(after), ttl }
     }
 
-    /// The answer's code and records for a question of `kind` about `name`; `None` for no answer. `number` stands in every
-    /// address.
+    /// Returns the response code and records for a question of `kind` about `name`, or `None` for no answer. `number` is part of
+    /// every address.
     pub(crate) fn answer(&self, name: &Name, kind: RecordType, number: u8) -> Option<(ResponseCode, Vec<Record>)> {
         let is_v4 = kind == RecordType::A;
         let concerns = |v4, v6| if is_v4 { v4 } else { v6 };
@@ -114,7 +114,7 @@ impl Script {
                 let mut records = addresses(&sibling(name, "another")?, 1);
                 records.iter_mut().for_each(|record| record.data = address(is_v4, 66, 0));
                 records.extend(addresses(name, 1));
-                // And one of its own of the other family, which nobody has asked for.
+                // An address of its own, but of the family that was not asked for.
                 records.push(record(name, address(!is_v4, 66, 0)));
                 found(records)
             }
@@ -122,7 +122,7 @@ impl Script {
             Act::Chain(length) => {
                 let mut owner = name.clone();
                 let mut records = Vec::new();
-                // Each target is a name that says the same when it is asked about itself, as Unbound does.
+                // Each target gives the same answer when it is queried itself, as Unbound does.
                 for left in (0..length).rev() {
                     let target = sibling(name, &format!("chain-{left}"))?;
                     records.push(record(&owner, cname(&target)));
@@ -140,12 +140,13 @@ impl Script {
     }
 }
 
-/// `name` with another first label; `None` if that is too long for a name.
+/// Returns `name` with `label` as its first label, or `None` if the result is too long for a name.
 fn sibling(name: &Name, label: &str) -> Option<Name> {
     Name::from_ascii(label).ok()?.append_domain(&name.base_name()).ok()
 }
 
-/// The `index`th address of the documentation's networks (RFC 5737, RFC 3849); past their 256 of IPv4, of that for benchmarks (RFC 2544).
+/// Returns the `index`th address of the documentation networks (RFC 5737, RFC 3849). IPv4 addresses beyond the first 256 are from
+/// the benchmarking network (RFC 2544).
 fn address(is_v4: bool, number: u8, index: u16) -> RData {
     if is_v4 {
         RData::A(rdata::A(match index.to_be_bytes() {

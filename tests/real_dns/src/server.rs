@@ -1,26 +1,30 @@
-//! The scripted server: UDP and TCP on one address, one thread, and a log of the questions.
+//! The scripted server: UDP and TCP on one address, on one thread, with a log of the questions.
 //!
-//! The first label of a name says what becomes of it, whatever labels follow and whatever stands after a further `-`:
+//! The first label of a name decides the answer. Further labels, and text after a further `-`, only make names distinct:
 //!
 //! | name | answer |
 //! |---|---|
-//! | `ok` | an A and an AAAA record |
-//! | `a`, `a-3`, `aaaa`, `aaaa-3` | one or three of that family, none of the other |
-//! | `many-N` | N of either family, at most 1,500; from 29 on truncated over UDP |
-//! | `scopes`, `common` | one for each scope that address selection tells apart; those that all agree on |
-//! | `alien` | as `ok`, between the address of another name and one of the other family |
-//! | `wrongid` | as `ok`, behind an answer with another id, by UDP |
+//! | `ok` | one A and one AAAA record |
+//! | `a`, `a-3`, `aaaa`, `aaaa-3` | one or three records of that family, none of the other |
+//! | `many-N` | N records of each family, at most 1,500; truncated over UDP from 29 on |
+//! | `scopes` | one address for each scope that address selection distinguishes |
+//! | `common` | addresses in whose order RFC 3484, RFC 6724 and glibc agree |
+//! | `alien` | as `ok`, between an address of another name and one of the other family |
+//! | `wrongid` | as `ok`; over UDP, after an answer with another id |
 //! | `chain-N` | N CNAMEs before the addresses |
-//! | `loop`, `dangling` | a CNAME to itself; to a name that does not exist |
-//! | `nodata`, `servfail`, `refused`, `notimp`, `formerr` | that code, or no records |
+//! | `loop` | a CNAME to itself |
+//! | `dangling` | a CNAME to a name that does not exist |
+//! | `nodata` | no records |
+//! | `servfail`, `refused`, `notimp`, `formerr` | that code |
 //! | `servfail4`, `servfail6`, `nx4`, `nx6` | that code for one family, an address for the other |
 //! | `slow-N` | as `ok`, N milliseconds later |
-//! | `silent`, `silent4`, `silent6` | nothing; nothing for one family |
-//! | `held` | as `ok`, once [`Server::set_held`] lets it |
-//! | all under `refusing.test`, `silent.test` | refused; nothing |
-//! | all others, and all under `absent.test` | NXDOMAIN |
+//! | `silent`, `silent4`, `silent6` | no answer; no answer for one family |
+//! | `held` | as `ok`, not before [`Server::set_held`] releases it |
+//! | any name under `refusing.test` | REFUSED |
+//! | any name under `silent.test` | no answer |
+//! | any other name, and any name under `absent.test` | NXDOMAIN |
 //!
-//! A second label `ttl-N` sets the records' time to live.
+//! A second label `ttl-N` sets the TTL of the records.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -42,16 +46,16 @@ use tokio::sync::{oneshot, watch};
 
 use crate::script::{Act, Script};
 
-/// Room for thousands of questions, so that a crowd of askers does not lose some and wait five seconds to ask again.
+/// Size of the receive buffer: room for thousands of questions. Each question that is lost costs its client 5 seconds.
 const ROOM: usize = 4 << 20;
 
-/// Where the resolver of a fresh namespace looks for a server.
+/// The server address in a namespace's initial `resolv.conf`.
 pub const ADDRESS: &str = "127.0.0.1:53";
 
-/// A question that arrived, whatever became of it.
+/// A question that arrived, answered or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// In lower case, without the dot at the end.
+    /// In lower case, without the trailing dot.
     pub name: String,
     /// `A`, `AAAA` and the like.
     pub kind: String,
@@ -59,7 +63,7 @@ pub struct Question {
     pub tcp: bool,
 }
 
-/// A running server. Dropping it ends it, and frees its address.
+/// A running server. Dropping it stops it and frees its address.
 pub struct Server {
     address: SocketAddr,
     state: Arc<State>,
@@ -68,7 +72,7 @@ pub struct Server {
 }
 
 struct State {
-    /// The server's socket once more.
+    /// A duplicate of the server's socket.
     udp: std::net::UdpSocket,
     questions: Mutex<Vec<Question>>,
     silent: AtomicBool,
@@ -81,16 +85,16 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// If the address is taken, or is not this process's to bind.
+    /// Panics if the address is taken, or if this process may not bind it.
     pub fn start() -> Self {
         Self::start_on(ADDRESS)
     }
 
-    /// Starts a server on a port of the system's choosing.
+    /// Starts a server on a port that the system chooses.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// Panics if no port is free.
     pub fn start_anywhere() -> Self {
         Self::start_on("127.0.0.1:0")
     }
@@ -99,16 +103,16 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// If the address is taken, or is not this process's to bind.
+    /// Panics if the address is taken, or if this process may not bind it.
     pub fn start_on(address: &str) -> Self {
         Self::start_with(address, ROOM)
     }
 
-    /// Starts a server on [`ADDRESS`] whose receive buffer takes so many bytes, or as many as the system allows.
+    /// Starts a server on [`ADDRESS`] with a receive buffer of `room` bytes, or of the maximum that the system allows.
     ///
     /// # Panics
     ///
-    /// If the address is taken, or is not this process's to bind.
+    /// Panics if the address is taken, or if this process may not bind it.
     pub fn start_with_room(room: usize) -> Self {
         Self::start_with(ADDRESS, room)
     }
@@ -141,38 +145,38 @@ impl Server {
         Self { address, state, runtime: handle, thread: Some((thread.expect("a thread"), end)) }
     }
 
-    /// Where it listens.
+    /// Returns the address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The questions so far, in the order of their arrival.
+    /// Returns the questions so far, in the order of their arrival.
     pub fn questions(&self) -> Vec<Question> {
         self.state.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many questions about `name` arrived so far.
+    /// Returns the number of questions about `name` so far.
     pub fn count(&self, name: &str) -> usize {
         let questions = self.state.questions.lock().unwrap_or_else(PoisonError::into_inner);
         questions.iter().filter(|question| question.name == name).count()
     }
 
-    /// Whether nothing is answered any more, or again. Questions are counted all the same.
+    /// Sets whether the server answers nothing. Questions are counted all the same.
     pub fn set_silent(&self, silent: bool) {
         self.state.silent.store(silent, Ordering::SeqCst);
     }
 
-    /// Which number stands in the addresses from now on; 1 to begin with.
+    /// Sets the number that is part of every address. Default: 1.
     pub fn set_number(&self, number: u8) {
         self.state.number.store(number, Ordering::SeqCst);
     }
 
-    /// Whether questions about `held` names wait, as they do to begin with, or are answered.
+    /// Sets whether answers to `held` names wait. Default: true.
     pub fn set_held(&self, held: bool) {
         self.state.held.send_replace(held);
     }
 
-    /// Reads nothing more until what is returned is dropped, so that the sockets' buffers fill. Returns once it stands still.
+    /// Stops reading until the result is dropped, so that the sockets' buffers fill. Returns once reading has stopped.
     pub fn stall(&self) -> Stalled {
         let (standing, stands) = mpsc::channel();
         let (release, released) = mpsc::channel::<()>();
@@ -194,14 +198,14 @@ impl Drop for Server {
     }
 }
 
-/// A server that reads nothing.
+/// Keeps the server from reading.
 #[must_use = "dropping it lets the server go on"]
 pub struct Stalled(#[allow(dead_code, reason = "its drop is what counts")] mpsc::Sender<()>);
 
 async fn bind(address: SocketAddr, room: usize) -> io::Result<(UdpSocket, TcpListener)> {
     let udp = UdpSocket::bind(address).await?;
     socket2::SockRef::from(&udp).set_recv_buffer_size(room)?;
-    // The port that was found, if none was asked for.
+    // Of a port 0, this is the port that the system chose.
     let tcp = TcpListener::bind(udp.local_addr()?).await?;
     Ok((udp, tcp))
 }
@@ -246,8 +250,8 @@ impl RequestHandler for Handler {
 }
 
 impl Handler {
-    /// Answers with an address that nothing else has, and another question's id. By hand, since the server's own responses have the
-    /// right one.
+    /// Sends an answer with a wrong id and an address that no other answer has. Made by hand, because the server's own responses
+    /// always have the right id.
     fn forge(&self, metadata: &Metadata, name: &Name, kind: RecordType, asker: SocketAddr) {
         let mut message = Message::response(metadata.id.wrapping_add(1), metadata.op_code);
         message.metadata.recursion_available = true;
@@ -267,7 +271,7 @@ impl Handler {
     }
 }
 
-/// Who says that there is nothing, and how long that holds (RFC 2308).
+/// Returns the SOA record that says how long a negative answer may be cached (RFC 2308).
 fn authority(name: &LowerName, ttl: u32) -> Record {
     let zone = Name::from(name.clone()).base_name();
     let soa = rdata::SOA::new(zone.clone(), zone.clone(), 1, 3600, 3600, 3600, ttl);

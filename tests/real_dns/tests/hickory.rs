@@ -1,5 +1,5 @@
-//! `Hickory` against the scripted server, on a free port and in no namespace: each answer is the right one, and is kept for as long as it
-//! may be; and no runtime that a lookup was asked on matters to the next one.
+//! `Hickory` against the scripted server, on a free port and without namespaces: each answer is right and is cached as long as it
+//! may be, and the runtime of one lookup does not matter to the next one.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -32,7 +32,7 @@ fn plain(server: &Server) -> Resolver {
     builder(server).cache(CacheConfig::disabled()).build()
 }
 
-/// How many addresses of either family.
+/// Returns the numbers of IPv4 and IPv6 addresses.
 fn count(addrs: Addrs) -> (usize, usize) {
     let (v4, v6): (Vec<_>, Vec<_>) = addrs.partition(SocketAddr::is_ipv4);
     (v4.len(), v6.len())
@@ -108,7 +108,7 @@ fn an_answer_stays_within_its_question() {
     }
 }
 
-/// A backend that shows what another one answers.
+/// Records the TTL of each answer of another backend.
 struct Spy(Hickory, Arc<Mutex<Vec<Option<Duration>>>>);
 
 impl AsyncBackend for Spy {
@@ -124,14 +124,14 @@ impl AsyncBackend for Spy {
     }
 }
 
-/// "No such name", by TCP and to no question at all, after an answer by UDP that is cut short.
+/// Tests a "no such name" over TCP that has no question, after a truncated answer over UDP.
 #[test]
 fn a_denial_stays_within_its_question() {
     const CUT_SHORT: [u8; 10] = [0x83, 0x80, 0, 1, 0, 0, 0, 0, 0, 0];
     const NO_SUCH_NAME: [u8; 10] = [0x81, 0x83, 0, 0, 0, 0, 0, 0, 0, 0];
     let bind = || {
         let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
-        // Which somebody else may have by TCP.
+        // Another process may have this port over TCP.
         let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
         Some((udp, tcp))
     };
@@ -172,7 +172,7 @@ fn an_answer_says_for_how_long_it_lasts() {
         assert_eq!(block_on(resolver.resolve(name)).expect("an answer").source(), Source::Lookup);
         assert_eq!(block_on(resolver.resolve(name)).expect("an answer").source(), Source::Cache, "{name}");
     }
-    // Half of one, for which a server owes the other half.
+    // An answer of one family while the other family fails lasts for 1 second.
     block_on(resolver.resolve("servfail6.test")).expect("half an answer");
     let expected = [60, 0, 7, 86400, 1].map(|seconds| Some(Duration::from_secs(seconds)));
     assert_eq!(*ttls.lock().unwrap(), expected);
@@ -181,7 +181,7 @@ fn an_answer_says_for_how_long_it_lasts() {
 #[test]
 fn a_server_that_is_not_there_costs_no_time() {
     let (gone, server) = (Server::start_anywhere().address(), Server::start_anywhere());
-    // Less than the first one would have.
+    // Less than the 5 seconds that the first server has to answer.
     let timeout = Duration::from_secs(4);
     let hickory = Hickory::with_servers([gone, server.address()]).expect("two");
     let resolver = Resolver::builder().async_backend(hickory).timeout(timeout).build();
@@ -197,7 +197,7 @@ fn a_server_that_is_not_there_costs_no_time() {
 fn a_server_is_an_address_with_a_port() {
     assert!(Hickory::with_servers([]).is_err());
     assert!(Hickory::with_servers(["127.0.0.1:0".parse().unwrap()]).is_err());
-    // What comes to no address in particular comes to this machine.
+    // A packet to the unspecified address reaches this machine.
     let server = Server::start_anywhere();
     let anywhere = SocketAddr::from(([0, 0, 0, 0], server.address().port()));
     let resolver = Resolver::builder().async_backend(Hickory::with_servers([anywhere]).expect("one")).build();
@@ -212,7 +212,7 @@ fn failures_are_kept_as_they_may_be() {
         let [first, second] = [(); 2].map(|()| block_on(resolver.resolve(name)).expect_err("a failure"));
         assert_eq!((first.is_cached(), second.is_cached(), first.kind()), (false, true, second.kind()), "{name}");
     }
-    // No such name and no address are one question each; a failure is asked about twice.
+    // "No such name" and "no address" take one query of each family. A server failure takes two.
     assert_eq!(["nx.test", "nodata.test", "servfail.test"].map(|name| server.count(name)), [2, 2, 4]);
 }
 
@@ -225,7 +225,7 @@ fn nobody_waits_for_a_silent_server_longer_than_the_timeout_and_no_query_goes_on
         assert!(error.is_timeout(), "{error}");
         assert_eq!(resolver.stats().running, 0);
     }
-    // The late answer is for a question that nobody asks any more.
+    // The late answer is to a question that nobody asks any more.
     let patient = plain(&server);
     assert_eq!(count(block_on(patient.resolve("slow-200.test")).expect("an answer")), (1, 1));
 }
@@ -250,12 +250,12 @@ fn five_thousand_at_once_take_one_thread_and_no_more_sockets_than_they_may() {
     let (running, threads, sockets) = most;
     println!("at most {running} running on {threads} thread, {sockets} descriptors of the whole process");
     assert!(running <= AT_ONCE && threads == 1 && drivers >= 1);
-    // Two each, and what the server and the other tests of this process have open.
+    // Two for each lookup, and those of the server and of this process's other tests.
     assert!(sockets <= 2 * AT_ONCE + 200, "{sockets}");
     assert_eq!(server.questions().len(), 2 * LOOKUPS);
 }
 
-/// Who is asked across runtimes.
+/// A client that is used on several runtimes.
 trait Ask: Clone + Send + Sync + 'static {
     fn ask(&self, name: &'static str) -> impl Future<Output = bool> + Send;
 }
@@ -279,7 +279,7 @@ fn directly(server: &Server) -> TokioResolver {
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build().expect("a resolver")
 }
 
-/// Asked first on a runtime that is there and that nobody drives any more, then on another.
+/// Uses a client on a runtime that is then no longer driven, and after that on another one.
 fn first_used_on_a_runtime_that_is_not_driven(client: impl Ask) {
     let first = Builder::new_current_thread().enable_all().build().unwrap();
     assert!(first.block_on(client.ask("ok.test")));
@@ -290,7 +290,7 @@ fn first_used_on_a_runtime_that_is_not_driven(client: impl Ask) {
     drop(first);
 }
 
-/// One asks on a runtime that ends while another waits for the same name.
+/// Uses a client on a runtime that ends while a caller on another runtime waits for the same name.
 fn shared_with_a_runtime_that_goes_away(server: &Server, client: impl Ask) {
     let (first, second) = (Runtime::new().unwrap(), Runtime::new().unwrap());
     let asking = |client| async move { Ask::ask(&client, "held.test").await };

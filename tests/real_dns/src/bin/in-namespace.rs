@@ -1,4 +1,4 @@
-//! Runs a command inside: `in-namespace SECONDS COMMAND [ARGUMENT...]`.
+//! Runs a command in new namespaces: `in-namespace SECONDS COMMAND [ARGUMENT...]`.
 
 use std::process::{ExitCode, exit};
 

@@ -1,4 +1,4 @@
-//! Runs the scripted server until it is killed: `scripted-server [ADDRESS:PORT]`, 127.0.0.1:53 if not told otherwise.
+//! Runs the scripted server until it is killed: `scripted-server [ADDRESS:PORT]`. Default: 127.0.0.1:53.
 
 use std::thread;
 

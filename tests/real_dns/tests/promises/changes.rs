@@ -1,4 +1,4 @@
-//! What the system reads changes under a running program.
+//! The files of the system's resolver change while the program runs.
 
 use std::net::IpAddr;
 
@@ -16,12 +16,12 @@ fn ip(text: &str) -> Option<IpAddr> {
     Some(text.parse().expect("a literal"))
 }
 
-/// One thread, so that it is one that has read the old file which has to notice the new one.
+/// The first has one thread, so that a thread that has read the old file has to notice the new one.
 fn resolvers() -> [Resolver; 2] {
     [plain().max_lookups(1).build(), Resolver::new()]
 }
 
-/// And those that read the files themselves.
+/// As above, and with `Hickory`, which reads the files itself.
 fn readers() -> Vec<Resolver> {
     let hickory = || Hickory::from_system().expect("resolv.conf can be read");
     let hickories = [plain().async_backend(hickory()).build(), Resolver::builder().async_backend(hickory()).build()];
@@ -43,7 +43,7 @@ pub fn resolv_conf() {
             );
             assert_eq!(first(&resolver, &format!("ok-{round}.test")), ip("192.0.2.2"), "round {round}");
             assert_eq!(first(&resolver, &format!("ok-{round}")), ip("192.0.2.2"), "round {round}");
-            // What was kept is asked anew when the program says so.
+            // The old answer is cached until the program flushes it.
             resolver.flush();
             assert_eq!(first(&resolver, "ok.test"), ip("192.0.2.2"), "round {round}");
         }

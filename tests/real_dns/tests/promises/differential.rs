@@ -10,7 +10,7 @@ use crate::hickory;
 use crate::peers::{getent, std_lookup};
 use crate::support::{ask, gai_strerror, plain, tally};
 
-/// Every kind of name that the scripted server knows, and what no server is asked about.
+/// Every kind of name that the scripted server knows, and names that need no server.
 const NAMES: &[&str] = &[
     "ok.test",
     "OK.Test",
@@ -60,7 +60,7 @@ const NAMES: &[&str] = &[
     "ok.äö.test",
 ];
 
-/// What a lookup gave, in terms that all three share.
+/// The result of a lookup, in terms that all three share.
 type Outcome = Result<Vec<IpAddr>, String>;
 
 fn by_gaiter(name: &str) -> Outcome {
@@ -71,7 +71,7 @@ fn by_gaiter(name: &str) -> Outcome {
     })
 }
 
-/// Compares what the three say of every name. Gives how many names had addresses.
+/// Compares the results of the three for every name. Returns how many names have addresses.
 fn compare(names: &[&str]) -> usize {
     let compare = |name: &str| {
         let ours = by_gaiter(name);
@@ -95,7 +95,7 @@ fn compare(names: &[&str]) -> usize {
     outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).count()
 }
 
-/// A patience that a slow machine does not wear out, and that a trial can wait for.
+/// Timeouts that are long enough for a slow machine, and short enough for a trial.
 const PATIENCE: &str = "timeout:3 attempts:1";
 
 fn resolv_conf(lines: &str) {
@@ -115,7 +115,7 @@ pub fn both_families() {
     resolv_conf("");
     namespace::add_addresses(&["192.0.2.200/24", "10.9.9.9/8", "2001:db8::200/64", "fd00::200/64"]).unwrap();
     assert!(compare(NAMES) > 15);
-    // This machine has a network that it puts behind others.
+    // glibc also sorts IPv4 addresses of the machine's own network, by common prefix.
     hickory::agrees(NAMES, &[hickory::EXCEPTIONS, &["many-200.test"]].concat());
 }
 
@@ -123,7 +123,7 @@ pub fn ipv4_only() {
     let _server = Server::start();
     resolv_conf("");
     namespace::add_addresses(&["192.0.2.200/24"]).unwrap();
-    // `getent` asks with AI_ADDRCONFIG, and here it leaves the other family out.
+    // `getent` sets AI_ADDRCONFIG, which leaves out IPv6 here.
     assert!(compare(&["a.test", "a-5.test", "nx.test", "servfail.test", "127.0.0.1"]) > 2);
     let names = ["scopes.test", "many-4.test", "ok.test", "localhost"];
     for name in names {
@@ -151,10 +151,10 @@ pub fn search_list() {
         println!("  {}", lines.trim_end().replace('\n', "; "));
         resolv_conf(lines);
         assert_eq!(compare(SHORT), 6, "{lines}");
-        // Where a name of the list could not be told, glibc goes by the others.
+        // If a name of the search list fails, glibc goes by the other names.
         let untold = lines.contains("refusing") || lines.contains("silent");
         hickory::agrees(SHORT, if untold { &["nx", "nodata"] } else { &[] });
-        // The one takes its time, and the other is not heeded.
+        // `silent` takes long, and hickory ignores `no-tld-query`.
         if !lines.contains("silent") && !lines.contains("no-tld-query") {
             hickory::asks_alike(&server, SHORT);
         }
@@ -199,7 +199,7 @@ pub fn no_server_at_all() {
     resolv_conf("");
     assert_eq!(compare(&["ok.test", "localhost", "127.0.0.1"]), 2);
     hickory::agrees(&["ok.test", "localhost", "127.0.0.1"], &[]);
-    // What stands in for a missing or empty file is glibc's affair too.
+    // glibc also decides what replaces a missing or empty file.
     for nothing in ["", "nonsense\nnameserver not-an-address\n\0\n"] {
         namespace::write("resolv.conf", nothing);
         assert_eq!(compare(&["ok.test", "localhost"]), 1);

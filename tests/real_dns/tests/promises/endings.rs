@@ -1,4 +1,4 @@
-//! The end of a process, a runtime and a resolver while ten lookups hang in `getaddrinfo`.
+//! A process, a runtime and a resolver end while 10 lookups hang in `getaddrinfo`.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::support::{await_that, cast, plain};
 
 const HUNG: usize = 10;
 
-/// What is left of glibc's ten seconds, at least, when a child is told to end.
+/// How much is left of glibc's 10 seconds, at least, when a child is told to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long `shutdown` is to wait.
+/// How long `shutdown` may wait.
 const GRACE: Duration = Duration::from_secs(1);
 
 pub fn neither_exit_nor_drop_nor_shutdown_waits() {
@@ -46,7 +46,7 @@ fn name(who: &str, how: &str, index: usize) -> String {
     format!("silent-{index}.{how}.{who}.test").to_lowercase()
 }
 
-/// In a child of the above. It is told on its standard input that all hang.
+/// Runs in a child of the trial. A byte on its standard input says that all lookups hang.
 pub fn play(arguments: &[String]) {
     let [who, how] = arguments else { panic!("{arguments:?}") };
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -64,7 +64,7 @@ pub fn play(arguments: &[String]) {
     told.expect("the trial writes a byte");
     let began = Instant::now();
     match how.as_str() {
-        // Everything is dropped at the end of this function.
+        // The end of this function drops everything.
         "exit" => return,
         "drop" => drop(runtime),
         "shutdown" => {

@@ -1,4 +1,4 @@
-//! What the operating system refuses: a typed error each, and everything works again once it gives.
+//! Resources that the operating system refuses: each is a typed error, and everything works again once there are enough.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -14,7 +14,7 @@ use gaiter_real_dns::server::Server;
 use crate::peers::std_lookup;
 use crate::support::{ask, await_that, gai_strerror, plain, status, tally};
 
-/// Sets this process's soft limit of a resource; gives the former one.
+/// Sets this process's soft limit of a resource. Returns the former limit.
 pub fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for both calls.
@@ -27,11 +27,11 @@ pub fn limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
     }
 }
 
-/// With none to thirty descriptors to spare, the same as std says, and an answer when there are enough again.
+/// Tests that with 0 to 30 spare descriptors the result is std's, and that lookups work again afterwards.
 pub fn no_descriptors() {
     let server = Server::start();
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
-    // One thread, so that it is the same one, or one that took its place, that works again.
+    // One thread, so that the thread that failed, or its replacement, has to work again.
     let resolver = plain().max_lookups(1).build();
     ask(&resolver, "ok.test").expect("an answer");
     let open = fs::read_dir("/proc/self/fd").expect("procfs is mounted").flatten();
@@ -62,11 +62,11 @@ pub fn no_descriptors() {
     drop(server);
 }
 
-/// An address space without room for another stack.
+/// Tests an address space without room for another stack.
 pub fn no_room_for_a_thread() {
     let _server = Server::start();
     const STACK: usize = 1 << 30;
-    // What malloc sets aside for a thread comes and goes in steps of 64 MiB.
+    // malloc's reserve for a thread comes and goes in steps of 64 MiB.
     const SPARE: u64 = 256 << 20;
     let resolver = plain().thread_stack_size(STACK).build();
     let in_use = status("VmSize:") as u64 * 1024;
@@ -81,14 +81,14 @@ pub fn no_room_for_a_thread() {
         }
     }
     ask(&resolver, "ok.test").expect("an answer");
-    // And with one that runs, work waits for it rather than fail.
+    // If one thread runs, lookups wait for it instead of failing.
     let former = limit(libc::RLIMIT_AS, in_use + SPARE);
     let answers = block_on(join_all((0..10).map(|index| resolver.resolve(format!("ok-{index}.test")))));
     limit(libc::RLIMIT_AS, former);
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
 }
 
-/// What the kernel threw away because nobody read it.
+/// Returns the number of UDP packets that the kernel dropped because a receive buffer was full.
 fn overruns() -> u64 {
     let table = fs::read_to_string("/proc/net/snmp").expect("procfs is mounted");
     let mut rows = table.lines().filter(|line| line.starts_with("Udp:")).map(|line| line.split_whitespace());
@@ -110,9 +110,9 @@ pub fn a_full_receive_buffer() {
     println!("  while nothing is read: {kinds:?}, {} queries thrown away", overruns());
     assert!(kinds.keys().all(|kind| [ErrorKind::Temporary, ErrorKind::Timeout].contains(kind)), "{kinds:?}");
     drop(stalled);
-    // Calls whose callers have left would hand on that they were not heard.
+    // A call without waiters is about to fail. A caller below could join it.
     await_that("no call", || resolver.stats().running == 0);
-    // No more at a time than a buffer holds.
+    // At most 50 at a time, which the buffer holds.
     for batch in 0..NAMES / 50 {
         let batch = (0..50).map(|index| resolver.resolve(format!("ok-{}.test", 50 * batch + index)));
         for outcome in block_on(join_all(batch)) {

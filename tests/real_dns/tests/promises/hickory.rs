@@ -14,19 +14,19 @@ use gaiter_real_dns::server::Server;
 use crate::faults::limit;
 use crate::support::{ask, await_that, plain, threads_named};
 
-/// Where the two differ, of the names that no machine is set up for; the docs of `Hickory` say why.
+/// Names whose results differ on any machine. The docs of `Hickory` say why.
 pub const EXCEPTIONS: &[&str] = &[
-    // Numbers, which are names.
+    // Numbers, which are names for hickory.
     "127.1",
     "0x7f000001",
     "1.2.3",
-    // RFC 3484 and RFC 6724.
+    // RFC 3484 in glibc, RFC 6724 in gaiter.
     "scopes.test",
-    // Half an answer is one.
+    // hickory accepts an answer of one family.
     "silent4.test",
-    // An alias of itself has no address.
+    // An alias to itself has no address.
     "loop.test",
-    // A server that cannot read a question has not said that the name does not exist.
+    // FORMERR does not say that the name does not exist.
     "formerr.test",
 ];
 
@@ -36,7 +36,7 @@ fn outcome(resolver: &Resolver, name: &str) -> Outcome {
     ask(resolver, name).map_err(|error| error.kind())
 }
 
-/// The same addresses in the same order, or the same kind of error, as the system's resolver gives; and for `exceptions` not.
+/// Asserts that both return the same addresses in the same order, or the same kind of error, and differ for `exceptions`.
 pub fn agrees(names: &[&str], exceptions: &[&str]) {
     let by_system = plain().timeout(None).build();
     let hickory = Hickory::from_system().expect("resolv.conf can be read");
@@ -54,7 +54,7 @@ pub fn agrees(names: &[&str], exceptions: &[&str]) {
     });
 }
 
-/// The same names are asked for, in the same order: a search list is walked alike.
+/// Asserts that both ask for the same names in the same order, as when they walk a search list.
 pub fn asks_alike(server: &Server, names: &[&str]) {
     let by_system = plain().timeout(None).build();
     let hickory = Hickory::from_system().expect("resolv.conf can be read");
@@ -63,7 +63,7 @@ pub fn asks_alike(server: &Server, names: &[&str]) {
         let asked = |resolver: &Resolver| {
             let before = server.questions().len();
             _ = outcome(resolver, name);
-            // Once each: what glibc has no room for it asks for again from the start.
+            // Each name once: if glibc's buffer is too small, it repeats its questions from the start.
             server.questions().split_off(before).into_iter().fold(Vec::new(), |mut asked: Vec<String>, question| {
                 if !asked.contains(&question.name) {
                     asked.push(question.name);
@@ -75,7 +75,7 @@ pub fn asks_alike(server: &Server, names: &[&str]) {
     }
 }
 
-/// Without `resolv.conf` there is no backend; when it goes, or is broken, what it said before holds.
+/// Tests that `resolv.conf` without a server is an error for a new backend, while an old one keeps its former settings.
 pub fn nothing_reads_it_and_it_says_so() {
     let server = Server::start();
     namespace::write("resolv.conf", "nameserver 127.0.0.1\n");
@@ -88,7 +88,7 @@ pub fn nothing_reads_it_and_it_says_so() {
     assert_eq!(server.count("ok.test"), 4);
 }
 
-/// A change that could not be read when it was seen is read later; and what was read last outlives the thread that read it.
+/// Tests that a change that could not be read is read later, and that settings outlive the thread that read them.
 pub fn a_change_is_read_when_it_can_be() {
     let (_one, two) = (Server::start(), Server::start_on("127.0.0.2:53"));
     two.set_number(2);
@@ -113,12 +113,12 @@ pub fn a_change_is_read_when_it_can_be() {
     }
 }
 
-/// Out of descriptors it is the system that failed, and the next lookup works again.
+/// Tests that a lookup without descriptors is a system error, and that the next one works.
 pub fn a_lookup_without_descriptors() {
     let _server = Server::start();
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
     let resolver = plain().async_backend(Hickory::from_system().expect("it can be read")).build();
-    // Once without a driver, which then finds no runtime, and once with one.
+    // Once without a driver, which then cannot make a runtime, and once with one.
     for round in 0..2 {
         let former = limit(libc::RLIMIT_NOFILE, 0);
         let failed = outcome(&resolver, "ok.test");
@@ -147,7 +147,7 @@ impl AsyncBackend for Polled {
     }
 }
 
-/// From the hosts file, so that it waits for nothing else.
+/// Tests in how many turns answers are ordered. They are from the hosts file, so that no poll is for anything else.
 pub fn a_large_answer_is_ordered_in_turns_of_the_driver() {
     let lines = |name, count: u8| (0..count).map(move |number| format!("192.0.2.{number} {name}.test\n"));
     namespace::write("hosts", &lines("few", 60).chain(lines("many", 200)).collect::<String>());

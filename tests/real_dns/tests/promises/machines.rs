@@ -15,8 +15,8 @@ use crate::support::{ask, await_that, cast, ips, plain};
 
 const MACHINES: usize = 8;
 
-/// `local-data` of its own, everything else from the scripted server, nothing from anywhere else; and what has expired is
-/// served while the server does not answer (RFC 8767).
+/// Unbound answers its own `local-data`, forwards everything else to the scripted server, and asks no other server. It
+/// serves expired answers while the scripted server is silent (RFC 8767).
 const CONFIGURATION: &str = r#"
 server:
   interface: 127.0.0.1
@@ -44,7 +44,7 @@ remote-control:
   control-enable: no
 "#;
 
-/// A running Unbound; dropping it ends it.
+/// A running Unbound. Dropping it ends it.
 struct Unbound(Child);
 
 impl Unbound {
@@ -65,7 +65,7 @@ impl Drop for Unbound {
     }
 }
 
-/// What one machine is told of `names`: a line each.
+/// Starts a machine that looks up `names` and prints one line for each.
 fn on_a_machine(names: &[&str]) -> Child {
     cast("machine", names)
 }
@@ -77,11 +77,11 @@ fn told(mut machine: Child) -> Vec<String> {
     printed.lines().map(str::to_owned).collect()
 }
 
-/// One of the machines: a process with a resolver of its own.
+/// Plays one of the machines: a process with its own resolver.
 pub fn play(names: &[String]) {
     let resolver = Resolver::new();
     for name in names {
-        // Twice: the second is the machine's own cache's.
+        // Twice: the second answer is from the machine's own cache.
         let first = outcome(ask(&resolver, name).map_err(|error| error.kind()));
         let again = block_on(resolver.resolve(name));
         assert!(
@@ -137,7 +137,7 @@ pub fn unbound_serves_what_expired() {
     let before = told(on_a_machine(&[name]));
     let queries = server.count(name);
     server.set_silent(true);
-    // Once Unbound asks anew, what it has is past its time. It goes on to serve it, and so does every resolver behind it.
+    // Once Unbound asks the server again, its answer has expired. It still serves it, and so do the resolvers behind it.
     let resolver = plain().timeout(Duration::from_secs(10)).build();
     await_that("the end of its time", || {
         ask(&resolver, name).expect("an answer, expired or not");

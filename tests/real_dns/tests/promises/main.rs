@@ -1,8 +1,8 @@
 //! gaiter's promises with the real `getaddrinfo` against real DNS servers that misbehave.
 //!
-//! Every trial runs in a process and in namespaces of its own, so that it may rewrite `resolv.conf`, take port 53, use up the
-//! process's descriptors, or end it. Where namespaces are not permitted every trial fails and says so, unless
-//! `GAITER_ALLOW_SKIP` is set, which makes them ignored.
+//! Every trial runs in its own process and namespaces, so that it may rewrite `resolv.conf`, take port 53, use up the process's
+//! descriptors, or end the process. Where namespaces are not permitted, every trial fails and says so. With `GAITER_ALLOW_SKIP`
+//! set, the trials are ignored instead.
 
 mod changes;
 mod differential;
@@ -23,10 +23,10 @@ use std::process::ExitCode;
 use gaiter_real_dns::namespace;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// In the process of a trial, which one it is.
+/// Set in the process of a trial, to its name.
 const TRIAL: &str = "GAITER_TRIAL";
 
-/// How long a trial may take before it is killed: far more than any needs.
+/// How long a trial may take before it is killed. No trial needs nearly as much.
 const SECONDS: u32 = 180;
 
 #[rustfmt::skip]
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, TRIALS.iter().map(trial).collect()).exit_code()
 }
 
-/// Runs a trial, or what a trial started this program for.
+/// Runs a trial, or the role for which a trial started this program.
 fn run_inside() -> ExitCode {
     if let Some(role) = env::args().nth(1) {
         support::play(&role);
@@ -100,7 +100,7 @@ fn run_inside() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs a trial in a process and namespaces of its own, and shows what it printed.
+/// Runs a trial in its own process and namespaces, and prints its output.
 fn spawn(name: &str) -> Result<(), Failed> {
     let program = env::current_exe()?;
     let output = namespace::command(program, SECONDS).env(TRIAL, name).output()?;

@@ -42,7 +42,7 @@ pub fn a_server_goes_silent_under_load_and_comes_back() {
     }
 
     server.set_silent(true);
-    // Of either kind of staleness; and no caller of a known name notices anything but its age.
+    // Stale or old answers. Callers of known names notice nothing but the age of their answers.
     await_that("stale answers", || load.stale.load(Ordering::SeqCst) > 20 * KNOWN);
     let strangers: Vec<_> = (0..200).map(|index| resolver.resolve(format!("ok-new-{index}.test"))).collect();
     let mut most = 0;
@@ -53,7 +53,7 @@ pub fn a_server_goes_silent_under_load_and_comes_back() {
     });
     let errors = tally(errors);
     assert!(errors.keys().all(|kind| [ErrorKind::Timeout, ErrorKind::Temporary].contains(kind)), "{errors:?}");
-    // The timekeeper is one more, and up to four wake callers.
+    // One more is the timekeeper, and up to 4 run errands. Only wakers that block need more, and none does here.
     assert!(most <= THREADS + 1 + 4, "{most} threads");
     let stale = load.stale.load(Ordering::SeqCst);
     await_that("more of them", || load.stale.load(Ordering::SeqCst) > stale + 20 * KNOWN);
@@ -75,7 +75,7 @@ pub fn a_server_goes_silent_under_load_and_comes_back() {
     println!(
         "  back: every known name has its new address after {recovered:?} (cooldown {COOLDOWN:?}, glibc's patience {PATIENCE:?})"
     );
-    // What was under way when the server came back runs out first. Three times that for a busy machine.
+    // Calls that are in flight when the server comes back run out first. Three times that for a busy machine.
     assert!(recovered < 3 * (COOLDOWN + PATIENCE), "{recovered:?}");
     for index in 0..200 {
         ask(&resolver, &format!("ok-new-{index}.test")).expect("an answer for a name that failed before");

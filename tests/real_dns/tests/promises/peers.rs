@@ -1,4 +1,4 @@
-//! What gaiter is held against.
+//! The resolvers that gaiter is compared with.
 
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::process::Command;
@@ -6,7 +6,8 @@ use std::process::Command;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower_service::Service as _;
 
-/// `getent ahosts`: the C library's own idea of `getaddrinfo`, but for its wish to encode names, which programs do not have. `None` if the name is not found, for whatever reason.
+/// Returns the addresses that `getent ahosts` prints, by glibc's own use of `getaddrinfo`, or `None` if the name is not found for
+/// whatever reason. With `--no-idn`, because programs do not ask glibc to encode names.
 pub fn getent(name: &str) -> Option<Vec<IpAddr>> {
     let output =
         Command::new("getent").args(["--no-idn", "ahosts", "--", name]).output().expect("getent(1) comes with glibc");
@@ -20,13 +21,13 @@ pub fn getent(name: &str) -> Option<Vec<IpAddr>> {
     }
     match output.status.code() {
         Some(0) => Some(ips),
-        // Its manual: "one or more supplied key could not be found".
+        // The manual: "one or more supplied key could not be found".
         Some(2) => None,
         _ => panic!("getent ahosts {name}: {}", output.status),
     }
 }
 
-/// `std::net::ToSocketAddrs`: the addresses, or what libc said.
+/// Returns the addresses by `std::net::ToSocketAddrs`, or libc's message.
 pub fn std_lookup(name: &str) -> Result<Vec<IpAddr>, String> {
     match (name, 0).to_socket_addrs() {
         Ok(addrs) => Ok(addrs.map(|addr| addr.ip()).collect()),
@@ -37,7 +38,7 @@ pub fn std_lookup(name: &str) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-/// hyper-util's resolver, on the Tokio runtime that this runs in.
+/// Returns the addresses by hyper-util's resolver, on the current Tokio runtime.
 pub async fn hyper_lookup(name: &str) -> Result<Vec<IpAddr>, std::io::Error> {
     let name: Name = name.parse().expect("any text is one");
     Ok(GaiResolver::new().call(name).await?.map(|addr| addr.ip()).collect())

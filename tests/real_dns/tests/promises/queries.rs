@@ -12,7 +12,7 @@ use gaiter_real_dns::server::{Question, Server};
 use crate::peers::std_lookup;
 use crate::support::{ask, await_that, ips, plain};
 
-/// An A and an AAAA query: what one call costs.
+/// Number of queries of one call: A and AAAA.
 const ONE_CALL: usize = 2;
 
 pub fn a_thousand_callers_cost_one_call() {
@@ -21,7 +21,7 @@ pub fn a_thousand_callers_cost_one_call() {
         server.set_held(true);
         let before = server.count("held.test");
         let callers: Vec<_> = (0..1_000).map(|_| resolver.resolve("held.test")).collect();
-        // glibc sends both questions in one go.
+        // glibc sends both questions at once.
         await_that("the queries", || server.count("held.test") == before + ONE_CALL);
         server.set_held(false);
         for addrs in block_on(join_all(callers)) {
@@ -34,7 +34,7 @@ pub fn a_thousand_callers_cost_one_call() {
 
 pub fn a_cached_name_costs_none_and_a_refresh_one_call() {
     let server = Server::start();
-    // glibc does not ask again on its own.
+    // glibc does not repeat a question.
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
     let cache = CacheConfig::new().ttl(Duration::from_secs(1)).stale_while_revalidate(Duration::from_secs(3600));
     let resolver = Resolver::builder().cache(cache).build();
@@ -42,7 +42,7 @@ pub fn a_cached_name_costs_none_and_a_refresh_one_call() {
     let first = ask(&resolver, "held.test").expect("an answer");
     assert_eq!(server.count("held.test"), ONE_CALL);
 
-    // Nobody answers, so whatever is answered was kept.
+    // The server is silent, so every answer is from the cache.
     server.set_silent(true);
     let callers = |count: usize| {
         block_on(join_all((0..count).map(|_| resolver.resolve("held.test"))))
@@ -58,7 +58,7 @@ pub fn a_cached_name_costs_none_and_a_refresh_one_call() {
     });
     println!("  {fresh} lookups were hits and cost no query");
 
-    // The refresh that it set off hangs; the thousand that come meanwhile wait for nothing and start nothing.
+    // The background refresh hangs. The 1,000 callers that come meanwhile wait for nothing and start nothing.
     await_that("the refresh", || server.count("held.test") == 2 * ONE_CALL);
     for addrs in callers(1_000) {
         assert_eq!((addrs.source(), ips(&addrs)), (Source::Stale, first.clone()));
@@ -66,14 +66,14 @@ pub fn a_cached_name_costs_none_and_a_refresh_one_call() {
     assert_eq!(server.count("held.test"), 2 * ONE_CALL, "one call refreshes");
 }
 
-/// The questions about names that contain `tag`, with the tag cut out.
+/// Returns the questions about names that contain `tag`, with the tag cut out.
 fn asked(server: &Server, tag: &str) -> Vec<Question> {
     let mut questions = server.questions();
     questions.retain(|question| question.name.contains(tag));
     for question in &mut questions {
         question.name = question.name.replace(tag, "");
     }
-    // The two questions of a call cross on their way.
+    // The two questions of a call may arrive in either order.
     questions.sort_by(|one, other| (&one.name, &one.kind, one.tcp).cmp(&(&other.name, &other.kind, other.tcp)));
     questions
 }
@@ -95,7 +95,7 @@ pub fn a_search_list_costs_what_glibc_asks() {
     }
 }
 
-/// A "no such name" is kept for a moment; a server's failure is cooled down; neither costs the server a query meanwhile.
+/// Tests that "no such name" is cached for its TTL and a server's failure for its cooldown, without a query meanwhile.
 pub fn failures_are_asked_again_when_they_may_be() {
     let server = Server::start();
     let hour = Duration::from_secs(3600);
@@ -115,7 +115,7 @@ pub fn failures_are_asked_again_when_they_may_be() {
         assert!(ask(&resolver, name).is_err_and(|error| !error.is_cached()));
         assert_eq!(server.count(name), 2 * cost, "{name}");
     }
-    // An error that is gone is forgotten when it may be.
+    // A failure is forgotten after its cooldown.
     let resolver = Resolver::builder().cache(CacheConfig::new().cooldown(Duration::from_millis(1))).build();
     namespace::write("resolv.conf", "nameserver 127.0.0.2\n");
     assert_eq!(ask(&resolver, "ok.test").expect_err("nobody is there").kind(), ErrorKind::Temporary);

@@ -14,12 +14,12 @@ use crate::{endings, hung, machines};
 
 pub use gaiter_real_dns::await_that;
 
-/// A builder without a cache: every lookup that joins no other is a call.
+/// Returns a builder without a cache: every lookup that joins no other is a call.
 pub fn plain() -> gaiter::Builder {
     Resolver::builder().cache(CacheConfig::disabled())
 }
 
-/// The addresses of a lookup by `resolver`, or its error.
+/// Returns the addresses of a lookup by `resolver`, or its error.
 pub fn ask(resolver: &Resolver, name: &str) -> Result<Vec<IpAddr>, Error> {
     block_on(resolver.resolve(name)).map(|addrs| ips(&addrs))
 }
@@ -28,25 +28,25 @@ pub fn ips(addrs: &Addrs) -> Vec<IpAddr> {
     addrs.clone().map(|addr| addr.ip()).collect()
 }
 
-/// What libc calls an error of `getaddrinfo`.
+/// Returns libc's message for an error code of `getaddrinfo`.
 pub fn gai_strerror(code: i32) -> String {
-    // SAFETY: it gives a string with a terminating zero, which is static, for any code.
+    // SAFETY: for any code it returns a static, null-terminated string.
     unsafe { CStr::from_ptr(libc::gai_strerror(code)) }.to_string_lossy().into_owned()
 }
 
-/// How many threads of this process carry a name that begins with `prefix`.
+/// Returns the number of this process's threads whose names begin with `prefix`.
 pub fn threads_named(prefix: &str) -> usize {
     let names = fs::read_dir("/proc/self/task").expect("procfs is mounted").flatten();
     let names = names.flat_map(|task| fs::read_to_string(task.path().join("comm")));
     names.filter(|name| name.starts_with(prefix)).count()
 }
 
-/// How much memory this process has in use, in KiB.
+/// Returns how much memory this process has in use, in KiB.
 pub fn resident() -> usize {
     status("VmRSS:")
 }
 
-/// A figure of this process's that procfs gives in KiB.
+/// Returns a figure of this process that procfs gives in KiB.
 pub fn status(figure: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("procfs is mounted");
     let line = status.lines().find_map(|line| line.strip_prefix(figure)).expect("a line of it");
@@ -70,7 +70,7 @@ pub fn cast(role: &str, arguments: &[&str]) -> Child {
     command.spawn().expect("it runs already")
 }
 
-/// In a process that [`cast`] started.
+/// Plays `role`, in a process that [`cast`] started.
 pub fn play(role: &str) {
     let arguments: Vec<String> = env::args().skip(2).collect();
     match role {

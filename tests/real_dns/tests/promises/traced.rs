@@ -15,7 +15,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::support::{ask, await_that, plain};
 
-/// Writes down the spans that open and close, each with those around it.
+/// Records the spans that open and close, each with its parents.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -41,7 +41,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Log {
     }
 }
 
-/// A lookup is in the caller's span, and leaves nothing open: not when it is answered, and not when it hangs.
+/// Tests that a lookup is in the caller's span and leaves no span open, whether it is answered or hangs.
 pub fn inside_the_callers_span() {
     let server = Server::start();
     let global = Log::default();
@@ -65,7 +65,7 @@ pub fn inside_the_callers_span() {
             "{name}"
         );
     }
-    // Nothing of the above but what was created outside went to the global subscriber.
+    // Of the above, only the lookups created outside went to the global subscriber.
     assert_eq!(tally_of(&global, "request"), 0);
     assert_eq!(tally_of(&global, "open resolve"), 2);
 
@@ -76,7 +76,7 @@ pub fn inside_the_callers_span() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    // The span is made on the subscriber that the future is polled with.
+    // Created when polled, so that the span belongs to the caller's subscriber.
     let caller = async {
         let caller = async { resolver.resolve("silent.test").await }.instrument(info_span!("request"));
         tokio::select! {
@@ -94,15 +94,15 @@ fn tally_of(log: &Log, name: &str) -> usize {
     log.lines().iter().filter(|line| line.contains(name)).count()
 }
 
-/// How many lookups hang when the process forks: so many threads leave resolver state behind for the child's to find.
+/// Number of lookups that hang when the process forks. Each thread leaves resolver state behind that a child may find.
 const HUNG: usize = 6;
 const FORKS: usize = 20;
 
-/// Forks while lookups hang; the children look up what the parent knows, and what it does not know, and the last one what it
-/// waits for.
+/// Tests children forked while lookups hang. They look up a name that the parent knows and one that it does not know. The last
+/// child looks up a name that the parent waits for.
 pub fn a_forked_child_looks_up() {
     let server = Server::start();
-    // glibc does not ask again on its own.
+    // glibc does not repeat a question.
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
     let resolver = Resolver::new();
     ask(&resolver, "ok-known.test").expect("an answer");
@@ -112,7 +112,7 @@ pub fn a_forked_child_looks_up() {
     for number in 0..FORKS {
         let other = format!("ok-{number}.test");
         await_child(fork(|| {
-            // Nothing of the parent's cache is kept.
+            // The child does not use the parent's cache.
             block_on(resolver.resolve("ok-known.test")).is_ok_and(|addrs| addrs.source() == Source::Lookup)
                 && ask(&resolver, &other).is_ok_and(|ips| ips.len() == 2)
         }));
@@ -120,7 +120,7 @@ pub fn a_forked_child_looks_up() {
     }
     assert_eq!(server.count("ok-known.test"), 2 + 2 * FORKS, "two of the parent's, two of each child's");
 
-    // A copy of a lookup asks anew.
+    // A child's copy of a lookup asks again.
     let child = fork(|| block_on(&mut hung[0]).is_ok());
     await_that("the child's call", || asked(0) == 4);
     server.set_held(false);
@@ -133,7 +133,7 @@ pub fn a_forked_child_looks_up() {
 
 /// Runs `child` in a forked process.
 fn fork(child: impl FnOnce() -> bool) -> libc::pid_t {
-    // SAFETY: no thread of this process begins or ends meanwhile; the child ends with `_exit`.
+    // SAFETY: no thread of this process starts or ends meanwhile, and the child ends with `_exit`.
     match unsafe { libc::fork() } {
         // SAFETY: it ends this process and nothing else.
         0 => unsafe { libc::_exit(if child() { 0 } else { 1 }) },
