@@ -86,7 +86,7 @@ fn hickory(servers: Vec<SocketAddr>) -> Result<Resolver, BoxError> {
 
 #[cfg(not(feature = "hickory"))]
 fn hickory(_: Vec<SocketAddr>) -> Result<Resolver, BoxError> {
-    Err("built without it: cargo run --features hickory --example fetch".into())
+    Err("built without the feature hickory: cargo run --features hickory --example fetch".into())
 }
 
 /// Fetches every URL, even if others fail. Returns whether all succeeded.

@@ -149,7 +149,7 @@ impl Server {
         let server = Self(Child::new("server", &[]).command().spawn().expect("it runs already"));
         let began = time::Instant::now();
         while std::net::TcpStream::connect(server::ADDRESS).is_err() {
-            assert!(began.elapsed() < time::Duration::from_secs(60), "no server");
+            assert!(began.elapsed() < time::Duration::from_secs(60), "the server has not started");
             thread::sleep(time::Duration::from_millis(1));
         }
         server

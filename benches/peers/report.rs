@@ -60,7 +60,7 @@ impl Line {
 
     pub fn at_most(mut self, target: f64) -> Self {
         let reached = if self.ratio.median <= target { "reached" } else { "not reached" };
-        println!("    at most {target} is wanted: {reached}");
+        println!("    wanted: at most {target}; {reached}");
         self.target = Some(target);
         self
     }

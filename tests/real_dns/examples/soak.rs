@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     let began = Instant::now();
     while ("ok.test", 0).to_socket_addrs().is_err() {
-        assert!(began.elapsed() < Duration::from_secs(60), "no server");
+        assert!(began.elapsed() < Duration::from_secs(60), "the server has not started");
     }
 
     let round = Duration::from_secs(seconds) / ROUNDS;
@@ -85,8 +85,8 @@ fn main() -> ExitCode {
         let first = first.get_or_insert(now);
         // Nearly half of the names have addresses from the server.
         let found = found.swap(0, Ordering::Relaxed);
-        assert!(found > 0, "nobody answers");
-        assert!(now.0 - first.0 <= SLACK && now.1 == first.1, "it grows");
+        assert!(found > 0, "no name has answered");
+        assert!(now.0 - first.0 <= SLACK && now.1 == first.1, "memory or threads grow");
     }
     ExitCode::SUCCESS
 }
