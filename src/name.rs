@@ -203,7 +203,7 @@ mod tests {
     fn a_text_too_long_for_a_name_can_be_neither_hashed_nor_read() {
         let longest = "1".repeat(MAX_LEN);
         assert!(NameRef::new(&longest).is_some());
-        // Nor is the text read for its other faults.
+        // The text is not read for other faults either.
         for text in [longest.clone() + "1", longest + "\0"] {
             assert!(NameRef::new(&text).is_none());
             assert_eq!(Name::parse(&text).map(|_| ()), Err("a host name cannot be longer than 1024 bytes"));

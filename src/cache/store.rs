@@ -29,14 +29,14 @@ pub(super) const PASSED_BY: usize = 8;
 ///
 /// They are in a persistent tree under one [`arc_swap`] root, for these reasons:
 ///
-/// - Readers take no lock, and register in no process-wide list that has one. A process may fork while others of its threads
-///   read: the child would have a copy of such a lock, held for ever. The reclamation of papaya, a concurrent hash map, has
-///   such a list; the list of arc-swap is lock-free.
+/// - Readers take no lock, and register in no process-wide list that has one. A fork could copy that lock held, and the child
+///   would then wait for it for ever. The reclamation of papaya, a concurrent hash map, has such a list. The list of arc-swap
+///   is lock-free.
 /// - A flush is one write of the root.
 ///
-/// Only holders of the [`Index`], of which there is one, write. They replace the tree by another, which shares all that has
-/// not changed. Evicted entries are dropped by writers or by the last reader, so they hold nothing foreign: cached errors
-/// have no source.
+/// Only the holder of the one [`Index`] writes. It replaces the tree by another, which shares all that has not changed.
+/// Evicted entries are dropped by the writer or by the last reader, so they hold nothing foreign: cached errors have no
+/// source.
 #[derive(Debug)]
 pub(crate) struct Store {
     cache: CacheConfig,

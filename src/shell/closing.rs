@@ -14,7 +14,7 @@ use crate::name::Name;
 use crate::sync;
 use crate::sync::thread::Thread;
 
-/// How long a closer waits for threads that run nothing any more but destructors of thread-locals. Mostly that takes
+/// How long a closer waits for threads that have only destructors of thread-locals left to run. Mostly that takes
 /// microseconds.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -149,7 +149,7 @@ impl Shell {
         self.fail(&ErrorKind::Closed.into(), Engine::abort_queued);
     }
 
-    /// Gives up on everything outstanding: tells its waiters, and leaves the rest to itself.
+    /// Gives up on everything outstanding: fails its waiters, and leaves the rest to itself.
     pub(crate) fn give_up(self: &Arc<Self>, closer: Option<CloserId>) -> Ending {
         // First, so that no call that ends now makes room for another.
         self.fail(&ErrorKind::Closed.into(), Engine::abort_queued);

@@ -95,7 +95,7 @@ fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
     while !over.replace(true) {
         // Panics at its end if a backend has left Tokio's own context in disorder.
         _ = caught(|| local.block_on(&runtime, async { over.set(drive(&driver).await) }));
-        // Outside the runtime, which is not the callers'.
+        // Waiters are told outside the runtime, which is not theirs.
         driver.tell_all();
     }
     // May panic for the same reason, when its guard is dropped.
@@ -217,7 +217,7 @@ impl Driver {
         }
     }
 
-    /// Leaves the waiters of a flight to be told when everything else that is ready has had its turn.
+    /// Tells the waiters of a flight later, when everything else that is ready has had its turn.
     ///
     /// If they were told at once, each would take the processor from the driver, and find nothing more to do once it has
     /// looked at its own answer.
@@ -353,7 +353,7 @@ impl Drop for Flying<'_> {
         if future.is_some() {
             custody.run(|| forget(future));
         }
-        // Dropped with the task and its runtime, inside which no waiter is told.
+        // The call is dropped with the task. Its waiters are told later, outside the runtime.
         if let Some(call) = call {
             call.land(Err(Error::panicked(None)));
             driver.tell_later(call.end_later());

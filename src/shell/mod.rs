@@ -226,6 +226,8 @@ impl Shell {
     }
 
     /// Fails waiters whose lookups will have no result. `take` removes them from the engine, one batch at a time.
+    ///
+    /// A waiter that has a stale answer gets that instead of `error`, unless the resolver is closed.
     fn fail(self: &Arc<Self>, error: &Error, take: impl Fn(&mut Engine<Arc<Waiter>>) -> Batch<Arc<Waiter>>) {
         loop {
             let now = sync::now();

@@ -94,7 +94,7 @@ struct Member {
     handle: JoinHandle<()>,
     /// Set once the thread has begun.
     id: Option<ThreadId>,
-    /// Whether the thread runs no more foreign code but destructors of thread-locals.
+    /// Whether destructors of thread-locals are the only foreign code that the thread has left to run.
     is_ending: bool,
 }
 
