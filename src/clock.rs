@@ -16,11 +16,12 @@ impl Moment {
     }
 }
 
-/// A time by a clock that is cheap to read, since it moves in steps of a few milliseconds: good enough to say whether an
-/// answer of half a minute's life is fresh.
+/// A time by a clock that is cheap to read, since it moves in steps of a few milliseconds.
+///
+/// That is good enough to tell whether an answer that lives for half a minute is fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Coarse {
-    /// Since a moment of the clock's own.
+    /// Counted from a moment of the clock's own.
     nanos: u64,
 }
 
@@ -30,12 +31,12 @@ impl Coarse {
         Self { nanos: ffi::coarse_nanos() }
     }
 
-    /// So much later, or as late as can be said.
+    /// Returns the time that is `duration` later, or the latest possible time.
     pub(crate) fn after(self, duration: Duration) -> Self {
         Self { nanos: self.nanos.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)) }
     }
 
-    /// In nanoseconds; zero if `earlier` is later.
+    /// Returns the nanoseconds since `earlier`, or 0 if `earlier` is later.
     #[inline]
     pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
         self.nanos.saturating_sub(earlier.nanos)

@@ -1,24 +1,25 @@
-//! Foreign code (backends, subscribers, wakers, destructors of their values) may panic; what it may not do is take a
+//! Foreign code: backends, subscribers, wakers, and the destructors of their values. It may panic, but must not take a
 //! thread, a lock or another caller with it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// A panic that was contained, with its message where it has one.
+/// A panic that was contained, with its message if it has one.
 #[derive(Debug)]
 pub(crate) struct Panic(pub(crate) Option<String>);
 
-/// Runs foreign code.
+/// Runs foreign code, and contains its panic.
 ///
-/// Unwind safety is asserted, since what the closure shares with the crate is either moved into it or not looked at again
-/// after a panic.
+/// Unwind safety is asserted: what the closure shares with the crate is either moved into it or not looked at again after a
+/// panic.
 pub(crate) fn caught<T>(foreign: impl FnOnce() -> T) -> Result<T, Panic> {
     catch_unwind(AssertUnwindSafe(foreign)).map_err(|payload| {
         let message = match payload.downcast_ref::<&'static str>() {
             Some(text) => Some((*text).to_owned()),
             None => payload.downcast_ref::<String>().cloned(),
         };
-        // The payload's own destructor is foreign as well, and so is that of its panic; there the line is drawn.
+        // The payload's destructor is foreign too. If that panics, its payload is leaked, since dropping it could panic
+        // again.
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(second);
         }
@@ -26,7 +27,7 @@ pub(crate) fn caught<T>(foreign: impl FnOnce() -> T) -> Result<T, Panic> {
     })
 }
 
-/// Wakes callers. With no lock held, since a waker may run anything.
+/// Wakes callers. No lock may be held, since a waker may run anything.
 pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     wakers.into_iter().for_each(|waker| _ = caught(|| waker.wake()));
 }

@@ -1,5 +1,5 @@
-//! What the fuzz targets reach of what is inside, in types that they have. There under `--cfg fuzzing` alone, and no part of
-//! the API. (Whoever fuzzes a program that uses this crate has it too, with whatever features that has.)
+//! Internals for the fuzz targets, in types that they can name. Exists only under `--cfg fuzzing`, and is no part of the API.
+//! (Whoever fuzzes a program that uses this crate has it too, with the features that the program enables.)
 #![allow(missing_docs)]
 
 use std::hash::{BuildHasher, RandomState};
@@ -18,7 +18,7 @@ use crate::name::{Name, NameRef};
 
 pub use crate::engine::tests::model::Scenario;
 
-/// A name, as it is kept.
+/// A parsed name.
 pub struct Parsed(Name);
 
 impl Parsed {
@@ -30,7 +30,7 @@ impl Parsed {
         self.0.as_str()
     }
 
-    /// Whether both are one name, for the engine as for the cache.
+    /// Returns whether both are one name, for the engine as for the cache.
     pub fn is_same_as(&self, other: &str) -> bool {
         let Some(borrowed) = NameRef::new(other) else { return false };
         let hasher = RandomState::new();
@@ -41,31 +41,31 @@ impl Parsed {
     }
 }
 
-/// The address that `text` is.
+/// Returns the address that `text` spells out, if it does.
 pub fn literal(text: &str) -> Option<IpAddr> {
     NameRef::new(text)?.literal()
 }
 
-/// What `getaddrinfo` takes `text` for, if it takes it for an address. Sends nothing.
+/// Returns the addresses that `getaddrinfo` takes `text` for, if it takes it for numeric. Sends nothing.
 #[cfg(unix)]
 pub fn numeric_host(text: &str) -> Option<Vec<SocketAddr>> {
     ffi::getaddrinfo_with(&ffi::c_string(text)?, libc::AI_NUMERICHOST).ok()
 }
 
-/// The labels that hickory asks about for `text`, and whether it is a whole name.
+/// Returns the labels that hickory asks about for `text`, and whether the name is fully qualified.
 #[cfg(feature = "hickory")]
 pub fn dns_name(text: &str) -> Option<(Vec<Vec<u8>>, bool)> {
     let name = hickory::name::parse(text).ok()?;
     Some((name.iter().map(<[u8]>::to_vec).collect(), name.is_fqdn()))
 }
 
-/// RFC 6724's place for `destination` among others, if `source` is its source.
+/// Returns the rank of `destination` by RFC 6724, if `source` is its source address.
 #[cfg(feature = "hickory")]
 pub fn rank(destination: IpAddr, source: Option<IpAddr>) -> impl Ord + Copy + std::fmt::Debug {
     hickory::order::Rank::of(destination, source)
 }
 
-/// Puts addresses into RFC 6724's order, by their sources. For as many as one turn of the driver takes.
+/// Sorts addresses in RFC 6724's order, by their sources. Only for as many as one turn of the driver takes.
 #[cfg(feature = "hickory")]
 pub fn sort(addrs: &mut [IpAddr], source: impl Fn(IpAddr) -> Option<IpAddr>) {
     hickory::order::sort(addrs, source).now_or_never().expect("a single turn");

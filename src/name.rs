@@ -3,20 +3,22 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// `NI_MAXHOST` of glibc and the BSDs, less its NUL: no platform's resolver gives or takes a longer one.
+/// `NI_MAXHOST` of glibc and the BSDs, less its NUL. No platform's resolver returns or takes a longer name.
 pub(crate) const MAX_LEN: usize = 1024;
 
-/// A host name that may be handed to a resolver: not empty, at most [`MAX_LEN`] bytes, no NUL.
+/// A host name that may be passed to a resolver: not empty, at most [`MAX_LEN`] bytes, no NUL.
 ///
-/// It is kept as it was written. Two names are equal if they differ in ASCII case alone (RFC 4343); a trailing dot is
-/// part of the name, since `a` and `a.` are different questions under a search list.
+/// The spelling is kept. Two names are equal if they differ in ASCII case alone (RFC 4343). A trailing dot is part of the
+/// name, since `a` and `a.` are different questions under a search list.
 #[derive(Clone)]
 pub(crate) struct Name(Arc<str>);
 
 impl Name {
+    /// Parses a name.
+    ///
     /// # Errors
     ///
-    /// Why `text` is not one.
+    /// Returns why `text` is not a name.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.is_empty() {
             return Err("a host name cannot be empty");
@@ -34,20 +36,20 @@ impl Name {
         &self.0
     }
 
-    /// For looking it up.
+    /// Borrows the name, for looking it up.
     pub(crate) fn borrowed(&self) -> NameRef<'_> {
         NameRef(&self.0)
     }
 }
 
-// How many times this thread has compared a name.
+// Number of names that this thread has compared.
 #[cfg(test)]
 thread_local!(pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
 
-/// A name that is looked for, borrowed: equal to the [`Name`] that it would be, and hashed alike.
+/// A borrowed name to look for. Equal to the [`Name`] with its text, and hashed alike.
 ///
-/// It has at most [`MAX_LEN`] bytes, so that no text of a caller's costs more than that to read. Whether it is a name at all is
-/// [`Name::parse`]'s to say.
+/// It has at most [`MAX_LEN`] bytes, so that no caller's text costs more than that to read. [`Name::parse`] decides whether
+/// it is a name at all.
 #[derive(Clone, Copy)]
 pub(crate) struct NameRef<'a>(&'a str);
 
@@ -62,15 +64,15 @@ impl<'a> NameRef<'a> {
         self.0
     }
 
-    /// Returns the address that the text spells out in full, as every `getaddrinfo` reads it; an IPv6 address may stand in the
-    /// brackets that it has in URLs, which `getaddrinfo` does not take.
+    /// Returns the address that the text spells out in full, as every `getaddrinfo` reads it. An IPv6 address may be in
+    /// brackets, as in URLs, which `getaddrinfo` does not take.
     ///
     /// Other forms that resolvers take for numeric (`127.1`, `0x7f000001`, `fe80::1%eth0`) are left to the backend.
     #[inline]
     pub(crate) fn literal(self) -> Option<IpAddr> {
         let bytes = self.0.as_bytes();
-        // Names are told apart cheaply: an IPv4 address begins and ends with a digit, and an IPv6 address has a colon after at most
-        // four digits.
+        // Tells names apart cheaply: an IPv4 address begins and ends with a digit, and an IPv6 address has a colon after at
+        // most 4 digits.
         let may_be_one = match *bytes.first()? {
             b'g'..=b'z' => false,
             b'[' => bytes.ends_with(b"]"),
@@ -93,7 +95,7 @@ impl<'a> NameRef<'a> {
     pub(crate) fn is(self, name: &Name) -> bool {
         #[cfg(test)]
         COMPARED.set(COMPARED.get() + 1);
-        // Almost everyone writes a name as others do, and comparing the bytes themselves is faster.
+        // Most callers write a name alike, and comparing the bytes themselves is faster.
         *self.0 == *name.0 || self.0.eq_ignore_ascii_case(&name.0)
     }
 }
@@ -102,7 +104,7 @@ impl Hash for NameRef<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let bytes = self.0.as_bytes();
-        // In words, which is what a hasher takes fastest. The last one overlaps the one before.
+        // In words of 8 bytes, which a hasher takes fastest. The last one overlaps the one before.
         bytes.chunks_exact(8).filter_map(|word| word.try_into().ok()).for_each(|word| state.write_u64(folded(word)));
         let last = bytes.last_chunk().copied().unwrap_or_else(|| {
             let mut last = [0; 8];
@@ -114,13 +116,13 @@ impl Hash for NameRef<'_> {
     }
 }
 
-/// Eight bytes with their ASCII letters in lower case.
+/// Returns 8 bytes with their ASCII letters in lower case.
 #[inline]
 fn folded(word: [u8; 8]) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let word = u64::from_ne_bytes(word);
-    // With the top bits out of the way, no addition carries into the next byte, and a byte's top bit then says whether it was
-    // at least `A`, or beyond `Z`.
+    // With the top bits out of the way, no addition carries into the next byte. A byte's top bit then says whether it was at
+    // least `A`, or beyond `Z`.
     let low = word & (0x7f * EACH);
     let from_a = low + (0x80 - u64::from(b'A')) * EACH;
     let past_z = low + (0x7f - u64::from(b'Z')) * EACH;
@@ -201,7 +203,7 @@ mod tests {
     fn a_text_too_long_for_a_name_can_be_neither_hashed_nor_read() {
         let longest = "1".repeat(MAX_LEN);
         assert!(NameRef::new(&longest).is_some());
-        // Nor is it read for what else may be wrong with it.
+        // The text is not read for other faults either.
         for text in [longest.clone() + "1", longest + "\0"] {
             assert!(NameRef::new(&text).is_none());
             assert_eq!(Name::parse(&text).map(|_| ()), Err("a host name cannot be longer than 1024 bytes"));

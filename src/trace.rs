@@ -1,9 +1,9 @@
 //! Spans, and the only code that enters one or sets a dispatcher.
 //!
-//! What a span does when it is entered, exited, cloned or dropped goes in part through the *thread's* default dispatcher
-//! rather than through its own: `Registry`, for one, releases a closing span's parent there. With another default the
-//! wrong subscriber is asked, which panics or closes a stranger's span. So each of the four happens with the span's
-//! own dispatcher as the default, and [`Scope`] is the only owner of spans in this crate.
+//! When a span is entered, exited, cloned or dropped, part of that goes through the *thread's* default dispatcher rather than
+//! through its own: `Registry`, for one, releases a closing span's parent there. With another default the wrong subscriber is
+//! asked, which panics or closes an unrelated span. So each of the four happens with the span's own dispatcher as the
+//! default, and [`Scope`] is the only owner of spans in this crate.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::error::Error;
 use crate::foreign::caught;
 use crate::name::Name;
 
-/// The name under which all of the crate's spans can be filtered.
+/// The target of all of the crate's spans, for filters.
 const TARGET: &str = "gaiter";
 
-/// A dispatcher with spans of its own.
+/// A dispatcher and its spans.
 ///
-/// Two of them go with a lookup: the caller's future keeps one with the `resolve` span, and where the backend emits events,
-/// a second with the caller's current span as well, its *custody*, goes to the thread that runs the call.
+/// A lookup has up to two scopes. The caller's future keeps one, with the `resolve` span. If the backend emits events, a
+/// second one, its *custody*, goes to the thread that runs the call. It has the caller's current span as well.
 pub(crate) struct Scope {
     /// `None` once closed.
     spans: Option<Box<Spans>>,
@@ -29,14 +29,14 @@ pub(crate) struct Scope {
 
 struct Spans {
     dispatch: Dispatch,
-    /// The caller's current span. `resolve` may be disabled by a filter, and per-layer filters go by what is entered on
-    /// the thread rather than by parents, so entering `resolve` alone would not do.
+    /// The caller's current span. Entering `resolve` alone would not do: a filter may disable it, and per-layer filters go by
+    /// the spans entered on the thread rather than by parents.
     current: Span,
     resolve: Span,
     outcome: Option<Outcome>,
 }
 
-/// What the `resolve` span says of a lookup that was answered.
+/// The outcome of an answered lookup, recorded in the `resolve` span.
 pub(crate) struct Outcome {
     result: Result<Addrs, Error>,
     shared: bool,
@@ -50,14 +50,14 @@ impl Outcome {
     }
 }
 
-/// The scopes of a lookup that begins here: the one that the future keeps, if there is anything to keep, and if `custody`
-/// is asked for, the one for the thread that runs the call.
+/// Returns the scopes of a lookup that begins here: the one that the future keeps, if it has a span, and with `custody` the
+/// one for the thread that runs the call.
 ///
-/// To be called where the caller asks, not where its future is polled: hyper may poll a connection's future in another
-/// task than the request it was made for.
+/// Must be called where the caller asks, not where its future is polled: hyper may poll a connection's future in another task
+/// than the request it was made for.
 pub(crate) fn begin(name: &Name, custody: bool) -> (Option<Scope>, Option<Scope>) {
-    // A subscriber that panics loses its span, not its program's lookup. One catch for each call: unwinding from one
-    // must not drop the span of another.
+    // A subscriber that panics loses its span, not its program's lookup. Each call has its own catch: unwinding from one must
+    // not drop the span of another.
     let span = |make: &dyn Fn() -> Span| caught(make).unwrap_or_else(|_| Span::none());
     let resolve = span(&|| {
         tracing::debug_span!(
@@ -88,7 +88,7 @@ impl Scope {
         Self { spans: Some(Box::new(Spans { dispatch, current, resolve, outcome: None })) }
     }
 
-    /// Runs `call` on this scope's dispatcher and inside its spans, then closes them on this thread.
+    /// Runs `call` with this scope's dispatcher and inside its spans, then closes the spans on this thread.
     ///
     /// `call` runs exactly once, even if the subscriber panics. It must not panic itself.
     pub(crate) fn run_and_close(mut self, call: impl FnOnce()) {
@@ -101,7 +101,7 @@ impl Scope {
         self.enter(call, |_| ());
     }
 
-    /// This scope's dispatcher, without the spans.
+    /// Returns a scope with this one's dispatcher and no spans.
     #[cfg(feature = "async-backend")]
     pub(crate) fn outside(&self) -> Self {
         let spans = self.spans.as_ref().map(|spans| Spans {
@@ -117,7 +117,7 @@ impl Scope {
         let mut call = Some(call);
         if let Some(spans) = &mut self.spans {
             spans.as_default(|spans| {
-                // One catch for each span: two exits that panic while one unwinds would end the process.
+                // Each span has its own catch: two exits that panic in one unwinding would end the process.
                 in_span(&spans.current, || in_span(&spans.resolve, || _ = call.take().map(|call| call())));
                 then(spans);
             });
@@ -127,12 +127,12 @@ impl Scope {
         }
     }
 
-    /// Records what became of the lookup and closes the scope's spans.
+    /// Records the outcome of the lookup and closes the scope's spans.
     ///
     /// # Errors
     ///
-    /// The scope itself, where it cannot be closed: inside a subscriber, or in a thread whose locals are gone. It is to
-    /// be closed on a thread of the crate's.
+    /// Returns the scope if it cannot be closed here: inside a subscriber, or in a thread whose locals are gone. It must then
+    /// be closed on one of the crate's threads.
     pub(crate) fn close(mut self, outcome: Option<Outcome>) -> Result<(), Self> {
         if let Some(spans) = &mut self.spans {
             spans.outcome = spans.outcome.take().or(outcome);
@@ -154,7 +154,7 @@ impl Scope {
                 return false;
             }
         }
-        // What is left is the dispatcher, which may be the last handle of its subscriber: a destructor like any other.
+        // The dispatcher is left. It may be the last handle of its subscriber, whose destructor may panic like any other.
         let spans = self.spans.take();
         _ = caught(|| drop(spans));
         true
@@ -164,7 +164,7 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         if !self.close_here() {
-            // Leaking a span beats the panic, or the stranger's span, that dropping it here would cost.
+            // Dropping a span here would panic or close an unrelated span. Leaking it is better.
             std::mem::forget(self.spans.take());
         }
     }
@@ -175,15 +175,15 @@ impl Spans {
         self.current.is_disabled() && self.resolve.is_disabled()
     }
 
-    /// Runs `f`, which does not panic, with the dispatcher as the thread's default. Says whether `f` ran.
+    /// Runs `f`, which must not panic, with the dispatcher as the thread's default. Returns whether `f` ran.
     fn as_default(&mut self, f: impl FnOnce(&mut Self)) -> bool {
         let dispatch = self.dispatch.clone();
         let mut ran = false;
-        // The default cannot be set while it is borrowed, and `is_inside_subscriber` misses that where the last scoped
-        // dispatcher of the process went while this thread was inside one: `set_default` then panics before `f`.
+        // The default cannot be set while it is borrowed. `is_inside_subscriber` misses that if the last scoped dispatcher of
+        // the process went while this thread was inside one: `set_default` then panics before `f`.
         _ = caught(|| {
             dispatcher::with_default(&dispatch, || {
-                // Past the end of the thread nothing was set, which shows only now that a scoped dispatcher is counted.
+                // With the thread's locals gone, no default was set. That shows only now that a scoped dispatcher is counted.
                 if !is_inside_subscriber() {
                     ran = true;
                     f(self);
@@ -193,7 +193,7 @@ impl Spans {
         ran
     }
 
-    /// Drops the spans, the inner first, as leaving them would.
+    /// Drops the spans, the inner one first, as when they are left.
     fn clear(&mut self) {
         for span in [&mut self.resolve, &mut self.current] {
             let span = std::mem::replace(span, Span::none());
@@ -239,7 +239,7 @@ impl fmt::Debug for Answers {
     }
 }
 
-/// Runs `f` inside `span`, or outside where the subscriber panics on entering it.
+/// Runs `f` inside `span`, or outside if the subscriber panics on entering it.
 fn in_span(span: &Span, f: impl FnOnce()) {
     if span.is_disabled() {
         return f();
@@ -256,10 +256,10 @@ fn in_span(span: &Span, f: impl FnOnce()) {
     }
 }
 
-/// Whether this thread's default dispatcher may not be set, because a subscriber is being called through it or the
-/// thread is past its end.
+/// Returns whether this thread's default dispatcher cannot be set: a subscriber is being called through it, or the thread's
+/// locals are gone.
 fn is_inside_subscriber() -> bool {
-    // Hidden API, and the only one that tells: `get_default` gives the subscriber that does nothing here.
+    // Hidden API, and the only one that tells: `get_default` returns the subscriber that does nothing here.
     tracing_core::dispatcher::get_current(|_| ()).is_none()
 }
 
@@ -277,7 +277,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts the spans that close, and does what it is told inside an event.
+    /// A subscriber that counts the spans that close, and runs a closure inside an event.
     #[derive(Default)]
     struct Told {
         closed: AtomicUsize,
@@ -312,7 +312,7 @@ mod tests {
         }
     }
 
-    /// Has `inside` done with a scope, inside the scope's subscriber; gives how many spans have closed.
+    /// Runs `inside` with a scope, inside the scope's subscriber. Returns how many spans have closed.
     fn closed_by(span: impl FnOnce() -> Span, inside: impl FnOnce(Scope) + Send + 'static) -> usize {
         let told = Arc::new(Told::default());
         dispatcher::with_default(&Arc::clone(&told).into(), || {
@@ -330,7 +330,7 @@ mod tests {
         let (given, back) = std::sync::mpsc::channel();
         let give = move |scope: Scope| given.send(scope.close(None)).expect("it is waited for");
         assert_eq!(closed_by(span, give), 0);
-        // It is dropped, and so closed, out here.
+        // Dropped, and so closed, outside the subscriber.
         let scope = back.recv().expect("it was sent").expect_err("it cannot be closed in there");
         drop(scope);
         assert_eq!(closed_by(Span::none, |scope| assert!(scope.close(None).is_ok())), 0);

@@ -1,4 +1,4 @@
-//! Where one caller waits: the one-shot between it and whoever ends its flight.
+//! The one-shot between a waiting caller and the thread that ends its flight.
 
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::sync::{Mutex, MutexGuard};
 use crate::trace::Scope;
 
-/// What a caller gets for its name.
+/// The reply to a caller.
 #[derive(Clone)]
 pub(crate) struct Reply {
     pub(crate) result: Result<Addrs, Error>,
@@ -20,24 +20,24 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// One that has not waited.
+    /// Returns the reply to a caller that has not waited.
     pub(crate) fn of(result: Result<Addrs, Error>) -> Self {
         Self { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false }
     }
 }
 
 pub(crate) struct Waiter {
-    /// When its caller asked.
+    /// When the caller asked.
     pub(crate) asked: Instant,
     slot: Mutex<Slot>,
 }
 
-/// Everything in it is foreign, so it is only ever moved in and out under the lock.
+/// The contents of a waiter. All of it is foreign, so it is only moved in and out under the lock.
 struct Slot {
     custody: Option<Scope>,
-    /// The custody is not to come back from where it is lent.
+    /// True once a custody that is lent must not come back.
     left: bool,
-    /// What the caller makes do with if a lookup fails or takes too long; which few have.
+    /// The old answer, given if a lookup fails or takes too long. Boxed, since few waiters have one.
     fallback: Option<Box<Old>>,
     waker: Option<Waker>,
     reply: Option<Reply>,
@@ -48,7 +48,7 @@ impl Waiter {
         Self { asked, slot: Mutex::new(Slot { custody, left: false, fallback: None, waker: None, reply: None }) }
     }
 
-    /// Takes the reply if it is there, or has `cx` woken when it comes.
+    /// Takes the reply if it is there. Otherwise keeps the waker of `cx`, to be woken when it comes.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Reply> {
         let mut slot = self.lock();
         if let Some(reply) = slot.reply.take() {
@@ -61,7 +61,7 @@ impl Waiter {
         let waker = cx.waker().clone();
 
         let mut slot = self.lock();
-        // It may have come while the waker was cloned, and then found none to wake.
+        // The reply may have come while the waker was cloned, and found none to wake.
         if let Some(reply) = slot.reply.take() {
             return Poll::Ready(reply);
         }
@@ -71,8 +71,9 @@ impl Waiter {
         Poll::Pending
     }
 
-    /// Hands in the reply; gives the waker, which is to be woken with no lock held. A waiter is in the engine until it gets
-    /// its reply, and so gets one.
+    /// Hands in the reply. Returns the waker, which must be woken with no lock held.
+    ///
+    /// A waiter is in the engine until it gets its reply, and so gets one.
     #[must_use]
     pub(crate) fn fill(&self, reply: Reply) -> Option<Waker> {
         let mut slot = self.lock();
@@ -88,20 +89,20 @@ impl Waiter {
         self.lock().fallback = Some(fallback);
     }
 
-    /// What the caller makes do with, if it may be given now.
+    /// Returns the old answer, if it may be given now.
     pub(crate) fn fallback(&self, now: Instant) -> Option<Addrs> {
         let slot = self.lock();
         slot.fallback.as_ref().filter(|old| old.is_usable(now)).map(|old| old.addrs(Source::Stale, now))
     }
 
-    /// Takes what the caller has given for the thread that runs its call, for good: if it is lent just now, it is not returned.
+    /// Takes the custody, which is for the thread that runs the call, for good. If it is lent now, it is not returned.
     pub(crate) fn take_custody(&self) -> Option<Scope> {
         let mut slot = self.lock();
         slot.left = true;
         slot.custody.take()
     }
 
-    /// The caller has left: nothing of it is kept, whoever still has this.
+    /// Drops everything of a caller that has left, even if others still have this waiter. Returns the custody, to be closed.
     pub(crate) fn leave(&self) -> Option<Scope> {
         let mut slot = self.lock();
         slot.left = true;
@@ -111,13 +112,13 @@ impl Waiter {
         custody
     }
 
-    /// Takes it for a while.
+    /// Takes the custody for a while.
     #[cfg(feature = "async-backend")]
     pub(crate) fn borrow_custody(&self) -> Option<Scope> {
         self.lock().custody.take()
     }
 
-    /// Gives it back; or it is the thread's to close, if the caller has left meanwhile.
+    /// Puts the custody back. If the caller has left meanwhile, returns it, and this thread must close it.
     #[cfg(feature = "async-backend")]
     pub(crate) fn return_custody(&self, custody: Scope) -> Option<Scope> {
         let mut slot = self.lock();

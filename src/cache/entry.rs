@@ -6,31 +6,31 @@ use crate::addrs::{Addrs, Answer, Source, nanos};
 use crate::clock::{Coarse, Moment};
 use crate::error::{Error, ErrorKind};
 
-/// After this a refresh that has not come about is undertaken anew: the call may hang, or never have begun.
+/// How long a refresh is claimed for. After that another caller claims it anew: the call may hang, or may never have begun.
 pub(super) const CLAIM: Duration = Duration::from_secs(10);
 
-/// The bit of an entry's mark that says it was visited.
+/// The bit of an entry's mark that is set once it is visited.
 const VISITED: u64 = 1;
 
-/// What the cache has for a name. In this order, so that what a hit reads stands together.
+/// What the cache has for a name. The fields are in this order so that what a hit reads is adjacent.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Entry {
-    /// Twice its place in the order of eviction, with [`VISITED`] set if it was asked for since it was stored or passed by. One
-    /// word for both takes 16 bytes less per name.
+    /// Twice the place in the order of eviction, with [`VISITED`] set if the entry was asked for since it was stored or
+    /// passed by. One word for both takes 16 bytes less per name.
     mark: AtomicU64,
-    /// When someone undertook to refresh this very entry, in nanoseconds after its answer was stored and one more; 0 if
-    /// nobody has.
+    /// When a caller claimed the refresh of this very entry: in nanoseconds after its answer was stored, plus 1. 0 if nobody
+    /// has.
     claimed: AtomicU64,
     answer: Option<Kept>,
     failure: Option<Failure>,
 }
 
-/// An answer that was given once.
+/// A cached answer, and how long it may be given.
 #[derive(Clone, Debug)]
 #[repr(C)]
 struct Kept {
-    /// [`stored`](Self::stored) and [`fresh_until`](Self::fresh_until) once more, by the clock that a hit reads.
+    /// [`stored`](Self::stored) and [`fresh_until`](Self::fresh_until) again, by the clock that a hit reads.
     fresh_until_coarse: Coarse,
     stored_coarse: Coarse,
     answer: Answer,
@@ -40,8 +40,8 @@ struct Kept {
     old_until: Option<Instant>,
 }
 
-/// For a write to another name whose hash leads to the same leaf. What is counted meanwhile may be lost: a refresh that was
-/// undertaken is undertaken twice, a visit does not spare the name.
+/// Copies an entry, for a write to another name in the same leaf. Changes made meanwhile may be lost: a refresh is then
+/// claimed twice, or a visit does not spare the name.
 impl Clone for Entry {
     fn clone(&self) -> Self {
         Self {
@@ -53,25 +53,25 @@ impl Clone for Entry {
     }
 }
 
-/// A failure that is not to be repeated before its time.
+/// A failure after which no lookup is made for some time.
 #[derive(Clone, Debug)]
 struct Failure {
-    /// `None` where it says nothing of the name, and only keeps an old answer in use.
+    /// `None` if it says nothing about the name, and only keeps an old answer in use.
     error: Option<Error>,
     until: Instant,
 }
 
-/// What may be given for a name now.
+/// The result of looking up a name in the cache.
 #[derive(Debug)]
 pub(crate) enum Look {
     Fresh(Old),
-    /// To be given at once; with `refresh`, whoever sees this has undertaken to have it refreshed.
+    /// Given at once. With `refresh`, the caller has claimed the refresh and must start it.
     Stale {
         old: Old,
         refresh: bool,
     },
     Failed(Error),
-    /// To be given only if a lookup fails or takes too long.
+    /// Given only if a lookup fails or takes too long.
     Old(Old),
     Nothing,
 }
@@ -81,7 +81,7 @@ pub(crate) enum Look {
 pub(crate) struct Old {
     answer: Answer,
     stored: Instant,
-    /// Until when it may be given at all; `None` for ever.
+    /// When the answer may no longer be given; `None` for never.
     until: Option<Instant>,
 }
 
@@ -95,7 +95,7 @@ impl Old {
     }
 }
 
-/// `None` lies after every time.
+/// Returns whether `now` is before `until`. `None` is after every time.
 fn is_before(now: Instant, until: Option<Instant>) -> bool {
     until.is_none_or(|until| now < until)
 }
@@ -105,8 +105,9 @@ impl Entry {
         Self { answer, failure, claimed: AtomicU64::new(0), mark: AtomicU64::new(0) }
     }
 
-    /// The entry that takes the place of `former` once a lookup has ended; `None` if there is nothing to keep. `jitter`, from
-    /// 0 to 255, is what spreads the expiry of names that are stored together.
+    /// Returns the entry that replaces `former` when a lookup has ended, or `None` if there is nothing to keep.
+    ///
+    /// `jitter`, from 0 to 255, spreads the expiry of names that are stored together.
     pub(super) fn after(
         former: Option<&Entry>,
         result: &Result<Answer, Error>,
@@ -120,12 +121,12 @@ impl Entry {
             Ok(answer) => return Some(Self::new(Some(Kept::new(answer.clone(), at, cache, jitter)), None)),
             Err(error) => error,
         };
-        // A year is for ever, and can be added to any time there is.
+        // A year counts as for ever, and can be added to any time there is.
         let failure = |error, lasts: Duration| {
             Some(Failure { error, until: now.checked_add(lasts.min(Duration::from_secs(365 * 86_400)))? })
         };
         match error.kind() {
-            // Authoritative: an old answer has been superseded.
+            // Authoritative: it supersedes an old answer.
             ErrorKind::NotFound | ErrorKind::NoData => {
                 let failure = failure(Some(error.clone()), cache.negative_ttl).filter(|f| now < f.until)?;
                 Some(Self::new(None, Some(failure)))
@@ -134,12 +135,12 @@ impl Entry {
                 let failure = failure(Some(error.clone()), cache.cooldown).filter(|f| now < f.until);
                 (old.is_some() || failure.is_some()).then(|| Self::new(old.cloned(), failure))
             }
-            // They say nothing of the name, but that an old answer is better than none.
+            // These say nothing about the name, but an old answer is better than none.
             _ => old.map(|old| Self::new(Some(old.clone()), failure(None, cache.cooldown))),
         }
     }
 
-    /// The answer, if it is fresh. All that most callers look at, and so kept short.
+    /// Returns the answer, if it is fresh. Most callers need no more, so this is kept short.
     #[inline]
     pub(super) fn fresh(&self, now: Coarse) -> Option<Addrs> {
         let kept = self.answer.as_ref().filter(|kept| now < kept.fresh_until_coarse)?;
@@ -147,7 +148,7 @@ impl Entry {
         Some(Addrs::kept(&kept.answer, Source::Cache, now.nanos_since(kept.stored_coarse)))
     }
 
-    /// Marks it as asked for; a write only the first time.
+    /// Marks the entry as visited. Writes only the first time.
     #[inline]
     fn visit(&self) {
         if !self.is_visited() {
@@ -157,7 +158,7 @@ impl Entry {
 
     #[cold]
     fn mark_visited(&self) {
-        // Not a store: it could undo a move by an eviction at the same time.
+        // Not a store, which could undo a move by an eviction at the same time.
         self.mark.fetch_or(VISITED, Ordering::Relaxed);
     }
 
@@ -166,17 +167,17 @@ impl Entry {
         self.mark.load(Ordering::Relaxed) & VISITED != 0
     }
 
-    /// Puts it at a place in the order of eviction, not visited.
+    /// Puts the entry at a place in the order of eviction, not visited.
     pub(super) fn at(self, place: u64) -> Self {
         Self { mark: AtomicU64::new(place * 2), ..self }
     }
 
-    /// Its place in the order of eviction, which only the holder of the index changes.
+    /// Returns the place in the order of eviction, which only the holder of the index changes.
     pub(super) fn place(&self) -> u64 {
         self.mark.load(Ordering::Relaxed) / 2
     }
 
-    /// Moves it to another place, not visited, if it was visited; returns whether it was.
+    /// Moves a visited entry to another place, not visited. Returns whether it was visited.
     pub(super) fn pass_by(&self, place: u64) -> bool {
         let is_visited = self.is_visited();
         if is_visited {
@@ -185,7 +186,7 @@ impl Entry {
         is_visited
     }
 
-    /// What may be given now. Writes to the entry only if it has not been visited, or is to be refreshed.
+    /// Returns what may be given now. Writes to the entry only on its first visit, or to claim its refresh.
     pub(super) fn look(&self, now: Instant) -> Look {
         self.visit();
         let failure = self.failure.as_ref().filter(|failure| now < failure.until);
@@ -208,21 +209,21 @@ impl Entry {
         Look::Old(old())
     }
 
-    /// Undertakes the refresh, at this age of the answer, unless someone else has within [`CLAIM`].
+    /// Claims the refresh, at this age of the answer, unless another caller has within [`CLAIM`]. Returns whether it did.
     fn claim(&self, age: Duration) -> bool {
-        // Relaxed: the number is all there is to agree on. Those who come after only read it.
+        // Relaxed: the number is all there is to agree on. Later callers only read it.
         let claimed = self.claimed.load(Ordering::Relaxed);
         let now = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX - 1).saturating_add(1);
         let lapsed = claimed == 0 || now.saturating_sub(claimed) > CLAIM.as_nanos() as u64;
         lapsed && self.claimed.compare_exchange(claimed, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// The refresh that was undertaken did not come about.
+    /// Gives up the claim to a refresh that did not come about.
     pub(super) fn release(&self) {
         self.claimed.store(0, Ordering::Relaxed);
     }
 
-    /// Whether it is of no use to anybody any more.
+    /// Returns whether the entry is of no use any more.
     pub(super) fn is_gone(&self, now: Instant) -> bool {
         let answers = self.answer.as_ref().is_some_and(|kept| is_before(now, kept.old_until));
         let fails = self.failure.as_ref().is_some_and(|failure| failure.error.is_some() && now < failure.until);
@@ -232,10 +233,10 @@ impl Entry {
 
 impl Kept {
     fn new(answer: Answer, at: Moment, cache: &CacheConfig, jitter: u8) -> Self {
-        // From 0 to a tenth of the time.
+        // From 0 to a tenth of `ttl`.
         let some_of = |ttl: Duration| ttl / 2550 * u32::from(jitter);
         let ttl = match answer.ttl() {
-            // Downwards, where the name's owner has said how long it lasts.
+            // Only downwards if the name's owner has said how long the answer lasts.
             Some(ttl) => {
                 let ttl = ttl.min(cache.max_ttl).max(cache.min_ttl);
                 ttl.saturating_sub(some_of(ttl)).max(cache.min_ttl)

@@ -13,33 +13,40 @@ use crate::clock::{Coarse, Moment};
 use crate::error::Error;
 use crate::name::{Name, NameRef};
 
-/// How many branches a node of the tree has: five bits of a name's hash choose one.
+/// Number of branches of a node of the tree: five bits of a name's hash choose one.
 const WIDTH: usize = 32;
 
-/// How many names share a leaf in a full cache, at most, on average.
+/// Maximum number of names that share a leaf in a full cache, on average.
 const NAMES_PER_LEAF: usize = 4;
 
-/// Number of visited names that one eviction passes by, at most. It runs under the engine's lock: with 8, adding a name takes
-/// 1.5 times as long as with none in a cache of 1,000 names, and twice as long in one of 1,000,000. Of a run of visited names, 1
-/// in 9 is evicted.
+/// Maximum number of visited names that one eviction passes by.
+///
+/// An eviction runs under the engine's lock: with 8, adding a name takes 1.5 times as long as with none in a cache of 1,000
+/// names, and twice as long in one of 1,000,000. Of a run of visited names, 1 in 9 is evicted.
 pub(super) const PASSED_BY: usize = 8;
 
-/// The entries, to be read from any thread without a lock: a thread that reads is listed where no lock guards the list, so
-/// that a process may fork while others read.
+/// The entries, readable from any thread without a lock.
 ///
-/// Only holders of the [`Index`], of which there is one, write: they put a tree in the place of another, which shares all that
-/// has not changed. What is evicted is dropped by them or by the last reader, and so holds nothing foreign: the errors that
-/// are kept have no source.
+/// They are in a persistent tree under one [`arc_swap`] root, for these reasons:
+///
+/// - Readers take no lock, and register in no process-wide list that has one. A fork could copy that lock held, and the child
+///   would then wait for it for ever. The reclamation of papaya, a concurrent hash map, has such a list. The list of arc-swap
+///   is lock-free.
+/// - A flush is one write of the root.
+///
+/// Only the holder of the one [`Index`] writes. It replaces the tree by another, which shares all that has not changed.
+/// Evicted entries are dropped by the writer or by the last reader, so they hold nothing foreign: cached errors have no
+/// source.
 #[derive(Debug)]
 pub(crate) struct Store {
     cache: CacheConfig,
     root: ArcSwapOption<Tree>,
-    /// How many branches lie above a leaf.
+    /// Number of branches above a leaf.
     depth: u32,
     hasher: DefaultHashBuilder,
 }
 
-/// Never changed but for what an [`Entry`] counts.
+/// A tree of entries. Never changes, except for what an [`Entry`] counts.
 #[derive(Debug)]
 #[repr(C)]
 enum Tree {
@@ -52,20 +59,20 @@ enum Tree {
     Branch([Option<Arc<Tree>>; WIDTH]),
 }
 
-/// What was flushed, to be dropped without a lock held.
+/// Flushed entries, to be dropped with no lock held.
 #[must_use]
 pub(crate) struct Flushed {
     _tree: Option<Arc<Tree>>,
     _order: BTreeMap<u64, u64>,
 }
 
-/// The order in which names are to be evicted: what it takes to write.
+/// The order in which names are evicted. Required for writing to the store.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// The hash of the name at each place. Its entry has the place too, which tells it from others with that hash. The name
-    /// itself would take 16 bytes more.
+    /// The hash of the name at each place. The name's entry has the place too, which tells it from others with that hash. The
+    /// name itself would take 16 bytes more.
     order: BTreeMap<u64, u64>,
-    /// Comes after every place that was ever taken.
+    /// The place after all that were ever taken.
     end: u64,
 }
 
@@ -81,13 +88,13 @@ impl Index {
 
 impl Store {
     pub(crate) fn new(cache: CacheConfig) -> Self {
-        // As many levels as it takes for so many leaves.
+        // Enough levels for that many leaves.
         let leaves = cache.max_names.div_ceil(NAMES_PER_LEAF);
         let depth = leaves.saturating_sub(1).checked_ilog(WIDTH).map_or(0, |levels| levels + 1);
         Self { cache, root: ArcSwapOption::empty(), depth, hasher: Default::default() }
     }
 
-    /// What `look` makes of a name's entry.
+    /// Returns what `look` makes of a name's entry, if there is one.
     #[inline]
     fn with<T>(&self, name: NameRef<'_>, look: impl FnOnce(&Entry) -> T) -> Option<T> {
         let root = self.root.load();
@@ -96,13 +103,14 @@ impl Store {
         Some(look(entry))
     }
 
-    /// What `give` makes of the answer for a name, if it is fresh. Made in place: a hit has no time for moving addresses about.
+    /// Returns what `give` makes of the answer for a name, if it is fresh. Built in place: a hit has no time to move
+    /// addresses.
     #[inline]
     pub(crate) fn fresh<T>(&self, name: NameRef<'_>, now: Coarse, give: impl FnOnce(Addrs) -> T) -> Option<T> {
         self.with(name, |entry| entry.fresh(now).map(give))?
     }
 
-    /// What there is for a name now.
+    /// Looks up a name.
     pub(crate) fn look(&self, name: NameRef<'_>, now: Instant) -> Look {
         if !self.cache.is_enabled() {
             return Look::Nothing;
@@ -110,7 +118,7 @@ impl Store {
         self.with(name, |entry| entry.look(now)).unwrap_or(Look::Nothing)
     }
 
-    /// Stores the result of a lookup; an error has to be one that may be [kept](Error::cached).
+    /// Stores the result of a lookup. An error must be one that may be [kept](Error::cached).
     pub(crate) fn fill(&self, index: &mut Index, name: &Name, result: &Result<Answer, Error>, at: Moment) {
         if !self.cache.is_enabled() {
             return;
@@ -133,7 +141,7 @@ impl Store {
         }
     }
 
-    /// Puts an entry in the place of a name's, or nothing.
+    /// Replaces a name's entry, or removes it.
     fn replace(&self, hash: u64, name: &Name, entry: Option<Entry>) {
         let tree = with_entry(self.root.load().as_ref(), self.depth, hash, name, entry);
         self.root.store(tree);
@@ -144,8 +152,10 @@ impl Store {
         self.replace(hash, name, None);
     }
 
-    /// Evicts one name if there is no room for another: the first in the order that is gone or was not visited. Those it passes
-    /// by go to the end, not visited. After [`PASSED_BY`] of them, it evicts the next one regardless.
+    /// Evicts one name if there is no room for another: the first in the order that is gone or was not visited.
+    ///
+    /// Visited names that it passes by go to the end, not visited. After [`PASSED_BY`] of them, it evicts the next one
+    /// regardless.
     fn make_room(&self, index: &mut Index, now: Instant) {
         if index.order.len() < self.cache.max_names {
             return;
@@ -163,7 +173,7 @@ impl Store {
         }
     }
 
-    /// A refresh that `look` has given out did not come about.
+    /// Gives up the claim to a refresh that `look` has given out and that did not come about.
     pub(crate) fn release(&self, name: &Name) {
         self.with(name.borrowed(), Entry::release);
     }
@@ -185,7 +195,7 @@ impl Store {
         len
     }
 
-    /// What `look` makes of every entry, in no order.
+    /// Calls `look` for every entry, in no particular order.
     #[cfg(test)]
     pub(super) fn for_each(&self, mut look: impl FnMut(&Name, &Entry)) {
         fn walk(tree: Option<&Tree>, look: &mut impl FnMut(&Name, &Entry)) {
@@ -201,7 +211,7 @@ impl Store {
         walk(self.root.load().as_deref(), &mut look);
     }
 
-    /// Whether the order has every name at the place in its entry, and nothing else.
+    /// Returns whether the order has every name at the place in its entry, and nothing else.
     #[cfg(test)]
     pub(super) fn is_ordered_by(&self, index: &Index) -> bool {
         let mut order = BTreeMap::new();
@@ -209,7 +219,7 @@ impl Store {
         order == index.order && self.len() == order.len()
     }
 
-    /// How many names the leaf has that has most.
+    /// Returns the number of names in the fullest leaf.
     #[cfg(test)]
     pub(super) fn most_in_a_leaf(&self) -> usize {
         fn most(tree: Option<&Tree>) -> usize {
@@ -225,7 +235,7 @@ impl Store {
     }
 }
 
-/// Finds the name with that hash that `is` is true of, and its entry.
+/// Finds the name with that hash for which `is` returns true, and its entry.
 #[inline]
 fn find(mut tree: &Tree, mut hash: u64, is: impl Fn(&Name, &Entry) -> bool) -> Option<(&Name, &Entry)> {
     loop {
@@ -242,7 +252,7 @@ fn find(mut tree: &Tree, mut hash: u64, is: impl Fn(&Name, &Entry) -> bool) -> O
     }
 }
 
-/// `tree`, of which a name's hash leads down so many branches more, with `entry` as the name's, or without the name.
+/// Returns `tree` with `entry` for a name, or without the name. The name's leaf is `depth` branches further down.
 fn with_entry(tree: Option<&Arc<Tree>>, depth: u32, hash: u64, name: &Name, entry: Option<Entry>) -> Option<Arc<Tree>> {
     let Some(depth) = depth.checked_sub(1) else {
         let next = without(tree, name);
@@ -260,7 +270,7 @@ fn with_entry(tree: Option<&Arc<Tree>>, depth: u32, hash: u64, name: &Name, entr
     branches.iter().any(Option::is_some).then(|| Arc::new(Tree::Branch(branches)))
 }
 
-/// Leaves without that of `name`: those before it are copied, those after it are shared.
+/// Returns the leaves without that of `name`. Those before it are copied, those after it are shared.
 fn without(leaf: Option<&Arc<Tree>>, name: &Name) -> Option<Arc<Tree>> {
     let Tree::Leaf { name: other, next, entry } = &**leaf? else { return None };
     if other == name {

@@ -20,7 +20,7 @@ fn borrowed(text: &str) -> NameRef<'_> {
     NameRef::new(text).expect("short enough")
 }
 
-/// A moment in virtual time, of which the coarse clock knows nothing.
+/// Returns a moment in virtual time, of which the coarse clock knows nothing.
 fn at(exact: Instant) -> Moment {
     Moment { exact, coarse: Coarse::now() }
 }
@@ -71,12 +71,12 @@ fn cache() -> impl Strategy<Value = CacheConfig> {
     )
 }
 
-/// All that there is to know of a name.
+/// All that is known of a name.
 #[derive(Default)]
 struct Known {
     answer: Option<Given>,
     failure: Option<(ErrorKind, Instant)>,
-    /// When someone undertook to refresh what there is.
+    /// When a caller claimed the refresh.
     refreshing: Option<Instant>,
 }
 
@@ -84,7 +84,7 @@ struct Known {
 struct Given {
     number: u8,
     at: Instant,
-    /// What jitter may make of the time to live.
+    /// The shortest and the longest TTL that jitter may make of it.
     ttl: (Duration, Duration),
 }
 
@@ -95,7 +95,7 @@ struct Model {
     now: Instant,
     known: HashMap<u8, Known>,
     filled: u8,
-    /// There were more names than there may be: any of them may be gone.
+    /// True once the cache was full: any name may have been evicted.
     full: bool,
 }
 
@@ -148,7 +148,7 @@ impl Model {
         let failure = known.failure.map(since);
         let cooling = failure.is_some_and(|(_, age)| age < self.cache.cooldown);
         let ttl = known.answer.map(|given| given.ttl);
-        // The slack of a rounding in the time to live.
+        // For rounding of the TTL.
         let slack = Duration::from_micros(1);
 
         let same = |old: &Old| {
@@ -234,7 +234,7 @@ proptest! {
     }
 }
 
-/// A store of `names` names, filled with the first `filled` of them.
+/// Returns a store of `names` names, filled with the first `filled` of them.
 fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
     let (store, mut index, now) = (Store::new(CacheConfig::new().max_names(names)), Index::default(), Instant::now());
     for number in 0..filled {
@@ -300,7 +300,7 @@ fn an_eviction_ends_although_every_name_is_in_use() {
     }
 }
 
-/// The number of every name that is kept, and whether it has been visited.
+/// Returns the number of every cached name, and whether it has been visited.
 fn kept(store: &Store) -> BTreeMap<usize, bool> {
     let mut kept = BTreeMap::new();
     store.for_each(|name, entry| _ = kept.insert(name.as_str()[1..].parse().unwrap(), entry.is_visited()));
@@ -324,7 +324,7 @@ fn an_eviction_passes_by_few_names_although_every_name_is_in_use() {
     assert_eq!(kept(&store), expected.collect());
 }
 
-/// Writes hold the lock of the engine.
+/// Writes hold the engine's lock, so they must be short.
 #[test]
 fn a_write_compares_the_names_of_its_leaf_alone() {
     const NAMES: usize = 5000;
@@ -336,7 +336,7 @@ fn a_write_compares_the_names_of_its_leaf_alone() {
         let before = COMPARED.get();
         write(&mut index);
         let compared = COMPARED.get() - before;
-        // To find it, and to take it out or put it in; as many for the one that is evicted.
+        // To find the name, to remove or add it, and to remove the one that is evicted.
         assert!(compared <= 3 * (leaf + 1), "{what}: {compared} comparisons, with up to {leaf} names in a leaf");
     };
     compares_few("a name is added", &|index| store.fill(index, &name(NAMES), &Ok(answer()), at(now)));
@@ -385,7 +385,7 @@ fn a_disabled_cache_keeps_nothing() {
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_nanos(1);
 
-/// A store with so many names in which everything lasts for exactly ten seconds: fresh, then stale, then old.
+/// Returns a store for `names` names in which everything lasts for exactly 10 seconds: fresh, then stale, then old.
 fn by_tens(names: usize) -> (Store, Index, Instant) {
     let ten = 10 * SECOND;
     let cache = CacheConfig::new()
@@ -420,7 +420,7 @@ fn every_time_ends_when_it_has_passed_and_not_before() {
     assert!(matches!(store.look(borrowed("name-1"), now + 10 * SECOND), Look::Nothing));
 }
 
-/// What is fresh is found without the time being read.
+/// Tests that a fresh answer is found without reading the exact time.
 #[test]
 fn a_hit_is_a_hit_at_once() {
     let (store, mut index, now) = by_tens(10);
@@ -466,7 +466,7 @@ fn a_failure_may_be_believed_for_days() {
     assert!(matches!(store.look(borrowed("name-0"), now + 99 * 86_400 * SECOND), Look::Failed(_)));
 }
 
-/// However often it has been asked for.
+/// A visited name is evicted too, once it is gone.
 #[test]
 fn what_is_gone_makes_room_first() {
     for result in [Ok(answer()), Err(ErrorKind::NotFound.into())] {

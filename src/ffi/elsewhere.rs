@@ -1,4 +1,4 @@
-//! Where there is no libc to bind to: lookups go through std, nothing forks, and descriptors are not counted.
+//! Stand-ins for platforms without a libc to bind to: lookups go through std, nothing forks, and descriptors are not counted.
 
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use socket2::SockAddr;
 
-/// Why `getaddrinfo` gave no addresses.
+/// A failure of `getaddrinfo`.
 #[derive(Debug)]
 pub(crate) struct GaiError {
-    /// Its return value, an `EAI_*` code; never 0.
+    /// Its return value, an `EAI_*` code. Never 0.
     pub(crate) code: libc::c_int,
-    /// `errno`, where the code is `EAI_SYSTEM` and `errno` was set.
+    /// `errno`, if the code is `EAI_SYSTEM` and `errno` was set.
     pub(crate) errno: Option<io::Error>,
 }
 
@@ -31,15 +31,15 @@ impl Drop for AddrInfoList {
     }
 }
 
-/// The addresses of `host` in libc's order, one for each that a stream socket could connect to. Blocks.
+/// Returns the addresses of `host` in libc's order, one for each that a stream socket could connect to. Blocks.
 pub(crate) fn getaddrinfo(host: &CStr) -> Result<Vec<SocketAddr>, GaiError> {
     getaddrinfo_with(host, 0)
 }
 
-/// The same, with flags as getaddrinfo(3) has them.
+/// Does the same, with flags of getaddrinfo(3).
 pub(crate) fn getaddrinfo_with(host: &CStr, flags: libc::c_int) -> Result<Vec<SocketAddr>, GaiError> {
-    // SAFETY: `addrinfo` is a plain C struct of integers and pointers, for which all zeroes is valid, and what
-    // getaddrinfo(3) asks of hints beyond the fields set below.
+    // SAFETY: `addrinfo` is a plain C struct of integers and pointers, for which all zeroes is valid. getaddrinfo(3) requires
+    // zeroes in hints beyond the fields set below.
     let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
     hints.ai_flags = flags;
     hints.ai_family = libc::AF_UNSPEC;
@@ -52,9 +52,9 @@ pub(crate) fn getaddrinfo_with(host: &CStr, flags: libc::c_int) -> Result<Vec<So
     // valid for the call.
     let code = unsafe { libc::getaddrinfo(host.as_ptr(), ptr::null(), &hints, &mut list.0) };
     if code != 0 {
-        // At once, before anything else can set it; and for no other code, since it means nothing there.
+        // Read at once, before anything else can set it. Read for no other code, since it means nothing there.
         let errno = (code == libc::EAI_SYSTEM).then(io::Error::last_os_error);
-        // What stands in the out pointer after a failure is unspecified, and so not to be freed.
+        // The out pointer is unspecified after a failure, and must not be freed.
         mem::forget(list);
         return Err(GaiError { code, errno: errno.filter(|e| e.raw_os_error() != Some(0)) });
     }
@@ -70,7 +70,7 @@ pub(crate) fn getaddrinfo_with(host: &CStr, flags: libc::c_int) -> Result<Vec<So
     Ok(addrs)
 }
 
-/// The node's address, unless it is missing, cut short or of another family than IPv4 and IPv6.
+/// Returns the node's address, unless it is missing, cut short, or neither IPv4 nor IPv6.
 fn socket_addr(node: &libc::addrinfo) -> Option<SocketAddr> {
     let needed = match node.ai_family {
         libc::AF_INET => mem::size_of::<libc::sockaddr_in>(),
@@ -81,8 +81,8 @@ fn socket_addr(node: &libc::addrinfo) -> Option<SocketAddr> {
     if node.ai_addr.is_null() || len < needed {
         return None;
     }
-    // SAFETY: at least `needed` bytes stand at `ai_addr` (checked above), a `sockaddr_storage` holds more than either
-    // family's struct, and the length set is that of what was copied. The storage is zeroed before.
+    // SAFETY: at least `needed` bytes are at `ai_addr` (checked above), and a `sockaddr_storage` holds more than either
+    // family's struct. The length set is that of the bytes copied. The storage is zeroed before.
     let (_, addr) = unsafe {
         SockAddr::try_init(|storage, storage_len| {
             ptr::copy_nonoverlapping(node.ai_addr.cast::<u8>(), storage.cast::<u8>(), needed);
@@ -94,7 +94,7 @@ fn socket_addr(node: &libc::addrinfo) -> Option<SocketAddr> {
     addr.as_socket()
 }
 
-/// libc's words for an `EAI_*` code, in the locale of the process.
+/// Returns libc's text for an `EAI_*` code, in the locale of the process.
 pub(crate) fn gai_strerror(code: libc::c_int) -> String {
     // SAFETY: gai_strerror(3) takes any code and returns a NUL-terminated string that is never freed, or null on some
     // platforms for codes it does not know.
@@ -107,7 +107,7 @@ pub(crate) fn gai_strerror(code: libc::c_int) -> String {
     }
 }
 
-/// How many descriptors this process may open now (the soft `RLIMIT_NOFILE`); `None` without a limit or an answer.
+/// Returns how many descriptors this process may open now (the soft `RLIMIT_NOFILE`), or `None` without a limit or an answer.
 pub(crate) fn descriptor_limit() -> Option<usize> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is valid for the call to write to.
@@ -118,7 +118,7 @@ pub(crate) fn descriptor_limit() -> Option<usize> {
     usize::try_from(limit.rlim_cur).ok()
 }
 
-/// The number of the network interface of that name.
+/// Returns the number of the network interface with that name.
 #[cfg(feature = "hickory")]
 pub(crate) fn interface(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
@@ -127,8 +127,10 @@ pub(crate) fn interface(name: &str) -> Option<u32> {
     (index != 0).then_some(index)
 }
 
-/// Has a socket for datagrams report what comes back for those it has sent, such as that nobody listens there, without being
-/// connected, which costs more than all else that is done with a socket for one question. Says whether the system can.
+/// Makes a datagram socket report errors that come back for what it has sent, such as that nobody listens there. Returns
+/// whether the system can.
+///
+/// Connecting the socket would do so too, but costs more than everything else that is done with a socket for one question.
 #[cfg(all(feature = "hickory", any(target_os = "linux", target_os = "android")))]
 pub(crate) fn report_errors(socket: &impl std::os::fd::AsRawFd, is_ipv4: bool) -> bool {
     let (level, option) =
@@ -147,7 +149,8 @@ pub(crate) fn report_errors(socket: &impl std::os::fd::AsRawFd, is_ipv4: bool) -
     failed == 0
 }
 
-/// Undoes what `connect` has made of a socket for datagrams: its address and port, and where it sends to. Says whether the system can.
+/// Undoes what `connect` has set on a datagram socket: its own address and port, and its destination. Returns whether the
+/// system can.
 #[cfg(all(feature = "hickory", target_os = "linux"))]
 pub(crate) fn dissolve(socket: &impl std::os::fd::AsRawFd) -> bool {
     let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
@@ -158,41 +161,41 @@ pub(crate) fn dissolve(socket: &impl std::os::fd::AsRawFd) -> bool {
     failed == 0
 }
 
-/// How many forks lie between this process and the first one that called [`watch_forks`].
+/// Number of forks between this process and the first one that called [`watch_forks`].
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// Counts the forks from here on. The handler stays for good.
+/// Counts forks from here on. The handler stays for good.
 pub(crate) fn watch_forks() {
     static WATCHING: AtomicBool = AtomicBool::new(false);
 
-    /// In the child, where it is the only thread, and bound to what is async-signal-safe.
+    /// Runs in the child, on its only thread, and may do only what is async-signal-safe.
     unsafe extern "C" fn count() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
 
-    // Not a `Once`, which a fork could leave locked in the child. Threads that come at the same time register it twice, and
-    // a fork then counts twice.
+    // Not a `Once`, which a fork could leave locked in the child. If two threads come at the same time, the handler is
+    // registered twice, and a fork counts twice.
     if !WATCHING.load(Ordering::Acquire) {
-        // SAFETY: pthread_atfork(3) takes any of the three as null; `count` is a function of this program's and touches
+        // SAFETY: pthread_atfork(3) accepts null for any of the three. `count` is a function of this program and touches
         // nothing but an atomic.
         let failed = unsafe { libc::pthread_atfork(None, None, Some(count)) } != 0;
-        // It fails for want of memory only; the next resolver tries again.
+        // Fails only for want of memory. The next resolver tries again.
         WATCHING.store(!failed, Ordering::Release);
     }
 }
 
-/// Tells processes apart: another number after each fork.
+/// Returns a number that tells processes apart: it differs after each fork.
 #[inline]
 pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// In a thread of a forked child, before its first lookup.
+/// Resets the resolver state of a thread in a forked child before its first lookup.
 ///
-/// glibc hands a child's new thread the stack of one that the fork has left behind, and with it that one's resolver state: if
-/// it was in a lookup, the socket of that lookup, from which parent and child then steal each other's answers (measured: 36
-/// children of 40 waited in vain). What was left behind is closed, as glibc would close it after using it; where nothing was,
-/// this reads `resolv.conf` once and no more.
+/// glibc gives a child's new thread the stack of one that the fork has left behind, and with it that thread's resolver state.
+/// If that thread was in a lookup, the state has the socket of that lookup, and parent and child steal each other's answers
+/// (measured: 36 children of 40 waited in vain). `res_init` closes what was left behind, as glibc would after using it. If
+/// nothing was left behind, this only reads `resolv.conf` once.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn forget_other_threads_lookups() {
     thread_local! {
@@ -205,25 +208,25 @@ fn forget_other_threads_lookups() {
     }
 }
 
-/// Where there is a clock that is read faster because it moves in steps, that one.
+/// A clock that is faster to read because it moves in steps, on platforms that have one.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const COARSE_CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC_COARSE;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const COARSE_CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
 
-/// Nanoseconds since a moment of the system's choosing, some milliseconds behind.
+/// Returns nanoseconds since a moment of the system's choosing, some milliseconds behind.
 #[inline]
 pub(crate) fn coarse_nanos() -> u64 {
     nanos_by(COARSE_CLOCK)
 }
 
-/// Nanoseconds by a clock, or by the one that `Instant` reads where the system does not have it.
+/// Returns nanoseconds by `clock`, or by `Instant`'s clock if the system does not have it.
 ///
-/// On Linux that one counts from the same moment as the coarse clock, so times by either compare.
+/// On Linux `Instant`'s clock counts from the same moment as the coarse clock, so times by either compare.
 #[inline]
 fn nanos_by(clock: libc::clockid_t) -> u64 {
     read_clock(clock).unwrap_or_else(|| {
-        // Without any clock, nothing is fresh by this one.
+        // Without any clock, no answer is fresh by this one.
         read_clock(libc::CLOCK_MONOTONIC).unwrap_or(u64::MAX)
     })
 }
@@ -236,7 +239,7 @@ fn read_clock(clock: libc::clockid_t) -> Option<u64> {
     (!failed).then(|| (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64))
 }
 
-/// `host` for C, which is refused only if it has a NUL byte inside.
+/// Returns `host` as a C string, or `None` if it has a NUL byte inside.
 pub(crate) fn c_string(host: &str) -> Option<CString> {
     CString::new(host).ok()
 }
@@ -267,7 +270,7 @@ mod tests {
         assert_eq!(socket_addr(&node(libc::AF_UNIX, addr, len)), None, "another family");
     }
 
-    /// Where it gave nothing, every answer would stay fresh for ever.
+    /// Without the fallback, every answer would stay fresh for ever.
     #[test]
     fn a_clock_that_there_is_not_gives_way_to_the_monotonic_one() {
         const NO_CLOCK: libc::clockid_t = 1 << 20;

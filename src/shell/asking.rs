@@ -1,4 +1,4 @@
-//! What a caller comes with, and leaves with: through the cache to the engine.
+//! The ways of a caller through the cache to the engine: asking and leaving, refreshing and flushing.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,15 +13,15 @@ use crate::name::{Name, NameRef};
 use crate::sync;
 use crate::waiter::Waiter;
 
-/// What becomes of a caller that asks.
+/// The outcome of [`Shell::ask`].
 pub(crate) enum Ask {
-    /// It waits, and leaves with the ticket.
+    /// The caller waits. It leaves with the ticket.
     Waits(Ticket),
     Given(Result<Addrs, Error>),
 }
 
 impl Shell {
-    /// What the cache gives for a name at once, if anything.
+    /// Looks up a name in the cache. Returns what `give` makes of the result, if callers are answered with it at once.
     #[inline]
     pub(crate) fn cached<T>(
         self: &Arc<Self>,
@@ -49,13 +49,13 @@ impl Shell {
             Given::Later(_) => None,
         };
         if wants_refresh {
-            // It was stored under this name, which therefore is one.
+            // The cache has this name, so it is valid.
             Name::parse(name.as_str()).into_iter().for_each(|name| self.refresh(name));
         }
         given
     }
 
-    /// Returns what the cache has for a caller, and counts a caller who is answered with it now.
+    /// Returns what the cache has for a caller. Counts the caller if that answers it now.
     fn give(&self, look: Look, now: Instant) -> Given {
         let (old, source) = match look {
             Look::Old(old) => return Given::Later(Some(old)),
@@ -76,7 +76,7 @@ impl Shell {
         Given::Now(Ok(old.addrs(source, now)))
     }
 
-    /// Has a name looked up that nobody waits for.
+    /// Starts a background refresh of a name.
     fn refresh(self: &Arc<Self>, name: Name) {
         let now = sync::now();
         let mut state = self.lock();
@@ -84,7 +84,7 @@ impl Shell {
         self.rouse(state, rouse);
     }
 
-    /// The same under the lock of the state, where nobody fills the cache in between.
+    /// Does the same under the lock of the state, where nobody else fills the cache.
     fn refresh_in(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
         if self.store.fresh(name.borrowed(), Coarse::now(), drop).is_some() {
             return Rouse::default();
@@ -95,7 +95,7 @@ impl Shell {
         })
     }
 
-    /// Asks for `name`: unless it is answered here, the waiter gets exactly one reply, if it does not leave.
+    /// Asks for `name`. If the answer is not returned here, the waiter gets exactly one reply, unless it leaves.
     pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Ask {
         let now = waiter.asked;
         let mut state = self.lock();
@@ -111,7 +111,7 @@ impl Shell {
         };
         let patience = self.setup.cache.stale_answer_timeout;
         let relief = match old {
-            // A lookup is under way that others have lost their patience with: nobody need do that again.
+            // Others have waited this long for a lookup in progress, and no caller need do so again.
             Some(old) if state.engine.is_slow(now, name, patience) => {
                 let rouse = self.refresh_in(&mut state, now, name);
                 self.rouse(state, rouse);
@@ -119,7 +119,7 @@ impl Shell {
                 return Ask::Given(Ok(old.addrs(Source::Stale, now)));
             }
             Some(old) => {
-                // One that does not last that long is given if the lookup fails before, and not waited for.
+                // An answer that expires sooner is given if the lookup fails before that, but sets no deadline.
                 let lasts = now.checked_add(patience).is_some_and(|then| old.is_usable(then));
                 waiter.set_fallback(old);
                 lasts.then_some(patience)
@@ -140,7 +140,7 @@ impl Shell {
         }
     }
 
-    /// Forgets what was answered: of `name`, or of every name where it is none. What is being looked up now is not kept.
+    /// Forgets the cached answer of `name`, or of every name if `None`. Results of lookups in progress are not cached.
     pub(crate) fn flush(self: &Arc<Self>, name: Option<&Name>) {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -169,7 +169,7 @@ impl Shell {
         }
     }
 
-    /// The waiter's caller has lost interest.
+    /// Removes a waiter whose caller has lost interest.
     pub(crate) fn leave(self: &Arc<Self>, ticket: Ticket) {
         let now = sync::now();
         let mut state = self.lock();
@@ -180,9 +180,9 @@ impl Shell {
     }
 }
 
-/// What the cache has for a caller.
+/// A cached result for a caller.
 enum Given {
     Now(Result<Addrs, Error>),
-    /// Only if a lookup fails or takes too long.
+    /// Given only if a lookup fails or takes too long.
     Later(Option<Old>),
 }

@@ -11,7 +11,7 @@ use crate::foreign::caught;
 use crate::name::Name;
 use crate::waiter::{Reply, Waiter};
 
-/// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` sees to it.
+/// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` ensures that.
 pub(super) struct Call<'a> {
     shell: &'a Arc<Shell>,
     id: WorkerId,
@@ -19,13 +19,13 @@ pub(super) struct Call<'a> {
     stage: Stage,
 }
 
-/// How far a call is.
+/// The progress of a call.
 #[expect(clippy::large_enum_variant, reason = "there is one for each call that runs")]
 enum Stage {
     Running,
-    /// It has its result, which the only one that waits has yet to be told, if anybody waits.
+    /// Has its result. The only waiter has yet to be told, if there is one.
     LandedForOne(Landing, Option<(Arc<Waiter>, Reply)>),
-    /// It has its result, which several have yet to be told.
+    /// Has its result. The waiters of the flight have yet to be told.
     Landed(Landed),
     Over,
 }
@@ -35,15 +35,15 @@ impl<'a> Call<'a> {
         Self { shell, id, name, stage: Stage::Running }
     }
 
-    /// It has its result: the flight is over, and what is to be told to whom is settled. Says whether
-    /// the call may have broken libc's resolver in its thread.
+    /// Records the result of the call. The flight lands, unless another call may do better, and the reply to each waiter is
+    /// settled. Returns whether the call may have broken libc's resolver in its thread.
     pub(super) fn land(&mut self, result: Result<Answer, Error>) -> bool {
         let result = match result {
             Ok(answer) if answer.is_empty() => Err(ErrorKind::NoData.into()),
             result => result,
         };
         let result = result.map_err(|error| error.about(&self.name));
-        // Before the lock is taken: it has the text of what is foreign.
+        // Before the lock is taken: this formats a backend's error, which is foreign code.
         let kept = result.clone().map_err(|error| {
             let kind = error.kind();
             caught(|| error.cached()).unwrap_or_else(|_| Error::from(kind).about(&self.name).cached())
@@ -53,7 +53,7 @@ impl<'a> Call<'a> {
         let may_be_broken = result.as_ref().is_err_and(Error::may_have_broken_libc);
         let mut guard = self.shell.lock();
         let state = &mut *guard;
-        // Before the flight is gone, so that whoever finds neither is the first to ask.
+        // Before the flight is gone, so that a caller that finds neither is the first to ask.
         if state.engine.is_cacheable(self.id) {
             self.shell.store.fill(&mut state.index, &self.name, &kept, at);
         }
@@ -78,11 +78,11 @@ impl<'a> Call<'a> {
         may_be_broken
     }
 
-    /// Replies.
+    /// Replies to the waiters.
     fn end(&mut self) {
         match mem::replace(&mut self.stage, Stage::Over) {
             Stage::LandedForOne(landing, told) => {
-                // With the destructor of a backend's error, which is foreign.
+                // Runs the destructor of a backend's error, which is foreign.
                 _ = caught(|| drop(landing));
                 told.into_iter().for_each(|(waiter, reply)| tell(waiter, reply));
             }
@@ -91,7 +91,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Leaves it to others to reply, if anybody waits.
+    /// Returns the flight if anybody waits for it, and leaves it to others to reply.
     #[cfg(feature = "async-backend")]
     pub(super) fn end_later(&mut self) -> Option<Landed> {
         match mem::replace(&mut self.stage, Stage::Over) {
@@ -103,7 +103,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// It was stopped, and the engine knows: there is nobody to be told.
+    /// Forgets a call that was stopped. The engine knows, and there is nobody to tell.
     #[cfg(feature = "async-backend")]
     pub(super) fn forget(mut self) {
         self.stage = Stage::Over;

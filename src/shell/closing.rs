@@ -1,4 +1,4 @@
-//! Closing, and waiting for the end of what is outstanding.
+//! Closing, and waiting for shutdown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,52 +14,53 @@ use crate::name::Name;
 use crate::sync;
 use crate::sync::thread::Thread;
 
-/// How long one who waits for the end waits for threads that run nothing any more but the destructors of their thread-locals.
-/// Mostly that takes microseconds.
+/// How long a closer waits for threads that have only destructors of thread-locals left to run. Mostly that takes
+/// microseconds.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// So often one who waits for the end is woken again because the thread that wakes it has not ended.
+/// Maximum number of times that a closer is woken again because the thread that wakes it has not ended.
 const TRIES: u32 = 20;
 
-/// How long one who gives up waits for the thread that has woken it, so as not to count it. Its waker is its own affair.
+/// How long a closer that gives up waits for the thread that woke it, so as not to count it. That thread runs only the
+/// closer's own waker.
 const PATIENCE_AT_LAST: Duration = Duration::from_millis(20);
 
-/// Those who wait for the end.
+/// The closers: all who wait for shutdown.
 #[derive(Default)]
 pub(super) struct Closers {
     closers: BTreeMap<CloserId, Closer>,
     last: u64,
-    /// How many were taken to be woken and have no thread for that yet.
+    /// Number of closers that were taken to be woken and have no thread for that yet.
     waking: usize,
-    /// How many have found the end and wait for the timekeeper to leave, which stays for none of the others meanwhile.
+    /// Number of closers that found the end and wait for the timekeeper to leave. Meanwhile it stays for none of the others.
     ending: usize,
 }
 
 struct Closer {
-    /// When it is to be woken even if the end has not come.
+    /// When the closer is woken even if the end has not come.
     deadline: Option<Instant>,
-    /// `None` once it was woken.
+    /// `None` once the closer was woken.
     wakeup: Option<Wakeup>,
-    /// How often it found no thread but those that wake it.
+    /// How often the closer found no thread but those that wake it.
     tries: u32,
 }
 
-/// How far the end of the threads has come.
+/// How far shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Open,
-    /// Closed, while something is outstanding: a lookup, an errand, or a closer to be woken.
+    /// Closed, with something outstanding: a lookup, an errand, or a closer to be woken.
     Draining,
     /// Nothing is outstanding, but threads have not been joined.
     Drained,
-    /// Every thread has been joined, but for the timekeeper and the one that asks.
+    /// Every thread has been joined, except the timekeeper and the current thread.
     Joined,
 }
 
-/// How one who waits for the end is woken.
+/// How a closer is woken.
 pub(crate) enum Wakeup {
     Foreign(Waker),
-    /// The thread sleeps in the crate's own code.
+    /// Unparks a thread that sleeps in the crate's own code.
     Unpark(Thread),
 }
 
@@ -72,23 +73,23 @@ impl Wakeup {
     }
 }
 
-/// How a shutdown ended.
+/// The result of a shutdown.
 pub(crate) struct Ending {
     pub(crate) tally: Tally,
     pub(crate) abandoned: Vec<(Name, Duration)>,
-    /// Threads that had not ended, beside the timekeeper.
+    /// Number of threads that had not ended, except the timekeeper.
     pub(crate) threads: usize,
-    /// All were joined, the timekeeper too.
+    /// Whether all threads were joined, including the timekeeper.
     pub(crate) joined: bool,
 }
 
 impl Closers {
-    /// The waiting ones.
+    /// Returns the closers that have not been woken.
     fn waiting(&self) -> impl Iterator<Item = &Closer> {
         self.closers.values().filter(|closer| closer.wakeup.is_some())
     }
 
-    /// When the timekeeper is to come for one of them.
+    /// Returns when the timekeeper must come for a closer.
     fn alarm(&self) -> Alarm {
         match self.waiting().filter_map(|closer| closer.deadline).min() {
             _ if self.ending > 0 || self.waiting().next().is_none() => Alarm::Unset,
@@ -99,7 +100,7 @@ impl Closers {
 }
 
 impl State {
-    /// What the timekeeper is to stay for, or come for, that the engine does not know of.
+    /// Returns what the timekeeper must stay for, or come for, that the engine does not know of.
     pub(super) fn alarm(&self) -> Alarm {
         match (self.closers.alarm(), self.errands.alarm()) {
             (Alarm::At(first), Some(at)) => Alarm::At(first.min(at)),
@@ -108,7 +109,7 @@ impl State {
         }
     }
 
-    /// Returns how far the end has come, given which threads are left.
+    /// Returns how far shutdown has come, given which threads are left.
     pub(super) fn phase(&self, others: Others) -> Phase {
         let is_drained = self.engine.is_idle() && self.errands.is_empty() && self.closers.waking == 0;
         match others {
@@ -119,7 +120,7 @@ impl State {
         }
     }
 
-    /// Those who wait for the end and have to hear that it has come, or that their deadline has.
+    /// Takes the wakeups of closers that must hear that the end has come, or whose deadline has passed.
     pub(super) fn take_due_closers(&mut self, now: Instant, is_end: bool) -> Vec<(CloserId, Wakeup)> {
         let is_due = |closer: &Closer| is_end || closer.deadline.is_some_and(|deadline| deadline <= now);
         let due = self.closers.closers.iter_mut().filter(|(_, closer)| is_due(closer));
@@ -128,7 +129,7 @@ impl State {
         due
     }
 
-    /// One of those is being woken.
+    /// Records that one of these closers has a thread to wake it, or was woken.
     pub(super) fn wakes_closer(&mut self) {
         self.closers.waking -= 1;
     }
@@ -143,12 +144,12 @@ impl Shell {
         self.sweep();
     }
 
-    /// Cancels what has not begun.
+    /// Cancels lookups that have not begun.
     pub(crate) fn abort_queued(self: &Arc<Self>) {
         self.fail(&ErrorKind::Closed.into(), Engine::abort_queued);
     }
 
-    /// Leaves everything that is outstanding to itself; nobody waits for it any longer.
+    /// Gives up on everything outstanding: fails its waiters, and leaves the rest to itself.
     pub(crate) fn give_up(self: &Arc<Self>, closer: Option<CloserId>) -> Ending {
         // First, so that no call that ends now makes room for another.
         self.fail(&ErrorKind::Closed.into(), Engine::abort_queued);
@@ -163,7 +164,8 @@ impl Shell {
         Ending { tally, abandoned: given_up.abandoned, threads, joined: false }
     }
 
-    /// What is left beside the timekeeper and this thread. Joins what has ended, and waits for what is about to.
+    /// Returns which threads are left, except the timekeeper and the current thread. Joins those that have ended, and waits
+    /// for those that are about to.
     fn others(self: &Arc<Self>, closer: Option<CloserId>) -> Others {
         let until = sync::now().checked_add(PATIENCE);
         loop {
@@ -175,11 +177,11 @@ impl Shell {
         }
     }
 
-    /// Whether the end has come: every lookup has finished, and every thread has ended and been joined. If not, `wakeup` is for
-    /// when it has, and for `deadline`, unless that is past already.
+    /// Returns how shutdown ended, once every lookup has finished and every thread has ended and been joined. Otherwise keeps
+    /// `wakeup` for that moment and for `deadline`, unless `deadline` has passed.
     ///
-    /// Blocks for a millisecond at the most, and for as long as the timekeeper takes to end, which runs nothing foreign. It is the
-    /// last to go.
+    /// Blocks for at most 2 milliseconds, and for as long as the timekeeper takes to end. The timekeeper goes last, and runs
+    /// nothing foreign.
     pub(crate) fn poll_end(
         self: &Arc<Self>,
         closer: &mut Option<CloserId>,
@@ -189,7 +191,7 @@ impl Shell {
         let mut others = self.others(*closer);
         let mut state = self.lock();
         if others == Others::Left && state.phase(others) == Phase::Drained {
-            // It is near, and the timekeeper may have left meanwhile: another look may spare another one.
+            // The end is near, and the timekeeper may have left: a second look may save starting another one.
             drop(state);
             others = self.others(*closer);
             state = self.lock();
@@ -198,11 +200,11 @@ impl Shell {
         let tries = old.as_ref().map_or(0, |closer| closer.tries) + u32::from(matches!(others, Others::Wake(_)));
         let threads = match others {
             Others::Gone => Some(0),
-            // A waker that goes on after it has woken would keep the end from coming for ever.
+            // Otherwise a waker that does not return would delay the end for ever.
             Others::Wake(threads) if tries > TRIES => Some(threads),
             _ => None,
         };
-        // Once more under the lock: others may be woken by now, on threads of their own.
+        // Checked again under the lock: closers may be being woken by now, on threads of their own.
         let is_drained = |state: &State| state.phase(others) >= Phase::Drained;
         let is_end = threads.filter(|_| is_drained(&state) && self.roster.others(*closer, None) == others);
         if let Some(threads) = is_end.filter(|_| state.closers.waiting().next().is_none()) {
@@ -233,14 +235,14 @@ impl Shell {
         self.rouse(state, rouse);
         drop(old);
         if is_end.is_some() {
-            // Those who have yet to hear of it hear of it first.
+            // Closers that have not heard of the end yet hear of it first.
             self.roster.unpark_timekeeper();
         }
         self.wake_forlorn_closers();
         Poll::Pending
     }
 
-    /// Wakes those who wait for the end where there is no timekeeper, and no thread to be had for one.
+    /// Wakes all closers if there is no timekeeper, because no thread can be had for one.
     fn wake_forlorn_closers(&self) {
         let mut state = self.lock();
         if state.closers.ending > 0 || state.engine.has_timekeeper() {
@@ -251,7 +253,7 @@ impl Shell {
         forlorn.into_iter().for_each(Wakeup::wake);
     }
 
-    /// One who waited for the end does not any more.
+    /// Removes a closer that no longer waits.
     pub(crate) fn forget_closer(self: &Arc<Self>, closer: CloserId) {
         let mut state = self.lock();
         let forgotten = state.closers.closers.remove(&closer);

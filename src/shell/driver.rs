@@ -1,4 +1,4 @@
-//! The driver: one thread with a Tokio runtime, which it builds, runs and drops. The workers of an async backend are tasks on it.
+//! The driver: one thread that builds, runs and drops a Tokio runtime. The workers of an async backend are tasks on it.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -27,25 +27,26 @@ use crate::sync::{self, MutexGuard};
 use crate::trace::Scope;
 use crate::waiter::Waiter;
 
-/// What the driver has yet to do; there from before it starts until it ends.
+/// Orders for the driver. Exists from before the driver starts until it ends.
 pub(super) struct Inbox {
     orders: Vec<Order>,
     bell: Arc<Notify>,
 }
 
 pub(super) enum Order {
-    /// A worker is to come for what there is: for the first time, or from its sleep.
+    /// Runs a new worker.
     Start(WorkerId),
+    /// Runs a worker that slept.
     Wake(WorkerId),
-    /// The call that a worker has is to be dropped, unless it is another one by now.
+    /// Drops the call of a worker, unless it is another one by now.
     Stop(WorkerId),
 }
 
-/// So many drivers there may be, all but one of them about to end: what a session has may take its time to go.
+/// Maximum number of drivers. All but one of them are about to end: what a session holds may take its time to drop.
 const DRIVERS: usize = 4;
 
 impl Shell {
-    /// Hands the driver an order, and starts it if it is not there.
+    /// Passes an order to the driver, and starts the driver if there is none.
     pub(super) fn order(self: &Arc<Self>, mut state: MutexGuard<'_, State>, order: Order) -> io::Result<()> {
         if state.driver.is_some() {
             tell(state, [order]);
@@ -64,7 +65,7 @@ impl Shell {
     }
 }
 
-/// Hands the driver orders, if it is there.
+/// Passes orders to the driver, if there is one.
 pub(super) fn tell(mut state: MutexGuard<'_, State>, orders: impl IntoIterator<Item = Order>) {
     let Some(inbox) = &mut state.driver else { return };
     inbox.orders.extend(orders);
@@ -74,7 +75,7 @@ pub(super) fn tell(mut state: MutexGuard<'_, State>, orders: impl IntoIterator<I
 }
 
 fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
-    // However it ends.
+    // Dropped however this function ends.
     let _lost = Lost { shell, bell };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -90,27 +91,27 @@ fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
     });
     let local = LocalSet::new();
     let over = Cell::new(false);
-    // It is over too if it does not say so.
+    // A panic leaves `over` set, and ends the loop too.
     while !over.replace(true) {
-        // A backend that leaves Tokio's own context in disorder has this panic at its end.
+        // Panics at its end if a backend has left Tokio's own context in disorder.
         _ = caught(|| local.block_on(&runtime, async { over.set(drive(&driver).await) }));
-        // Outside the runtime, which is none of the callers'.
+        // Waiters are told outside the runtime, which is not theirs.
         driver.tell_all();
     }
-    // As does this, where its guard is dropped.
+    // May panic for the same reason, when its guard is dropped.
     _ = caught(|| {
-        // What the session has of this runtime goes before it.
+        // What the session holds of this runtime is dropped before it.
         let _inside = runtime.enter();
         _ = caught(|| drop(local));
         _ = caught(|| drop(driver.session.take()));
     });
-    // Those whose calls were dropped with their tasks.
+    // Tells the waiters whose calls were dropped with their tasks.
     driver.tell_all();
-    // Without waiting for what the backend may have running on threads of Tokio's.
+    // Does not wait for what the backend may be running on Tokio's threads.
     _ = caught(|| runtime.shutdown_background());
 }
 
-/// Where a driver ends without having said so, its workers are no more.
+/// A guard that reports a driver's workers as gone if the driver ends unexpectedly.
 struct Lost<'a> {
     shell: &'a Arc<Shell>,
     bell: &'a Arc<Notify>,
@@ -131,11 +132,11 @@ impl Drop for Lost<'_> {
     }
 }
 
-/// There is no runtime to be had: everyone who waits is told.
+/// Tells all waiters that there is no runtime.
 fn refuse(shell: &Arc<Shell>, error: io::Error) {
     let mut state = shell.lock();
     state.driver = None;
-    // The one worker that was on the way.
+    // The only worker that was on the way.
     state.engine.worker_refused(sync::now());
     drop(state);
     shell.fail(&Error::new(ErrorKind::System, error), Engine::strand);
@@ -144,13 +145,13 @@ fn refuse(shell: &Arc<Shell>, error: io::Error) {
     shell.rouse(state, rouse);
 }
 
-/// Obeys orders until somebody is to be woken or there is no worker left; says whether it is over, as it is for want of workers.
+/// Carries out orders. Returns false when waiters must be told, and true when no worker is left.
 async fn drive(driver: &Rc<Driver>) -> bool {
     loop {
         driver.bell.notified().await;
         let mut state = driver.shell.lock();
         if state.engine.has_no_worker() {
-            // What there may be is to stop calls that have ended.
+            // Orders that are left can only stop calls that have ended.
             state.driver = None;
             return true;
         }
@@ -174,17 +175,17 @@ async fn drive(driver: &Rc<Driver>) -> bool {
 struct Driver {
     shell: Arc<Shell>,
     bell: Arc<Notify>,
-    /// Made when a call first needs it.
+    /// Created when a call first needs it.
     session: RefCell<Option<Rc<Session>>>,
-    /// Flights that have landed.
+    /// Flights that have landed, and whose waiters have not been told.
     untold: RefCell<Vec<Landed>>,
-    /// How many of them the timekeeper knows of.
+    /// Number of these that the timekeeper watches.
     watched: Cell<usize>,
-    /// The calls that run.
+    /// The stop signals of the calls that run.
     stops: RefCell<HashMap<WorkerId, Rc<Stop>>>,
 }
 
-/// How a call is told to end.
+/// A signal that ends a call.
 #[derive(Default)]
 struct Stop {
     told: Cell<bool>,
@@ -203,7 +204,7 @@ impl Driver {
         }
     }
 
-    /// Does what [`Shell::rouse`] does, without a detour through the inbox.
+    /// Does the same as [`Shell::rouse`], without a detour through the inbox.
     fn rouse(self: &Rc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
         if state.engine.has_no_worker() {
             self.bell.notify_one();
@@ -216,8 +217,10 @@ impl Driver {
         }
     }
 
-    /// Has callers told when everything else that is ready has had its turn: one at a time, each would take the processor from the
-    /// driver, to find nothing more to do when it has looked at its own answer.
+    /// Tells the waiters of a flight later, when everything else that is ready has had its turn.
+    ///
+    /// If they were told at once, each would take the processor from the driver, and find nothing more to do once it has
+    /// looked at its own answer.
     fn tell_later(&self, landed: Option<Landed>) {
         if let Some(landed) = landed {
             self.untold.borrow_mut().push(landed);
@@ -225,7 +228,7 @@ impl Driver {
         }
     }
 
-    /// Others' code is about to run, which may block.
+    /// Makes the timekeeper watch the flights whose waiters have not been told: foreign code is about to run, and may block.
     fn watch_untold(&self) {
         let untold = self.untold.borrow();
         for &landed in &untold[self.watched.replace(untold.len())..] {
@@ -241,7 +244,7 @@ impl Driver {
         untold.into_iter().for_each(|landed| self.shell.tell_all(landed));
     }
 
-    /// In nobody's scope: it outlives every caller.
+    /// Returns the session. It is created outside any scope, because it outlives every caller.
     fn session(&self) -> Result<Rc<Session>, Error> {
         if let Some(session) = &*self.session.borrow() {
             return Ok(Rc::clone(session));
@@ -252,7 +255,7 @@ impl Driver {
     }
 }
 
-/// The task of a worker. One that sleeps is no task: another is spawned when it is woken.
+/// Runs the task of a worker. A worker that sleeps has no task: another one is spawned when it is woken.
 async fn work(driver: Rc<Driver>, worker: WorkerId, mut slept: bool) {
     let mut task = Task { driver: &driver, worker, has_left: false };
     let lend = |waiter: &Arc<Waiter>| Some((Arc::clone(waiter), waiter.borrow_custody()?));
@@ -265,29 +268,29 @@ async fn work(driver: Rc<Driver>, worker: WorkerId, mut slept: bool) {
                 return;
             }
         }
-        // The next call may be ready at once, and the one after that.
+        // Lets other tasks run: the next call may be ready at once, and so may the one after that.
         task::consume_budget().await;
     }
 }
 
-/// A worker that is a task. One that is dropped with the driver's runtime is no more.
+/// A guard of a worker's task. If it is dropped with the driver's runtime, the worker is gone.
 struct Task<'a> {
     driver: &'a Rc<Driver>,
     worker: WorkerId,
-    /// It sleeps, or has left.
+    /// Whether the worker sleeps or has left.
     has_left: bool,
 }
 
 impl Drop for Task<'_> {
     fn drop(&mut self) {
         if !self.has_left {
-            // Others are roused when the driver is known to be lost.
+            // Other threads are roused when the driver is known to be lost.
             self.driver.shell.lock().engine.forget(self.worker);
         }
     }
 }
 
-/// Makes a call and replies, unless it is stopped before.
+/// Makes a call and replies, unless the call is stopped first.
 async fn fly(driver: &Driver, worker: WorkerId, call: Call<'_>, lender: Option<Loan>) {
     let stop = Rc::new(Stop::default());
     driver.stops.borrow_mut().insert(worker, Rc::clone(&stop));
@@ -298,12 +301,12 @@ async fn fly(driver: &Driver, worker: WorkerId, call: Call<'_>, lender: Option<L
     driver.stops.borrow_mut().remove(&worker);
 }
 
-/// A call that is a future, which is made, polled and dropped in the scope that it runs in.
+/// A call that is a future. It is made, polled and dropped in the scope that the call runs in.
 struct Flying<'a> {
     driver: &'a Driver,
     session: Result<Rc<Session>, Error>,
     future: Option<Lookup>,
-    /// `None` when it is over.
+    /// `None` once the call is over.
     call: Option<Call<'a>>,
     custody: Custody,
 }
@@ -327,8 +330,8 @@ impl Flying<'_> {
                 Err(panic) => Err(Error::panicked(panic.0)),
             };
             forget(future);
-            // Still inside: the subscriber may ask for this very name when the scope is let go, and must not find a flight
-            // there that waits for it.
+            // Still in the scope: its subscriber may ask for this very name when the scope is released, and must not find a
+            // flight there that waits for it.
             call.land(result);
             landed = true;
         });
@@ -336,7 +339,7 @@ impl Flying<'_> {
             return Poll::Pending;
         }
         let landed = call.take().and_then(|mut call| call.end_later());
-        // Whoever waits on, for another call, is still who that one runs for.
+        // A lender that waits on, for another call, keeps its custody for that call.
         if landed.is_some() {
             custody.release();
         }
@@ -350,7 +353,7 @@ impl Drop for Flying<'_> {
         if future.is_some() {
             custody.run(|| forget(future));
         }
-        // With the task and its runtime, inside which nobody is told.
+        // The call is dropped with the task. Its waiters are told later, outside the runtime.
         if let Some(call) = call {
             call.land(Err(Error::panicked(None)));
             driver.tell_later(call.end_later());
@@ -376,12 +379,13 @@ fn forget(future: &mut Option<Lookup>) {
     _ = caught(|| drop(future));
 }
 
-/// A scope, and whom it is of.
+/// A custody, and the waiter that has lent it.
 type Loan = (Arc<Waiter>, Scope);
 
-/// The scope that a call runs in: that of one of its callers, or when that one has left, what remains of it, its subscriber.
+/// The scope that a call runs in: the custody of one of its callers, or only the subscriber of that caller once it has left.
 struct Custody {
-    /// Whom the scope is of, and with whom it is between two polls, so that it ends when its caller leaves.
+    /// The waiter that lends the custody. It has the custody between two polls, so that the custody ends when its caller
+    /// leaves.
     lender: Option<Arc<Waiter>>,
     lent: Option<Scope>,
     subscriber: Option<Scope>,
@@ -394,7 +398,7 @@ impl Custody {
         Self { lender, lent, subscriber }
     }
 
-    /// Runs `f`, which does not panic, in the scope; in nobody's, if it is a call for nobody.
+    /// Runs `f`, which must not panic, in the scope. A call that nobody waited for has no scope.
     fn run(&mut self, f: impl FnOnce()) {
         let mut lent = self.lent.take().or_else(|| self.lender.as_ref()?.borrow_custody());
         match lent.as_mut().or(self.subscriber.as_mut()) {
@@ -406,7 +410,7 @@ impl Custody {
         }
     }
 
-    /// Lets go of the caller.
+    /// Drops the lender and its custody.
     fn release(&mut self) {
         // The waiter may be the last handle of its waker.
         _ = caught(|| drop(self.lender.take().map(|lender| lender.take_custody())));

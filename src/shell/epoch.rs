@@ -1,4 +1,4 @@
-//! Which threads are this process's.
+//! The threads that belong to this process.
 
 use std::mem;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use once_cell::race::OnceBox;
 use super::{Setup, Shell};
 use crate::ffi;
 
-/// The threads of one resolver, in each process that it has come to by `fork`.
+/// The threads of one resolver, in each process that it has reached by `fork`.
 ///
-/// A forked child has its parent's memory and none of its threads, so that any lock in there may be held by nobody, for
-/// ever. The child begins with threads and an engine of its own, and leaves what was there alone.
+/// A forked child has its parent's memory but none of its threads, so any lock in there may stay locked for ever. The child
+/// starts with threads and an engine of its own, and leaves the parent's alone.
 pub(crate) struct Epochs {
     setup: Arc<Setup>,
     first: Epoch,
@@ -20,7 +20,7 @@ pub(crate) struct Epochs {
 
 struct Epoch {
     shell: Arc<Shell>,
-    /// Those of the process that was forked off this one. Set without a lock, for what holds of locks holds of this one too.
+    /// The epoch of the process that was forked off this one. Set without a lock, which a fork could leave locked too.
     next: OnceBox<Epoch>,
 }
 
@@ -37,7 +37,7 @@ impl Epochs {
         &self.setup
     }
 
-    /// The threads of this process.
+    /// Returns the threads of this process.
     #[inline]
     pub(crate) fn current(&self) -> &Arc<Shell> {
         let mut epoch = &self.first;
@@ -47,7 +47,7 @@ impl Epochs {
         &epoch.shell
     }
 
-    /// Stops admission, here and in children to come.
+    /// Stops admission, here and in future children.
     pub(crate) fn close(&self) {
         self.setup.closed.store(true, Ordering::Relaxed);
         self.current().close();
@@ -69,7 +69,7 @@ impl Drop for Epoch {
     }
 }
 
-/// Sees to it that what `shared` points to is never dropped.
+/// Ensures that the value behind `shared` is never dropped.
 pub(crate) fn leak<T>(shared: &Arc<T>) {
     mem::forget(Arc::clone(shared));
 }

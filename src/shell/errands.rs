@@ -1,5 +1,5 @@
-//! Foreign code that is nobody's call, run on threads of its own: the timekeeper runs none, so that no waker that blocks
-//! keeps it from the next deadline.
+//! Errands: foreign code that belongs to no call, run on threads of its own. The timekeeper runs an errand only if no thread
+//! can be had for it, so that no blocking waker keeps it from the next deadline.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,47 +13,47 @@ use crate::sync;
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
 
-/// So many threads may run errands, or as many as lookups may run if that is more.
+/// Maximum number of threads that run errands, unless more lookups than this may run.
 const RUNNERS: usize = 64;
 
-/// When no errand has been begun for so long, those that run block, and others get a thread.
+/// If no errand has begun for this long, those that run are taken to block, and others get a thread.
 const STALL: Duration = Duration::from_millis(20);
 
-/// What is to be run, and who runs it.
+/// The errands that wait, and the threads that run errands.
 #[derive(Default)]
 pub(super) struct Errands {
     waiting: VecDeque<Errand>,
-    /// Threads that run errands, until they find none.
+    /// Number of threads that run errands. Each ends when it finds none.
     runners: usize,
-    /// Of the runners, those that have an errand, which may block them.
+    /// Number of runners that have an errand, which may block them.
     busy: usize,
-    /// When an errand was last begun, or the first of those that wait came.
+    /// When an errand last began, or when the first waiting one came.
     moved: Option<Instant>,
-    /// The operating system has refused a thread for those that wait.
+    /// Whether the operating system has refused a thread for the waiting errands.
     is_refused: bool,
 }
 
 pub(super) enum Errand {
-    /// To drop what was told, which may be the last handle of something foreign, and wake who waits for it.
+    /// Drops a waiter that was told, which may be the last handle of something foreign, and wakes its caller.
     Told(Arc<Waiter>, Option<Waker>),
-    /// A scope that could not be closed where its lookup ended.
+    /// Closes a scope that could not be closed where its lookup ended.
     Release(Scope),
 }
 
 impl Errands {
-    /// Whether none waits.
+    /// Returns whether no errand waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// When the timekeeper is to see whether those that run block.
+    /// Returns when the timekeeper must check whether the running errands block.
     pub(super) fn alarm(&self) -> Option<Instant> {
         let moved = self.moved.filter(|_| !self.waiting.is_empty())?;
         Some(moved.checked_add(STALL).unwrap_or(moved))
     }
 
-    /// How many runners to start for those that wait, if there may be `free` more: as many as are blocked. Not asked again before
-    /// another stall.
+    /// Returns the number of runners to start for waiting errands, at most `free`: as many as are blocked, or 1 if there is
+    /// no runner. Blocked runners are counted once per stall.
     fn wanted(&mut self, now: Instant, free: usize) -> usize {
         let is_stalled = self.alarm().is_some_and(|at| at <= now);
         if is_stalled {
@@ -64,20 +64,20 @@ impl Errands {
         wanted.min(self.waiting.len()).min(free)
     }
 
-    /// What the timekeeper has to run itself, since no thread could be had for it.
+    /// Takes an errand that must be run without a thread of its own, because none could be had.
     fn take_stranded(&mut self) -> Option<Errand> {
         if self.runners == 0 && self.is_refused { self.waiting.pop_front() } else { None }
     }
 }
 
 impl Errand {
-    /// Gives a waiter its reply, and leaves the rest to another thread.
+    /// Hands a waiter its reply, and returns the rest as an errand for another thread.
     pub(super) fn told(waiter: Arc<Waiter>, reply: Reply) -> Self {
         let waker = waiter.fill(reply);
         Self::Told(waiter, waker)
     }
 
-    /// Whether it wakes someone.
+    /// Returns false for a waiter that has no waker.
     pub(super) fn wakes(&self) -> bool {
         !matches!(self, Self::Told(_, None))
     }
@@ -94,7 +94,7 @@ impl Errand {
 }
 
 impl Shell {
-    /// Has errands run, in no order.
+    /// Runs errands on other threads, in no particular order.
     pub(super) fn send(self: &Arc<Self>, errands: impl IntoIterator<Item = Errand>) {
         let errands: Vec<Errand> = errands.into_iter().collect();
         if errands.is_empty() {
@@ -109,7 +109,7 @@ impl Shell {
         self.rouse(state, rouse);
         self.start_runners();
         let mut state = self.lock();
-        // Where there is no thread at all, and none to be had, there is nobody but this one.
+        // With no thread at all, and none to be had, only this thread can run them.
         while !state.engine.has_timekeeper() {
             let Some(errand) = state.errands.take_stranded() else { return };
             drop(state);
@@ -118,7 +118,7 @@ impl Shell {
         }
     }
 
-    /// Starts threads for errands that wait, if they are wanted.
+    /// Starts threads for waiting errands, if needed.
     pub(super) fn start_runners(self: &Arc<Self>) {
         let bound = self.setup.limits.max_calls.max(RUNNERS);
         let mut state = self.lock();
@@ -137,13 +137,13 @@ impl Shell {
             state.errands.is_refused = refused > 0;
             if refused > 0 {
                 drop(state);
-                // It runs what no thread could be had for.
+                // The timekeeper runs errands that got no thread.
                 return self.roster.unpark_timekeeper();
             }
         }
     }
 
-    /// Has one who waits for the end woken by a thread of its own, however many errands are blocked.
+    /// Wakes a closer on a thread of its own, however many errands are blocked.
     pub(super) fn wake_apart(self: &Arc<Self>, closer: CloserId, waker: Waker) {
         let waker = Arc::new(Mutex::new(Some(waker)));
         let take = |waker: &Mutex<Option<Waker>>| waker.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -154,7 +154,7 @@ impl Shell {
         }
     }
 
-    /// Runs one errand here, if no thread could be had for it.
+    /// Runs one errand here, if no thread could be had for it. Returns whether it did.
     pub(super) fn run_stranded_errand(&self) -> bool {
         let stranded = self.lock().errands.take_stranded();
         stranded.map(Errand::run).is_some()
@@ -178,7 +178,7 @@ fn run(shell: &Arc<Shell>) {
 mod tests {
     use super::*;
 
-    /// As many errands as that wait, and as many runners, each of which is blocked.
+    /// Returns `count` waiting errands, and as many runners, each of which is blocked.
     fn blocked(count: usize) -> (Errands, Instant) {
         let now = Instant::now();
         let waiting = (0..count).map(|_| Errand::Told(Arc::new(Waiter::new(now, None)), None)).collect();
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(errands.wanted(at + STALL, 100), 0, "one is free");
     }
 
-    /// Else the timekeeper would spin.
+    /// Otherwise the timekeeper would spin.
     #[test]
     fn where_there_may_be_no_more_runners_the_next_look_is_later() {
         let (mut errands, now) = blocked(3);

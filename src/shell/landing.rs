@@ -1,4 +1,4 @@
-//! Telling those who wait for a lookup that has its result.
+//! Telling the waiters of a flight that has landed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,18 +10,20 @@ use crate::error::{Error, ErrorKind};
 use crate::foreign::{caught, wake_all};
 use crate::waiter::{Reply, Waiter};
 
-/// What a call has come to.
+/// The result of a call.
 pub(super) struct Landing {
     pub(super) result: Result<Answer, Error>,
-    /// When the call began, and when it ended.
+    /// When the call began.
     pub(super) since: Instant,
+    /// When the call ended.
     pub(super) at: Instant,
     /// Whether more than one caller waited for it.
     pub(super) shared: bool,
 }
 
 impl Landing {
-    /// What a waiter gets: the result, or where that is a failure which says nothing of the name, the waiter's stale answer.
+    /// Returns the reply for a waiter: the result, or the waiter's stale answer if the result is a failure other than "no
+    /// such name" or "no address".
     pub(super) fn reply(&self, waiter: &Waiter) -> Reply {
         let queued = self.since.saturating_duration_since(waiter.asked);
         let in_call = self.at.saturating_duration_since(self.since);
@@ -36,11 +38,11 @@ impl Landing {
 }
 
 impl State {
-    /// What a waiter of a flight that has landed gets; counts it.
+    /// Returns the reply for a waiter of a flight that has landed, and counts it.
     pub(super) fn reply(&mut self, landed: Landed, waiter: &Waiter) -> Reply {
         let reply = match self.landings.get(&landed) {
             Some(landing) => landing.reply(waiter),
-            // It is there until the engine has no waiter left.
+            // Never happens: the landing stays until the engine has no waiter left.
             None => Reply::of(Err(ErrorKind::Other.into())),
         };
         self.count(&reply);
@@ -49,8 +51,9 @@ impl State {
 }
 
 impl Shell {
-    /// Tells those who wait for a flight that has landed, one after another. Each stays in the engine until it is its turn, so
-    /// that its deadline is kept while the waker of another one blocks.
+    /// Tells the waiters of a flight that has landed, one after another.
+    ///
+    /// Each stays in the engine until its turn, so that its deadline is kept while the waker of another one blocks.
     pub(super) fn tell_all(self: &Arc<Self>, landed: Landed) {
         loop {
             let mut state = self.lock();
@@ -60,7 +63,7 @@ impl Shell {
             self.rouse(state, Rouse { timekeeper, worker: None });
             match told {
                 Some((reply, waiter)) => tell(waiter, reply),
-                // With the destructor of a backend's error, which is foreign.
+                // Runs the destructor of a backend's error, which is foreign.
                 None => {
                     _ = caught(|| drop(landing));
                     return;
@@ -70,7 +73,7 @@ impl Shell {
     }
 }
 
-/// Gives a waiter its reply, and wakes its caller.
+/// Hands a waiter its reply, and wakes its caller.
 pub(super) fn tell(waiter: Arc<Waiter>, reply: Reply) {
     let waker = waiter.fill(reply);
     _ = caught(|| drop(waiter));

@@ -1,4 +1,4 @@
-//! The shell around the engine: it locks, asks, unlocks, and only then acts.
+//! The shell around the engine. It locks, asks the engine, unlocks, and only then acts.
 
 mod asking;
 mod call;
@@ -44,10 +44,10 @@ use crate::sync::{self, AtomicBool, Mutex, MutexGuard};
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
 
-/// What one resolver's threads are to do, in this process and in its children.
+/// The setup of one resolver's threads, in this process and in its forked children.
 pub(crate) struct Setup {
     pub(crate) origin: Origin,
-    /// Whether calls are to run inside their caller's span.
+    /// Whether calls run inside their caller's span.
     pub(crate) traced: bool,
     pub(crate) limits: Limits,
     pub(crate) stack: Option<usize>,
@@ -58,7 +58,7 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn new(origin: Origin, limits: Limits, stack: Option<usize>, cache: CacheConfig) -> Self {
         let traced = match &origin {
-            // A backend that panics over this has not said that it emits none.
+            // A backend that panics here has not said that it emits none.
             Origin::Blocking(backend) => caught(|| backend.emits_events()).unwrap_or(true),
             #[cfg(feature = "async-backend")]
             Origin::Async(_) => true,
@@ -66,34 +66,34 @@ impl Setup {
         Self { origin, traced, limits, stack, cache, closed: AtomicBool::new(false) }
     }
 
-    /// Whether everything new is to be refused.
+    /// Returns whether new lookups are refused.
     #[inline]
     pub(crate) fn is_closed(&self) -> bool {
-        // A flag that stands for itself: the engine's own is what decides a race.
+        // Relaxed: the flag guards nothing else, and the engine's own flag decides races.
         self.closed.load(Ordering::Relaxed)
     }
 }
 
-/// The threads of one resolver, with the engine they share. They start when a lookup needs them and leave when they idle.
+/// The threads of one resolver, and the engine they share. They start when a lookup needs them, and leave when they idle.
 pub(crate) struct Shell {
-    /// Read by anyone, and written under the lock of the state: so an answer is in it before its flight is gone, and who
-    /// finds neither under that lock is the first to ask.
+    /// Read by any thread, and written only under the lock of the state. So an answer is in the store before its flight is
+    /// gone, and a caller that finds neither under that lock is the first to ask.
     store: Store,
     state: Mutex<State>,
     at_once: AtOnce,
     roster: Arc<Roster>,
     setup: Arc<Setup>,
-    /// Of the process whose threads they are.
+    /// Generation of the process that these threads belong to.
     generation: u64,
 }
 
 struct State {
     engine: Engine<Arc<Waiter>>,
-    /// For writing to the store.
+    /// Required for writing to the store.
     index: Index,
-    /// The threads of workers, for waking them.
+    /// Threads of workers, for waking them.
     workers: HashMap<WorkerId, Thread>,
-    /// What those are to be told who wait for flights that have landed.
+    /// Results of flights that have landed, for waiters that have not been told yet.
     landings: HashMap<Landed, Landing>,
     #[cfg(feature = "async-backend")]
     driver: Option<Inbox>,
@@ -106,7 +106,7 @@ impl State {
         self.engine.count(reply.result.as_ref().map(drop).map_err(Error::kind));
     }
 
-    /// Has the timekeeper hear of what the shell has for it, if it has to.
+    /// Passes the shell's [alarm](Self::alarm) to the engine. Returns the timekeeper if it must be roused for that.
     fn set_alarm(&mut self) -> Rouse {
         let alarm = self.alarm();
         Rouse { timekeeper: self.engine.set_alarm(alarm), worker: None }
@@ -117,7 +117,7 @@ impl Shell {
     fn new(setup: Arc<Setup>, generation: u64) -> Self {
         let mut engine = Engine::new(setup.limits.clone());
         if setup.is_closed() {
-            // Nobody is there to be told.
+            // There is no thread to wake yet.
             _ = engine.close();
         }
         let state = State {
@@ -141,14 +141,15 @@ impl Shell {
         }
     }
 
-    /// Whether these are the threads of a process that this one was forked from. Nothing of theirs may be locked then, or
-    /// dropped: whoever held a lock is not here.
+    /// Returns whether these threads belong to a process that this one was forked from.
+    ///
+    /// If so, nothing of theirs may be locked or dropped: the thread that held a lock does not exist in this process.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != ffi::generation()
     }
 
-    /// Has a scope closed on a thread of the crate's.
+    /// Closes a scope on one of the crate's threads.
     pub(crate) fn release_later(self: &Arc<Self>, scope: Scope) {
         self.send([Errand::Release(scope)]);
     }
@@ -156,15 +157,15 @@ impl Shell {
     pub(crate) fn stats(&self) -> Stats {
         let now = sync::now();
         let mut stats = self.lock().engine.stats(now);
-        // Those that take their time to end included.
+        // Drivers that are slow to end count too.
         stats.threads = stats.threads.max(self.roster.count(Kind::Driver));
         self.at_once.add_to(&mut stats);
         stats
     }
 
-    /// Lets go of the state, then starts or wakes whom the engine named.
+    /// Unlocks the state, then starts or wakes the threads that the engine named.
     fn rouse(self: &Arc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
-        // What most asks come to, and need not lock again for.
+        // The most common case, which need not lock again.
         if let Rouse { timekeeper: None, worker: Some(RouseWorker::Wake(worker)) } = rouse {
             return self.wake_in(state, worker);
         }
@@ -174,7 +175,7 @@ impl Shell {
         }
     }
 
-    /// Starts or wakes whom the engine named, and tells those in the queue if no thread can be had for them.
+    /// Starts or wakes the threads that the engine named. If no thread can be started for the queue, tells its waiters.
     fn rouse_all(self: &Arc<Self>, mut rouse: Rouse) {
         while let Err(error) = self.rouse_once(rouse) {
             self.fail(&Error::new(ErrorKind::ThreadRefused, error), Engine::strand);
@@ -196,7 +197,7 @@ impl Shell {
                         None => None,
                     };
                     self.lock().engine.timekeeper_refused(untried);
-                    // The worker that was not tried may have been all that the driver was waiting for.
+                    // The driver may have been waiting for the untried worker alone, and then ends.
                     #[cfg(feature = "async-backend")]
                     driver::tell(self.lock(), []);
                     return Err(error);
@@ -224,7 +225,9 @@ impl Shell {
         }
     }
 
-    /// Has waiters fail whose lookups will have no result, as they come out of the engine.
+    /// Fails waiters whose lookups will have no result. `take` removes them from the engine, one batch at a time.
+    ///
+    /// A waiter that has a stale answer gets that instead of `error`, unless the resolver is closed.
     fn fail(self: &Arc<Self>, error: &Error, take: impl Fn(&mut Engine<Arc<Waiter>>) -> Batch<Arc<Waiter>>) {
         loop {
             let now = sync::now();
@@ -240,7 +243,8 @@ impl Shell {
             replies.iter().for_each(|reply| state.count(reply));
             drop(state);
             let told = waiters.into_iter().zip(replies).map(|(waiter, reply)| Errand::told(waiter, reply));
-            // The reply is the crate's own, and so is what is left of a caller that is not to be woken.
+            // Without a waker nothing foreign is dropped here: the reply is the crate's own, and so is what is left of the
+            // caller.
             self.send(told.filter(Errand::wakes));
             if !more {
                 return;
@@ -259,7 +263,7 @@ impl Shell {
                 drop(state);
                 thread.iter().for_each(Thread::unpark);
             }
-            // It is there, since this worker is, unless it was lost meanwhile.
+            // The driver exists, since this worker does, unless it was lost meanwhile.
             #[cfg(feature = "async-backend")]
             Origin::Async(_) => {
                 if let Err(error) = self.order(state, Order::Wake(worker)) {
@@ -270,7 +274,7 @@ impl Shell {
         }
     }
 
-    /// Has calls dropped that nobody waits for.
+    /// Drops calls that nobody waits for.
     fn stop(&self, stopped: Stopped) {
         #[cfg(feature = "async-backend")]
         if !stopped.is_empty() {
@@ -293,12 +297,12 @@ impl Shell {
         let shell = Arc::clone(self);
         self.roster.start(key, builder, move || {
             _ = caught(|| run(&shell));
-            // The last handle, perhaps, of what is foreign.
+            // May be the last handle of foreign values.
             drop(shell);
         })
     }
 
-    /// Joins threads that have ended, whose places are free from then on.
+    /// Joins threads that have ended, which frees their places.
     fn join_ended(self: &Arc<Self>) {
         let mut rouse = Rouse::default();
         self.roster.join_ended(|key| {

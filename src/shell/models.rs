@@ -1,5 +1,5 @@
-//! The shell, over a backend that blocks, in every order in which its threads may come, within the bound of [`explore`]: what each
-//! model is called holds in all of them.
+//! Models of the shell, over a blocking backend. The name of a model states what holds in every order in which its threads
+//! may run, within the bound of [`explore`].
 //!
 //! `RUSTFLAGS="--cfg gaiter_loom" cargo test --release --no-default-features --lib models`
 
@@ -18,12 +18,12 @@ use crate::{Addrs, Answer, Backend, Builder, CacheConfig, Error, ErrorKind, Reso
 
 const ADDR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
-/// Answers at once, and counts.
+/// A backend that answers at once, and counts its calls.
 #[derive(Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
 
 impl Counting {
-    /// With neither a cache nor a deadline, and a thread that stays.
+    /// Returns a builder with no cache, no timeout, and a thread that stays.
     fn builder(&self) -> Builder {
         let builder = Resolver::builder().backend(self.clone()).cache(CacheConfig::disabled()).timeout(None);
         builder.max_lookups(1).reserved_for_known(0).thread_keep_alive(Duration::MAX)
@@ -45,7 +45,7 @@ impl Backend for Counting {
     }
 }
 
-/// loom's own waits for a thread that has been woken already, where the waker is woken just so.
+/// Runs a future to its end. loom's own `block_on`, in some orders, goes on waiting after it was woken.
 fn block_on<F: Future>(future: F) -> F::Output {
     let (waker, mut future) = (sync::unparker(), pin!(future));
     loop {
@@ -60,7 +60,7 @@ fn kind(answer: Result<Addrs, Error>) -> Result<(), ErrorKind> {
     answer.map(drop).map_err(|error| error.kind())
 }
 
-/// Ends it: nothing of it is left, and the callers add up.
+/// Ends the resolver, and checks that nothing of it is left and that the counts of callers add up.
 fn end(resolver: Resolver) {
     let report = resolver.shutdown().wait();
     assert!(report.is_clean(), "{report}");
@@ -68,12 +68,12 @@ fn end(resolver: Resolver) {
     assert_eq!((stats.started, stats.queued, stats.running, stats.threads), (ended(&stats), 0, 0, 0));
 }
 
-/// How many callers have an end.
+/// Returns the number of callers whose lookup has ended.
 fn ended(stats: &Stats) -> u64 {
     stats.answered + stats.failed.values().sum::<u64>() + stats.timed_out + stats.cancelled
 }
 
-/// Hand-off. Would catch a reply that comes between a poll's look and its waker, and finds none to wake.
+/// Tests the hand-off. Would catch a reply that comes between a poll's look and its waker, and finds none to wake.
 #[test]
 fn whoever_asks_is_woken_with_an_answer() {
     explore(2, &[], || {
@@ -85,8 +85,8 @@ fn whoever_asks_is_woken_with_an_answer() {
     });
 }
 
-/// Idle exit against wake-up. Would catch a thread that is sent away and is still roused for the next name, and a timekeeper that is
-/// believed to be there when it has left.
+/// Tests idle exit against wake-up. Would catch a thread that is sent away and still roused for the next name, and a
+/// timekeeper that is believed to be there when it has left.
 #[test]
 fn whoever_asks_while_the_last_thread_leaves_is_answered() {
     explore(2, &[], || {
@@ -100,7 +100,7 @@ fn whoever_asks_while_the_last_thread_leaves_is_answered() {
     });
 }
 
-/// Spawn failure with nobody there. Would catch a caller that is left in the queue, or told twice.
+/// Tests a refused thread without another one there. Would catch a caller that is left in the queue, or told twice.
 #[test]
 fn whoever_asks_is_told_that_no_thread_could_be_had() {
     for refused in [&[("gaiter", 1)], &[("gaiter-time", 1)]] {
@@ -113,21 +113,22 @@ fn whoever_asks_is_told_that_no_thread_could_be_had() {
                 let resolver = resolver.clone();
                 thread::spawn(move || resolver.resolve("b"))
             };
-            // Of two names, and polled only then: an errand to wake either would take more threads than loom has.
+            // Two names, polled only now: an errand to wake either would take more threads than loom has.
             let lookups = [resolver.resolve("a"), other.join().unwrap()];
             let answers = lookups.map(|lookup| kind(block_on(lookup)));
             let refused = answers.iter().filter(|answer| **answer == Err(ErrorKind::ThreadRefused)).count();
             let answered = answers.iter().filter(|answer| answer.is_ok()).count();
             assert_eq!(refused + answered, 2, "{answers:?}");
             count.fetch_add(refused, Ordering::Relaxed);
-            // Without a shutdown, for the same reason.
+            // No shutdown, for the same reason.
             assert_eq!(ended(&resolver.stats()), 2);
         });
         assert!(told.load(Ordering::Relaxed) > 0, "every one was answered by a thread of the other's");
     }
 }
 
-/// Spawn failure while another waits. Would catch a waker that runs on a thread that asks for something else.
+/// Tests a refused thread while another caller waits. Would catch a waker that runs on the thread of a caller of another
+/// name.
 #[test]
 fn no_waker_runs_where_another_asks() {
     explore(2, &[("gaiter", 1), ("gaiter-errand", 1)], || {
@@ -150,7 +151,7 @@ fn no_waker_runs_where_another_asks() {
     });
 }
 
-/// The wake-up at the end, where no thread can be had for it. Would catch a shutdown that never hears of it.
+/// Tests the wake-up at the end when no thread can be had for it. Would catch a shutdown that never hears of the end.
 #[test]
 fn a_shutdown_is_woken_though_no_thread_can_be_had_for_that() {
     explore(1, &[("gaiter-errand", 1)], || {
@@ -163,8 +164,8 @@ fn a_shutdown_is_woken_though_no_thread_can_be_had_for_that() {
     });
 }
 
-/// Two shutdowns, one of which is polled without having been woken. Would catch one that ends while the thread that is to wake the
-/// other has yet to do so.
+/// Tests two shutdowns, one of which is polled without having been woken. Would catch one that ends while the thread that
+/// wakes the other has yet to do so.
 #[test]
 fn a_clean_report_comes_after_the_others_were_woken() {
     explore(2, &[], || {
@@ -194,7 +195,7 @@ impl Wake for Woken {
     }
 }
 
-/// Giving up against the end of a thread. Would catch a report that is clean although one has yet to be joined.
+/// Tests giving up against the end of a thread. Would catch a clean report although a thread has yet to be joined.
 #[test]
 fn whoever_gives_up_says_clean_only_when_all_were_joined() {
     explore(2, &[], || {
@@ -207,7 +208,7 @@ fn whoever_gives_up_says_clean_only_when_all_were_joined() {
     });
 }
 
-/// A waker that is not to run on this thread, and counts how often it does.
+/// A waker that must not run on the given thread, and counts how often it does.
 struct Elsewhere(sync::thread::ThreadId, Arc<AtomicUsize>);
 
 impl Wake for Elsewhere {
@@ -216,7 +217,8 @@ impl Wake for Elsewhere {
     }
 }
 
-/// Spawn failure beside others. Would catch a name that waits for the thread that was refused, though one is there for it.
+/// Tests a refused thread beside others. Would catch a name that waits for the refused thread, though another is there for
+/// it.
 #[test]
 fn a_thread_that_was_refused_is_made_up_for_by_one_that_is_there() {
     explore(2, &[("gaiter", 2)], || {
@@ -229,8 +231,8 @@ fn a_thread_that_was_refused_is_made_up_for_by_one_that_is_there() {
     });
 }
 
-/// Close against ask, and a shutdown against a start. Would catch a lookup that is admitted when everyone has been sent away, and
-/// waits for ever; and an end that is told before a thread is there that was to be started.
+/// Tests close against ask, and shutdown against start. Would catch a lookup that is admitted after all threads were sent
+/// away, and waits for ever. Would also catch a shutdown that ends before a thread that was to be started is there.
 #[test]
 fn whoever_asks_while_it_closes_is_answered_or_refused() {
     explore(2, &[], || {
@@ -252,8 +254,8 @@ fn whoever_asks_while_it_closes_is_answered_or_refused() {
     });
 }
 
-/// The last waiter's leaving against the worker's taking. Would catch a place in the queue that outlives its callers, and a caller
-/// that counts twice.
+/// Tests the last waiter's leaving against the worker's taking. Would catch a place in the queue that outlives its callers,
+/// and a caller that counts twice.
 #[test]
 fn those_who_leave_leave_nothing_in_the_queue() {
     explore(2, &[], || {
@@ -270,8 +272,8 @@ fn those_who_leave_leave_nothing_in_the_queue() {
     });
 }
 
-/// Shutdown against finish. Would catch an end that nobody hears of, a lookup that is counted twice, and a thread that is neither waited
-/// for nor joined.
+/// Tests shutdown against finish. Would catch an end that nobody hears of, a lookup that is counted twice, and a thread that
+/// is neither waited for nor joined.
 #[test]
 fn a_shutdown_hears_of_the_last_finish() {
     explore(2, &[], || {
@@ -285,7 +287,8 @@ fn a_shutdown_hears_of_the_last_finish() {
     });
 }
 
-/// Giving up against finish. Would catch a caller that has two answers or none, and a call that is neither finished nor left behind.
+/// Tests giving up against finish. Would catch a caller that has two answers or none, and a call that is neither finished nor
+/// abandoned.
 #[test]
 fn whoever_is_given_up_on_has_an_answer() {
     explore(2, &[], || {
@@ -301,7 +304,8 @@ fn whoever_is_given_up_on_has_an_answer() {
     });
 }
 
-/// Fill against ask. Would catch an answer that is not in the cache yet when its flight is gone, and a name that is looked up twice.
+/// Tests fill against ask. Would catch an answer that is not yet in the cache when its flight is gone, and a name that is
+/// looked up twice.
 #[test]
 fn two_who_ask_for_a_name_make_one_call() {
     explore(2, &[], || {
@@ -318,8 +322,8 @@ fn two_who_ask_for_a_name_make_one_call() {
     });
 }
 
-/// Deadline against finish. Would catch a caller that has both or neither, and a waker that is lost on the way to the thread that runs
-/// it.
+/// Tests deadline against finish. Would catch a caller that gets both or neither, and a waker that is lost on the way to the
+/// thread that runs it.
 #[test]
 fn whoever_waits_has_an_answer_or_a_timeout() {
     explore(2, &[], || {
@@ -333,10 +337,10 @@ fn whoever_waits_has_an_answer_or_a_timeout() {
     });
 }
 
-/// Flush against fill. Would catch an answer that was looked up before the flush and is kept after it.
+/// Tests flush against fill. Would catch an answer that was looked up before the flush and is kept after it.
 #[test]
 fn whoever_asks_after_a_flush_does_not_get_what_was_there_before() {
-    // The call begins before the flush, ends after it, and leaves the second ask for later.
+    // Takes 3 interruptions: the call begins before the flush, and ends between the flush and the second ask.
     explore(3, &[], || {
         let backend = Counting::default();
         let resolver = backend.builder().cache(CacheConfig::new()).build();

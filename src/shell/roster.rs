@@ -1,4 +1,4 @@
-//! Which of the resolver's threads there are, from before each starts until it has been joined.
+//! The roster of the resolver's threads. A thread is listed from before it starts until it has been joined.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -12,11 +12,11 @@ use crate::foreign::{Panic, caught};
 use crate::sync::thread::{self, JoinHandle, Thread, ThreadId};
 use crate::sync::{self, Condvar, Mutex, MutexGuard};
 
-/// One who waits for the end, and whom a thread may be waking.
+/// Identity of a closer: somebody who waits for shutdown, and whom a thread may be waking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CloserId(pub(super) u64);
 
-/// One of the crate's threads.
+/// Identity of one of the crate's threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Worker(WorkerId),
@@ -24,11 +24,11 @@ pub(super) enum Key {
     #[cfg_attr(not(feature = "async-backend"), expect(dead_code, reason = "there is no driver"))]
     Driver(u64),
     Errand(u64),
-    /// One that wakes someone who waits for the end, and which it is.
+    /// A thread that wakes a closer.
     Closer(CloserId, u64),
 }
 
-/// What a thread is for.
+/// The purpose of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Worker,
@@ -50,56 +50,56 @@ impl Key {
     }
 }
 
-/// Which threads are left, beside the timekeeper and the one that asks.
+/// Which threads are left, except timekeepers and the current thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Others {
     Gone,
-    /// Some have ended, and are to be joined before this is asked again.
+    /// Some have ended, and must be joined before the next look.
     ToBeJoined,
-    /// So many, all of which wake the one who asks.
+    /// This many are left, and all of them wake the closer that looks.
     Wake(usize),
     Left,
 }
 
 /// Every thread that was started and has not been joined.
 ///
-/// Its lock is taken after that of the state, never before, and held while a thread is started: so that whoever knows of a
-/// thread has its handle. A thread says that it has ended after all destructors of its thread-locals, and is joined only then:
+/// The lock is taken after that of the state, never before. It is held while a thread is started, so that everyone who knows
+/// of a thread has its handle. A thread reports its end after all destructors of its thread-locals, and is joined only then:
 /// what is left of it is the system's.
 pub(super) struct Roster {
     members: Mutex<Members>,
-    /// A thread is about to end, or has, or was joined.
+    /// Notified when a thread is about to end, has ended, or was joined.
     changed: Condvar,
-    /// Of the process whose threads they are.
+    /// Generation of the process that these threads belong to.
     generation: u64,
 }
 
 #[derive(Default)]
 struct Members {
     alive: HashMap<Key, Member>,
-    /// Those that have ended, to be joined.
+    /// Threads that have ended and must be joined, except timekeepers.
     ended: Vec<(Key, JoinHandle<()>)>,
-    /// And the timekeepers that have.
+    /// Timekeepers that have ended and must be joined.
     ended_timekeepers: Vec<JoinHandle<()>>,
-    /// Those that are being joined, but by [`join_timekeeper`](Roster::join_timekeeper).
+    /// Threads being joined by [`join_ended`](Roster::join_ended).
     joining: Vec<Key>,
-    /// How many timekeepers are being joined: the last one may not have ended when the next begins.
+    /// Number of timekeepers being joined. The last one may not have ended when the next begins.
     joining_timekeepers: usize,
-    /// To be unparked when one has ended.
+    /// The current timekeeper, unparked when a thread has ended.
     timekeeper: Option<Thread>,
     last: u64,
 }
 
 struct Member {
     handle: JoinHandle<()>,
-    /// There once it has begun.
+    /// Set once the thread has begun.
     id: Option<ThreadId>,
-    /// It runs no foreign code any more but destructors of thread-locals.
+    /// Whether destructors of thread-locals are the only foreign code that the thread has left to run.
     is_ending: bool,
 }
 
 impl Members {
-    /// Threads other than the timekeeper and the one that asks.
+    /// Returns the threads other than timekeepers and the current thread.
     fn others(&self) -> impl Iterator<Item = (&Key, &Member)> {
         let current = thread::current().id();
         let is_other =
@@ -113,7 +113,7 @@ impl Roster {
         Self { members: Mutex::default(), changed: Condvar::new(), generation }
     }
 
-    /// Starts a thread for `run`.
+    /// Starts a thread that runs `run`.
     pub(super) fn start(
         self: &Arc<Self>,
         key: impl FnOnce(u64) -> Key,
@@ -130,7 +130,7 @@ impl Roster {
             roster.change(key, |member| member.is_ending = true);
             roster.changed.notify_all();
         };
-        // `spawn` panics on some of what it cannot do, an absurd stack size for one.
+        // `spawn` panics on some impossible requests, such as an absurd stack size.
         let handle = match caught(|| builder.spawn(body)) {
             Ok(started) => started?,
             Err(Panic(message)) => return Err(io::Error::other(message.unwrap_or_default())),
@@ -139,16 +139,16 @@ impl Roster {
         Ok(())
     }
 
-    /// Said by a thread when it begins.
+    /// Records that the current thread has begun. At its end it calls [`end`](Self::end).
     fn begin(self: &Arc<Self>, key: Key) {
         let roster = Arc::clone(self);
         thread::at_end(move || roster.end(key));
         self.change(key, |member| member.id = Some(thread::current().id()));
     }
 
-    /// Said by a thread when it has ended.
+    /// Records that the current thread has ended.
     fn end(&self, key: Key) {
-        // A thread of the parent's from which a backend has forked.
+        // A child that a backend forked on this thread: the roster is the parent's.
         if self.generation != ffi::generation() {
             return;
         }
@@ -165,12 +165,12 @@ impl Roster {
         timekeeper.iter().for_each(Thread::unpark);
     }
 
-    /// The timekeeper begins, or leaves.
+    /// Sets the current timekeeper, or removes the one that leaves.
     pub(super) fn set_timekeeper(&self, timekeeper: Option<Thread>) {
         self.lock().timekeeper = timekeeper;
     }
 
-    /// Joins those that kept the time before this one.
+    /// Joins former timekeepers that have ended.
     pub(super) fn join_former_timekeepers(&self) {
         let mut members = self.lock();
         let handles = std::mem::take(&mut members.ended_timekeepers);
@@ -182,13 +182,14 @@ impl Roster {
         timekeeper.iter().for_each(Thread::unpark);
     }
 
-    /// How many threads of a kind there are.
+    /// Returns the number of threads of a kind.
     pub(super) fn count(&self, kind: Kind) -> usize {
         self.lock().alive.keys().filter(|key| key.kind() == kind).count()
     }
 
-    /// How many threads have not been joined, beside the timekeeper and this one. Waits for those that wake `closer`, but no
-    /// longer than `patience`: it has been woken by them, and they are about to end.
+    /// Returns the number of threads that have not been joined, except timekeepers and the current thread.
+    ///
+    /// Waits up to `patience` for the threads that wake `closer`: they have woken it, and are about to end.
     pub(super) fn count_others(&self, closer: Option<CloserId>, patience: Duration) -> usize {
         let is_its = |key: &Key| matches!(key, Key::Closer(id, _) if Some(*id) == closer);
         let mut members = self.lock();
@@ -203,7 +204,7 @@ impl Roster {
         }
     }
 
-    /// Joins the threads that have ended, and has `tell` hear of each before anybody takes it for joined.
+    /// Joins the threads that have ended. Calls `tell` for each before anybody sees it as joined.
     pub(super) fn join_ended(&self, mut tell: impl FnMut(Key)) {
         let mut members = self.lock();
         if members.ended.is_empty() {
@@ -221,11 +222,12 @@ impl Roster {
         let timekeeper = members.timekeeper.clone();
         drop(members);
         self.changed.notify_all();
-        // It has to look again, unless this is it.
+        // The timekeeper must look again, unless this is its thread.
         timekeeper.iter().filter(|thread| thread.id() != thread::current().id()).for_each(Thread::unpark);
     }
 
-    /// Which threads are left beside the timekeeper and this one. Waits for those that are about to end, but not beyond `until`.
+    /// Returns which threads are left, except timekeepers and the current thread. Waits for threads that are about to end,
+    /// until `until` at the latest.
     pub(super) fn others(&self, closer: Option<CloserId>, until: Option<Instant>) -> Others {
         let mut members = self.lock();
         loop {
@@ -235,7 +237,7 @@ impl Roster {
             if members.joining.is_empty() && members.others().next().is_none() {
                 return Others::Gone;
             }
-            // What wakes those who wait for the end has no more to do than that.
+            // A thread that wakes a closer does nothing else.
             let is_ending = |(key, member): (&Key, &Member)| member.is_ending || key.kind() == Kind::Closer;
             let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(sync::now()));
             if !members.others().all(is_ending) || left.is_zero() {
@@ -247,7 +249,7 @@ impl Roster {
         }
     }
 
-    /// Waits for the timekeeper to end, which has been told to leave and runs nothing foreign.
+    /// Waits for the timekeeper to end. It must have been told to leave, and runs nothing foreign.
     pub(super) fn join_timekeeper(&self) {
         let current = thread::current().id();
         let is_it = |key: &Key, member: &mut Member| key.kind() == Kind::Timekeeper && member.id != Some(current);
@@ -256,7 +258,7 @@ impl Roster {
         handles.extend(members.alive.extract_if(is_it).map(|(_, member)| member.handle));
         self.join_timekeepers(members, handles);
         let mut members = self.lock();
-        // Another may be joining it.
+        // Another thread may be joining it.
         while members.joining_timekeepers > 0 {
             members = self.changed.wait(members).unwrap_or_else(PoisonError::into_inner);
         }

@@ -11,7 +11,7 @@ use crate::foreign::caught;
 use crate::sync::{self, thread};
 use crate::waiter::{Reply, Waiter};
 
-/// The timekeeper's thread: does what is due, and sleeps until the next thing is.
+/// Runs the timekeeper: does what is due, and sleeps until the next thing is.
 pub(super) fn run(shell: &Arc<Shell>) {
     if caught(|| keep(shell)).is_err() {
         let mut state = shell.lock();
@@ -38,7 +38,7 @@ fn keep(shell: &Arc<Shell>) {
             due.into_iter().for_each(|(id, wakeup)| shell.wake_closer(id, wakeup));
             continue;
         }
-        // For this thread, which is awake.
+        // Rouses nobody: this is the timekeeper, and it is awake.
         _ = state.set_alarm();
         match state.engine.tick(now) {
             Tick::Sleep { expired, rouse, stopped, idle, until } => {
@@ -49,12 +49,12 @@ fn keep(shell: &Arc<Shell>) {
                 shell.stop(stopped);
                 shell.rouse_all(rouse);
                 let told = told.into_iter().map(|(landed, (waiter, reply))| (landed, Errand::told(waiter, reply)));
-                // A result may have something foreign in it, which goes with a waiter that has left.
+                // A result may hold something foreign. If its caller has left, an errand drops it with the waiter.
                 shell.send(told.filter(|(landed, told)| landed.is_some() || told.wakes()).map(|(_, told)| told));
                 sleep(until);
             }
             Tick::Leave => {
-                // Under the lock: another one may be on its way from here on.
+                // Under the lock: another timekeeper may be on its way once it is released.
                 return shell.roster.set_timekeeper(None);
             }
         }
@@ -62,7 +62,8 @@ fn keep(shell: &Arc<Shell>) {
 }
 
 impl State {
-    /// What a waiter gets whose time is up: a result, if there is one by now, or a timeout.
+    /// Returns the reply for a waiter whose deadline has passed: a result, if there is one by now, a stale answer, or a
+    /// timeout.
     fn expire(&mut self, expired: Expired<Arc<Waiter>>, now: Instant) -> (Arc<Waiter>, Reply) {
         let Expired { waiter, name, since, shared, relief, landed } = expired;
         if let Some(landed) = landed {
@@ -72,7 +73,7 @@ impl State {
         let began = since.unwrap_or(now).max(waiter.asked);
         let queued = began.saturating_duration_since(waiter.asked);
         let in_call = now.saturating_duration_since(began);
-        // It lasts until then, though perhaps not until the timekeeper has come.
+        // As of `asked`: the answer lasts until the deadline, though perhaps not until the timekeeper has come.
         let fallback = if relief { waiter.fallback(waiter.asked) } else { None };
         let result = match fallback {
             Some(addrs) => Ok(addrs.after(queued, in_call)),
@@ -92,7 +93,7 @@ impl Shell {
     }
 }
 
-/// Sleeps until roused or until `until`, or less.
+/// Sleeps until roused or until `until`. May return sooner.
 fn sleep(until: Option<Instant>) {
     match until {
         Some(until) => thread::park_timeout(until.saturating_duration_since(sync::now())),

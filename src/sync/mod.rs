@@ -1,5 +1,5 @@
-//! Locks, threads and the time: std's, or in a model, under `--cfg gaiter_loom`, those in which every turn that the scheduler may take
-//! is taken. (Not `--cfg loom`, under which some of the dependencies do not compile.)
+//! Locks, threads and time: std's, or under `--cfg gaiter_loom` those of a model that tries every turn that the scheduler may
+//! take. (Not `--cfg loom`, under which some of the dependencies do not compile.)
 
 #[cfg(gaiter_loom)]
 mod model;
@@ -14,7 +14,7 @@ pub(crate) use self::system::{AtomicBool, Condvar, Mutex, MutexGuard, now, threa
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-/// Unparks the thread that this is called on.
+/// Returns a waker that unparks the current thread.
 pub(crate) fn unparker() -> Waker {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
@@ -46,8 +46,8 @@ mod system {
 
         thread_local!(static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) });
 
-        /// Has `at_end` run at the end of this thread, after the destructors of all thread-locals of Rust's that are first used
-        /// later than now: those are dropped in the reverse order of their first use.
+        /// Runs `at_end` at the end of this thread, after the destructors of all Rust thread-locals that are first used after
+        /// this call. Thread-locals are dropped in the reverse order of their first use.
         pub(crate) fn at_end(at_end: impl FnOnce() + 'static) {
             AT_END.set(Some(AtEnd(Some(Box::new(at_end)))));
         }

@@ -1,4 +1,5 @@
-//! What loom makes of them. Its threads are coroutines of one thread of the system's, so that what is thread-local to std is a model's.
+//! Locks, threads and time in a loom model. loom's threads are coroutines of one system thread, so what is thread-local to
+//! std belongs to the whole model.
 
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
@@ -8,20 +9,22 @@ pub(crate) use loom::sync::atomic::AtomicBool;
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
 thread_local! {
-    /// How far the time is.
+    /// How much time has passed in the model.
     static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-    /// Threads that cannot be had: of this name, so many starts from now.
+    /// Threads that the system refuses: the name, and the number of starts until the refused one.
     static REFUSED: RefCell<Vec<(&'static str, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The time passes when a thread sleeps until then: other threads may have been that slow.
+/// Returns the model's time. It passes when a thread sleeps until a deadline: other threads may have been that slow.
 pub(crate) fn now() -> Instant {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     *BEGAN.get_or_init(Instant::now) + PASSED.get()
 }
 
-/// Runs `model` in every order in which its threads may come, as far as they are interrupted no more than `interruptions` times (or as
-/// often as `LOOM_MAX_PREEMPTIONS` says). The system refuses the threads `refused`: the first of that name, or the second.
+/// Runs `model` in every order of its threads with at most `interruptions` preemptions, or `LOOM_MAX_PREEMPTIONS` if that is
+/// set.
+///
+/// The system refuses the threads in `refused`: the first start of that name, or the second, and so on.
 #[cfg(test)]
 pub(crate) fn explore(
     interruptions: usize,
@@ -56,7 +59,7 @@ pub(crate) mod thread {
 
     use super::{PASSED, REFUSED};
 
-    /// loom's own `unpark` also wakes whoever waits for a lock.
+    /// A thread's parker of its own: loom's `unpark` also wakes threads that wait for a lock.
     struct Parker {
         unparked: Mutex<bool>,
         changed: Condvar,
@@ -97,7 +100,7 @@ pub(crate) mod thread {
     }
 
     pub(crate) fn park_timeout(timeout: Duration) {
-        // Others have their turn without having to interrupt.
+        // Gives other threads a turn without a preemption.
         thread::yield_now();
         let unparked = PARKER.with(|parker| std::mem::take(&mut *parker.unparked.lock().unwrap()));
         if !unparked {
@@ -142,7 +145,7 @@ pub(crate) mod thread {
         }
     }
 
-    /// Has `at_end` run at the end of this thread.
+    /// Runs `at_end` at the end of this thread.
     pub(crate) fn at_end(at_end: impl FnOnce() + 'static) {
         AT_END.with(|set| *set.borrow_mut() = Some(Box::new(at_end)));
     }
