@@ -38,7 +38,7 @@ use crate::error::Error;
 /// # drop(resolver);
 /// ```
 ///
-/// For a source that waits without blocking a thread, implement [`AsyncBackend`](crate::AsyncBackend) instead.
+/// For a source that waits without blocking a thread, implement [`AsyncBackend`] instead.
 ///
 /// Calls run on threads of the resolver's, several at once. Each call serves all callers of its name. It may block for as long as it
 /// needs. It cannot be stopped: when its callers have left, it runs to its end.
