@@ -14,7 +14,7 @@ const FEW: usize = 4;
 /// It is made from [`IpAddr`]s, or from [`SocketAddr`]s if an IPv6 scope id or a port matters. The order is kept. Nothing is sorted,
 /// merged or left out.
 ///
-/// If the port is not 0, hyper and reqwest use it for URLs without a port.
+/// hyper and reqwest replace port 0 by the port of the URL. They use another port for URLs without a port.
 ///
 /// ```
 /// use std::net::IpAddr;
@@ -172,6 +172,12 @@ impl From<Vec<IpAddr>> for Answer {
     }
 }
 
+impl<const N: usize> From<[SocketAddr; N]> for Answer {
+    fn from(addrs: [SocketAddr; N]) -> Self {
+        Vec::from(addrs).into()
+    }
+}
+
 impl<const N: usize> From<[IpAddr; N]> for Answer {
     fn from(addrs: [IpAddr; N]) -> Self {
         addrs.into_iter().collect()
@@ -184,6 +190,12 @@ impl From<IpAddr> for Answer {
     }
 }
 
+impl From<SocketAddr> for Answer {
+    fn from(addr: SocketAddr) -> Self {
+        [addr].into()
+    }
+}
+
 /// Where [`Addrs`] came from, from [`Addrs::source`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -192,7 +204,7 @@ pub enum Source {
     Literal,
     /// The cache, while the answer was fresh.
     Cache,
-    /// The cache, after the answer was fresh. See [`CacheConfig`](crate::CacheConfig).
+    /// The cache, after the answer was fresh: a stale or an old answer, in the words of [`CacheConfig`](crate::CacheConfig).
     Stale,
     /// A lookup that the caller started or joined.
     Lookup,
@@ -214,8 +226,8 @@ impl Source {
 ///
 /// This is an iterator over [`SocketAddr`]. Cloning it is cheap: it copies up to four addresses, or a reference count.
 ///
-/// The order is the backend's. For the system's `getaddrinfo` it is that of RFC 6724. The port is 0, unless
-/// [`with_port`](Self::with_port) or a backend sets another. hyper and reqwest use the port of the URL.
+/// The order is the backend's. `getaddrinfo` sorts by the platform's version of RFC 3484 or RFC 6724. The port is 0, unless
+/// [`with_port`](Self::with_port) or a backend sets another. hyper and reqwest replace port 0 by the port of the URL.
 #[derive(Clone)]
 pub struct Addrs {
     addrs: List,
@@ -295,7 +307,9 @@ impl Addrs {
         Duration::from_nanos(self.queued)
     }
 
-    /// Returns how long the call took. Zero if this caller waited for no call.
+    /// Returns how long the call took, from its begin, even if this caller joined it later. Zero if this caller waited for no call.
+    ///
+    /// If the caller got a stale answer because the call was slow, this is how long it waited for the call.
     pub fn time_in_call(&self) -> Duration {
         Duration::from_nanos(self.in_call)
     }

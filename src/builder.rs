@@ -21,7 +21,7 @@ pub struct Config {
     pub max_lookups: usize,
     /// Number of these reserved for known names: [`Builder::reserved_for_known`].
     pub reserved_for_known: usize,
-    /// Maximum number of queued names: [`Builder::max_queued`].
+    /// Maximum number of names in each queue: [`Builder::max_queued`].
     pub max_queued: usize,
     /// Longest time that a caller waits, or `None` for no limit: [`Builder::timeout`].
     pub timeout: Option<Duration>,
@@ -29,7 +29,7 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How long a thread stays without work: [`Builder::thread_keep_alive`].
     pub thread_keep_alive: Duration,
-    /// Stack size of each thread in bytes, or `None` for the platform's default: [`Builder::thread_stack_size`].
+    /// Stack size of each thread in bytes, or `None` for std's default: [`Builder::thread_stack_size`].
     pub thread_stack_size: Option<usize>,
 }
 
@@ -98,7 +98,7 @@ impl Builder {
         self
     }
 
-    /// Sets where answers come from, as futures that all run on one thread of the resolver's own. Default: none.
+    /// Sets an async backend as the source of answers. Its futures all run on one thread of the resolver's own.
     ///
     /// Replaces a [`backend`](Self::backend) that was set before.
     #[cfg(feature = "async-backend")]
@@ -109,20 +109,21 @@ impl Builder {
 
     /// Sets how answers are cached. Default: [`CacheConfig::new`].
     ///
-    /// [`CacheConfig::disabled`] gives plain `getaddrinfo` semantics.
+    /// [`CacheConfig::disabled`] caches nothing.
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.cache = cache;
         self
     }
 
-    /// Sets the maximum number of lookups that run at once. At least 1.
+    /// Sets the maximum number of lookups that this resolver runs at once. At least 1. Callers of the same name share one.
     ///
-    /// Further names wait in the [queue](Self::max_queued). A lookup of a blocking backend has a thread of its own until it
+    /// Further names wait in a [queue](Self::max_queued). A lookup of a blocking backend has a thread of its own until it
     /// returns, even if its callers have left. Lookups of an async backend share one thread.
     ///
-    /// A thread counts until it has ended, destructors of thread-locals included. A resolver has one more thread, which keeps
-    /// deadlines while lookups are in progress, and at times one that wakes callers whose deadline has passed. If wakers block,
-    /// there are more of the latter: at most 64, or as many as `max_lookups` if that is larger.
+    /// A thread counts until it has ended, destructors of thread-locals included. These threads are called `gaiter`, and the one
+    /// of an async backend `gaiter-driver`. There is one more, `gaiter-time`, which keeps deadlines and ends after the others,
+    /// and for short times there are threads called `gaiter-errand`, which wake callers whose deadline has passed. If wakers
+    /// block, up to 64 of the latter may run, or `max_lookups` if that is larger.
     ///
     /// Default: 512 for a blocking backend, as in Tokio's blocking pool (Go's resolver: 500), and at most half of the
     /// descriptors that the process may open (the soft `RLIMIT_NOFILE`), because each call has a socket or a file open. 1,024
@@ -135,19 +136,23 @@ impl Builder {
 
     /// Sets the number of concurrent lookups reserved for names that have answered before.
     ///
-    /// Known names then get through however many new names hang. At most all but one of [`max_lookups`](Self::max_lookups);
-    /// larger values are reduced to that. A name that times out counts as new again.
+    /// A name is *known* once a call has returned addresses, or that there are none, within the [timeout](Self::timeout). Known
+    /// names get through however many new names hang. A known name counts as new again if a call for it runs for longer than
+    /// the timeout, or after 2,048 to 4,096 other names have answered. [`Resolver::flush`] does not affect which names are known.
     ///
-    /// Default: an eighth of `max_lookups`, at least 1.
+    /// At most all but one of [`max_lookups`](Self::max_lookups). Larger values are reduced to that.
+    ///
+    /// Default: an eighth of `max_lookups`, at least 1 unless `max_lookups` is 1.
     pub fn reserved_for_known(mut self, lookups: usize) -> Self {
         self.reserved_for_known = Some(lookups);
         self
     }
 
-    /// Sets the maximum number of names that wait when no more lookups may run.
+    /// Sets the maximum number of names in each queue. Names are queued when no more lookups may run.
     ///
-    /// Further names are refused at once, with an error that [`is_overloaded`](crate::Error::is_overloaded). Known names have a
-    /// queue of their own, with the same bound. Joining a lookup that is queued or running is never refused.
+    /// Known names, new names and background refreshes have a queue each. If its queue is full, a name is refused at once, with an
+    /// error that [`is_overloaded`](crate::Error::is_overloaded), and a refresh is skipped. Joining a lookup that is queued or
+    /// running is never refused.
     ///
     /// Default: 1,024, as Envoy's pending requests.
     pub fn max_queued(mut self, names: usize) -> Self {
@@ -181,7 +186,7 @@ impl Builder {
     /// If the platform cannot start a thread with such a stack, lookups fail with
     /// [`ErrorKind::ThreadRefused`](crate::ErrorKind::ThreadRefused).
     ///
-    /// Default: that of Rust threads, 2 MiB. A lookup touches about 20 KiB; the rest is for NSS modules.
+    /// Default: std's, usually 2 MiB. A lookup touches about 20 KiB. The rest is for NSS modules.
     pub fn thread_stack_size(mut self, bytes: usize) -> Self {
         self.thread_stack_size = Some(bytes);
         self

@@ -2,6 +2,8 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+#[cfg(feature = "hickory")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +13,9 @@ use crate::name::Name;
 
 /// The error of a lookup.
 ///
-/// Cloning it is cheap. All callers of a shared lookup get the same error.
+/// Cloning it is cheap. All callers of a shared call get the same error, each with the name as it wrote it.
 ///
-/// It displays as one line with the name and the reason, in the platform's words if there are any. [`source`](StdError::source)
+/// It displays as one line with the name and the reason, in the platform's words if there are any. Control characters are escaped. [`source`](StdError::source)
 /// returns the cause, if there is one: an [`io::Error`] with the OS code, or the error that a backend returned. The source of a
 /// [`Timeout`](ErrorKind::Timeout) is an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut), by which clients such as reqwest
 /// recognize a timeout.
@@ -52,8 +54,8 @@ pub enum ErrorKind {
     Temporary,
     /// A failure that is not likely to go away: `EAI_FAIL`, `WSANO_RECOVERY`.
     Permanent,
-    /// The operating system failed: `EAI_SYSTEM`, `EAI_MEMORY`, or no descriptors for a backend. The source has the `errno`, if there
-    /// is one.
+    /// The operating system failed: `EAI_SYSTEM`, `EAI_MEMORY`, or a backend that ran out of file descriptors. The source has the
+    /// `errno`, if there is one.
     System,
     /// The backend panicked. Other lookups and the thread go on.
     Panicked,
@@ -162,6 +164,15 @@ impl Error {
         })
     }
 
+    /// Returns the error of a backend that cannot read a file.
+    #[cfg(feature = "hickory")]
+    pub(crate) fn unreadable(path: &Path, error: io::Error) -> Self {
+        Self::with(ErrorKind::System, |inner| {
+            inner.detail = Some(format!("cannot read {}", path.display()).into());
+            inner.source = Some(Arc::new(error));
+        })
+    }
+
     /// Returns this error with a code of the platform's.
     pub(crate) fn coded(mut self, code: i32, symbol: Option<&'static str>) -> Self {
         let inner = Arc::make_mut(&mut self.inner);
@@ -195,11 +206,16 @@ impl Error {
     }
 
     /// Returns the name that was looked up, as this caller wrote it. For an error from the cache, as the first caller wrote it.
+    ///
+    /// `None` for invalid names, and for errors that did not pass through a resolver.
     pub fn name(&self) -> Option<&str> {
         self.inner.name.as_ref().map(Name::as_str)
     }
 
-    /// Returns the platform's code: an `EAI_*` value on Unix, a Winsock code on Windows. For `EAI_SYSTEM` the `errno` is in the source.
+    /// Returns the code of the platform's resolver: an `EAI_*` value on Unix, a Winsock code on Windows. For `EAI_SYSTEM` the `errno` is
+    /// in the source.
+    ///
+    /// `None` for errors of the resolver itself and of other backends.
     pub fn code(&self) -> Option<i32> {
         self.inner.code
     }
@@ -209,7 +225,7 @@ impl Error {
         matches!(self.kind(), ErrorKind::NotFound | ErrorKind::NoData)
     }
 
-    /// Returns whether another try may succeed: `Temporary`.
+    /// Returns whether a name server or the network failed for the moment: `Temporary`. Timeouts and overload are not included.
     pub fn is_temporary(&self) -> bool {
         self.kind() == ErrorKind::Temporary
     }
@@ -224,22 +240,22 @@ impl Error {
         self.kind() == ErrorKind::Overloaded
     }
 
-    /// Returns whether the resolver is closed: `Closed`.
+    /// Returns whether the resolver was closed, or shut down before the lookup had ended: `Closed`.
     pub fn is_closed(&self) -> bool {
         self.kind() == ErrorKind::Closed
     }
 
-    /// Returns whether this is the failure of an earlier lookup, from the cache. Its text includes that of its source.
+    /// Returns whether this error came from the cache. Such an error has no source; its text includes that of the source it had.
     pub fn is_cached(&self) -> bool {
         self.inner.cached
     }
 
-    /// Returns how long the lookup was queued. `None` unless this is a timeout.
+    /// Returns how long this caller waited for a call to begin. `None` unless the caller's deadline passed.
     pub fn time_queued(&self) -> Option<Duration> {
         self.inner.times.map(|(queued, _)| queued)
     }
 
-    /// Returns how long this caller waited for a running call, zero if no call began. `None` unless this is a timeout.
+    /// Returns how long this caller waited for a running call, or zero if no call began. `None` unless the caller's deadline passed.
     pub fn time_in_call(&self) -> Option<Duration> {
         self.inner.times.map(|(_, in_call)| in_call)
     }
@@ -263,7 +279,11 @@ impl fmt::Display for Error {
             write!(f, "failed to resolve {}: ", name.as_str().escape_debug())?;
         }
         match &self.inner.detail {
-            Some(detail) => f.write_str(detail)?,
+            // A panic's message may have several lines.
+            Some(detail) => detail.split_inclusive(char::is_control).try_for_each(|part| {
+                let text = part.trim_end_matches(char::is_control);
+                write!(f, "{text}{}", part[text.len()..].escape_debug())
+            })?,
             None => fmt::Display::fmt(&self.kind(), f)?,
         }
         if let Some((queued, in_call)) = self.inner.times {
@@ -353,6 +373,16 @@ fn kind_of(error: &io::Error) -> ErrorKind {
     }
 }
 
+/// Converts into an [`io::Error`] that contains this error.
+///
+/// | kind | [`io::ErrorKind`] |
+/// |---|---|
+/// | [`ErrorKind::InvalidName`] | `InvalidInput` |
+/// | [`ErrorKind::NotFound`], [`ErrorKind::NoData`] | `NotFound` |
+/// | [`ErrorKind::Timeout`] | `TimedOut` |
+/// | [`ErrorKind::Overloaded`] | `ResourceBusy` |
+/// | [`ErrorKind::System`], [`ErrorKind::Temporary`] | that of the source, if it is an [`io::Error`]; otherwise `Other` |
+/// | any other | `Other` |
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {
@@ -380,6 +410,9 @@ mod tests {
         let error = Error::from(ErrorKind::NotFound).about(&Name::parse("c").unwrap()).about(&name);
         assert_eq!(error.to_string(), r"failed to resolve a\nb: no such host");
         assert_eq!(error.name(), Some("a\nb"));
+        let panicked = Error::panicked(Some("left:\t\"1\"\n\nright".into())).about(&name);
+        let text = "failed to resolve a\\nb: the resolver backend panicked: left:\\t\"1\"\\n\\nright";
+        assert_eq!(panicked.to_string(), text);
         let long = Error::invalid_name(&"x".repeat(2000), "too long");
         assert!(long.to_string().len() < 100, "{long}");
     }

@@ -29,6 +29,9 @@
 //!
 //! # Overview
 //!
+//! A *caller* asks for a name with [`Resolver::resolve`]. A *call* is one run of the backend for a name. Callers of the same name share a
+//! call.
+//!
 //! - [`Resolver`] is the handle that programs hold. [`Resolver::builder`] returns a [`Builder`] for other settings.
 //! - [`Resolver::resolve`] returns a [`Resolving`], a future of [`Addrs`] or of an [`Error`].
 //! - [`CacheConfig`] sets how long answers are kept. The cache is on by default. [`Addrs::source`] tells a cached answer from a
@@ -44,14 +47,15 @@
 //!   installed. It touches no other subscriber. See [Tracing](#tracing).
 //! - **No runtime.** A lookup, its deadline and a shutdown work on any executor or none, even after the runtime of the first
 //!   caller has gone.
-//! - **Deadlines.** A caller waits for at most the [timeout](Builder::timeout).
-//! - **Cancellation.** Dropping a lookup's future leaves nothing behind, and does not affect other callers of the same name.
-//! - **One call.** A fresh answer costs no call. When it expires, any number of callers share one. While the backend fails or
-//!   hangs, names that have answered before keep their answers for a while.
+//! - **Deadlines.** A caller waits for at most the [timeout](Builder::timeout), unless that is `None`.
+//! - **Cancellation.** Dropping a lookup's future releases everything that the caller holds, and does not affect other callers of the same
+//!   name. A blocking call runs to its end, and its answer is cached.
+//! - **One call.** A fresh answer costs no call. When it expires, all callers share one call. While the backend fails or hangs, callers
+//!   get the old answer for a [while](CacheConfig::stale_if_error()).
 //! - **Bounds.** Threads and queue are [bounded](Builder::max_lookups), even if calls never return. Names that have answered before
 //!   have [places of their own](Builder::reserved_for_known), so that new names that hang do not hold them up.
-//! - **Shutdown.** Dropping a resolver, or a runtime that uses one, never blocks. A shutdown waits for as long as it is told to,
-//!   and reports which names it left behind.
+//! - **Shutdown.** Dropping a resolver, or a Tokio runtime on which lookups are awaited, never waits for a lookup. A shutdown waits for as
+//!   long as it is told to, and reports which names it left behind.
 //! - **Fork.** A resolver may be made before a `fork` and used on both sides of it, as far as the platform's `getaddrinfo` can be:
 //!   glibc's can, macOS's cannot.
 //! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up.
@@ -71,7 +75,7 @@
 //!
 //! # Tracing
 //!
-//! Each lookup has a span `resolve`, at level DEBUG and with the target `gaiter`, so that `gaiter=off` in a filter turns it off. Its
+//! Each caller's lookup has a span `resolve`, at level DEBUG and with the target `gaiter`, so that `gaiter=off` in a filter turns it off. Its
 //! parent is the span that was current when [`resolve`](Resolver::resolve) was called. It closes when the caller gets the result
 //! or drops the future.
 //!
@@ -80,17 +84,18 @@
 //! | `dns.question.name` | the name, as the caller wrote it |
 //! | `dns.answers` | the first 16 addresses |
 //! | `gaiter.addresses` | number of addresses |
-//! | `gaiter.source` | where the answer came from: `lookup`, or `stale` if the lookup failed or was slow |
+//! | `gaiter.source` | where the result came from: `lookup`; `stale` for an old answer from the cache; `cache` if another caller filled the cache at that moment |
 //! | `gaiter.shared` | whether other callers waited for the same call |
 //! | `gaiter.queued_us` | how long the caller waited for the call to begin, in microseconds |
-//! | `gaiter.call_us` | how long the call took, in microseconds |
+//! | `gaiter.call_us` | how long the call took, or for a caller that did not wait for its end how long it waited, in microseconds |
 //! | `error.type` | the error: the name of the platform's code, such as `EAI_NONAME`, or the kind |
 //! | `otel.name` | name of the span in OpenTelemetry: `DNS lookup {name}` |
 //! | `otel.kind` | `internal` |
 //! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
-//! A caller who is answered at once, from the cache or because the name is an IP address, has no span. Neither has a background
-//! refresh, which belongs to no caller.
+//! A caller who is answered from the cache at once has no span. Neither has one who asks for an IP address or an invalid name, nor a
+//! background refresh, which belongs to no caller. A caller has a span if it gets an old answer at once because a lookup in progress is
+//! slow, or if it is refused.
 //!
 //! A call that hangs does not hold spans of callers that have left, if it is the system's or an async backend's. The exceptions
 //! are spans that an async backend's own future holds. A blocking [`Backend`] of the program's own holds the spans of one
@@ -107,19 +112,21 @@
 //!   tracing can tell that it is inside a callback only if a scoped subscriber exists. A span whose future is dropped inside
 //!   `on_close` may never close. If the last scoped subscriber is dropped at that very moment, tracing panics; the panic is
 //!   caught, but a panic hook hears of it.
-//! - tracing remembers that no subscriber wants a span. If a process makes its first lookup without a subscriber, and then installs
+//! - tracing caches whether any subscriber is interested in a span. If a process makes its first lookup without a subscriber, and then installs
 //!   only a scoped one, `resolve` may stay disabled until another subscriber is made.
 //!
 //! # Features
 //!
-//! - `hyper` (default): implements `tower_service::Service` of hyper-util's `Name` for [`Resolver`].
-//! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`].
+//! The minimum Rust version is 1.85, and 1.88 with the feature `hickory`.
+//!
+//! - `hyper` (default): implements `tower_service::Service` of hyper-util's `Name` for [`Resolver`], for hyper-util 0.1.16 or later.
+//! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`], for reqwest 0.13.
 //! - `async-backend`: adds [`AsyncBackend`] and [`Builder::async_backend`]. Lookups are futures that run on one thread of the
 //!   resolver's, in a Tokio runtime of its own. All guarantees hold, except that addresses and errors are the backend's. A
-//!   lookup ends when nobody waits for it.
-//! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs on musl, for plugins that must not
-//!   call libc's resolver, and for thousands of lookups at once. Its docs list how it differs from the system's resolver. Needs
-//!   Rust 1.88.
+//!   call ends when nobody waits for it.
+//! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
+//!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
+//!   from the system's resolver.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // These docs link to items of every feature.
 #![cfg_attr(not(feature = "hickory"), allow(rustdoc::broken_intra_doc_links))]

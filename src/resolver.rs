@@ -19,7 +19,7 @@ use crate::stats::Stats;
 /// Threads start with the first lookup that needs one, and end when they have had no work for a while. In a forked child each
 /// clone works as in the parent, with threads of the child's own and an empty cache.
 ///
-/// With the feature `hyper` it implements `tower_service::Service` of hyper-util's `Name`, with `reqwest` it implements
+/// With the feature `hyper` it implements `tower_service::Service` of hyper-util's `Name`. With the feature `reqwest` it implements
 /// `reqwest::dns::Resolve`.
 ///
 /// ```
@@ -76,16 +76,17 @@ impl Resolver {
     /// The lookup begins at once, before the future is polled, inside the span that is current here. Callers of the same name,
     /// ASCII case aside, share one call.
     ///
-    /// If `name` is an IPv4 or IPv6 address, the result is that address. An IPv6 address may be in brackets (`[::1]`).
+    /// If `name` is an IPv4 or IPv6 address, the result is that address. An IPv6 address may be in brackets (`[::1]`). Any other name
+    /// goes to the backend as it is. It has no port, there is no IDNA conversion, and `a` and `a.` are different names.
     ///
     /// # Errors
     ///
-    /// The future returns the platform's error, or an error of one of the resolver's own [kinds](crate::ErrorKind):
+    /// The future returns the backend's error, or an error of one of the resolver's own [kinds](crate::ErrorKind):
     /// `InvalidName`, `Timeout`, `Overloaded`, `Closed`, `Panicked`, `ThreadRefused`.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future abandons the lookup. See [`Resolving`].
+    /// Dropping the future leaves the lookup. See [`Resolving`].
     #[inline]
     pub fn resolve(&self, name: impl AsRef<str>) -> Resolving {
         let epochs = &self.shared.epochs;

@@ -24,7 +24,7 @@ use crate::waiter::{Reply, Waiter};
 ///
 /// # Cancel safety
 ///
-/// Dropping the future abandons the lookup, at once and without blocking. Other callers of the same name are not affected. If there
+/// Dropping the future leaves the lookup, at once and without blocking. Other callers of the same name are not affected. If there
 /// are none, a queued call is removed from the queue, a blocking call runs to its end and fills the cache, and the future of an
 /// async backend is dropped.
 #[must_use = "dropping this future abandons the lookup"]

@@ -17,17 +17,17 @@ use crate::sync::thread;
 /// gives up, callers that still wait get an error that [`is_closed`](crate::Error::is_closed) at once, and the report names the
 /// calls that were left behind. Blocking calls then end on their own; the futures of an async backend are dropped.
 ///
-/// A thread has ended when the destructors of its thread-locals have run. If these take long, polling does not wait for them: a
-/// thread that has not ended when the future gives up is counted in the report.
+/// A thread has ended when the destructors of its thread-locals have run. Polling does not block on them. A thread that has not ended
+/// when the future gives up is counted in the report.
 ///
-/// Several shutdowns may run at once, each with its own bounds. One that gives up does so for the callers of lookups. The other
-/// shutdowns go on until the calls have ended.
+/// Several shutdowns may run at once, each with its own bounds. When one gives up, all callers get an error. The other shutdowns
+/// keep waiting for the calls to end.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future stops the waiting. The resolver stays closed. Another call of
 /// [`Resolver::shutdown`](crate::Resolver::shutdown) resumes the waiting.
-#[must_use = "this future does nothing unless it is polled"]
+#[must_use = "nothing waits for the lookups in progress unless this future is polled"]
 pub struct Shutdown<'a> {
     shell: Arc<Shell>,
     deadline: Option<Instant>,
@@ -40,7 +40,7 @@ impl<'a> Shutdown<'a> {
         Self { shell, deadline: None, until: None, closer: None }
     }
 
-    /// Gives up after `grace`, counted from this call. Default: never.
+    /// Gives up after `grace`, counted from this call. Default: never. A later call replaces an earlier one.
     pub fn within(mut self, grace: Duration) -> Self {
         self.deadline = sync::now().checked_add(grace);
         self
@@ -170,16 +170,17 @@ impl fmt::Debug for Shutdown<'_> {
 
 /// The result of a [`Shutdown`]: what became of the lookups that were outstanding when the resolver was closed.
 ///
-/// It displays as one line: `2 lookups finished, 1 cancelled, 1 abandoned: slow.example (4.2s)`.
+/// It displays as one line: `2 lookups finished, 1 cancelled, 1 abandoned: slow.example (4.2s)`. If threads other than those of
+/// abandoned calls had not ended, the line goes on: `; 1 more thread had not ended`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Number of calls that ran to their end.
+    /// Number of calls that ran to their end, failed ones and background refreshes included.
     pub finished: usize,
     /// Number of calls that never ran, and of calls of an async backend that were dropped because nobody waited for them.
     pub cancelled: usize,
-    /// Calls that were still running when the shutdown gave up, the longest first. A blocking call runs until its callers have
-    /// been told.
+    /// Calls that were still running when the shutdown gave up, the longest first. A blocking call counts as running until
+    /// its callers have been woken.
     pub abandoned: Vec<Abandoned>,
     /// Number of threads that had not ended when the shutdown gave up. They run abandoned calls, callers' wakers that block, or
     /// destructors of thread-locals. The thread that keeps deadlines is not counted.

@@ -10,13 +10,13 @@ use crate::error::ErrorKind;
 /// Each caller is counted once as [`hits`](Self::hits), [`stale`](Self::stale), [`refused`](Self::refused) or
 /// [`started`](Self::started). Each caller who started ends as [`answered`](Self::answered), [`failed`](Self::failed),
 /// [`timed_out`](Self::timed_out) or [`cancelled`](Self::cancelled), or still waits. A future that was dropped with its result
-/// in it counts as answered or failed. IP addresses and invalid names are not counted.
+/// in it counts as answered or failed. IP addresses and invalid names are not counted, also if the resolver is closed.
 ///
 /// In a forked child all counters start at zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Number of queued names.
+    /// Number of queued names, in all queues.
     pub queued: usize,
     /// Number of calls that run. This includes calls that nobody waits for: background refreshes, and blocking calls, which
     /// cannot be stopped.
@@ -24,7 +24,7 @@ pub struct Stats {
     /// Number of these that have run for more than a second.
     pub running_long: usize,
     /// Number of threads that run calls, wait for a call, or have not ended yet. An async backend has one, and at most three more
-    /// that have not ended yet.
+    /// that have not ended yet. Threads that keep deadlines and wake callers are not counted.
     pub threads: usize,
     /// Number of these that wait for a call.
     pub idle_threads: usize,
@@ -32,11 +32,11 @@ pub struct Stats {
     pub started: u64,
     /// Callers who got addresses after they waited, stale ones included.
     pub answered: u64,
-    /// Callers who got an error other than a timeout, by kind.
+    /// Callers who waited and got an error other than a timeout, by kind.
     pub failed: BTreeMap<ErrorKind, u64>,
     /// Callers who were answered from the cache at once, with a fresh answer or a failure.
     pub hits: u64,
-    /// Callers who were answered from the cache at once, with a stale answer.
+    /// Callers who were answered from the cache at once, with a stale or an old answer.
     pub stale: u64,
     /// Callers who joined a lookup in progress. They are counted in `started` too.
     pub shared: u64,
@@ -46,8 +46,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Background refreshes.
     pub refreshed: u64,
-    /// Callers who were refused because the queue was full or the resolver closed. They got an error, or an old answer from the
-    /// cache.
+    /// Callers who were refused because the queue was full or the resolver closed. They got an error or, if the queue was full and the
+    /// cache had one, an old answer.
     pub refused: u64,
     /// Calls that were still running when a shutdown gave up.
     pub abandoned: u64,

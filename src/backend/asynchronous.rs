@@ -30,14 +30,17 @@ use crate::error::Error;
 /// # The driver
 ///
 /// All futures of a resolver run on one thread, the *driver*, inside a current-thread Tokio runtime that this thread builds, runs and
-/// drops. Callers need no runtime, and nothing runs on theirs. Inside a future, `tokio::spawn` and `tokio::task::spawn_local` work.
+/// drops. Callers need no runtime, and nothing runs on theirs. A future need not be `Send`. Inside it, `tokio::spawn` and
+/// `tokio::task::spawn_local` work, and so do Tokio's timers and sockets, if your crate enables Tokio's features `time` and `net`.
 ///
 /// The driver starts with the first lookup. It ends, with its runtime and its [session](Self::Session), when it has had no lookup
 /// for [`thread_keep_alive`](crate::Builder::thread_keep_alive). A new driver may start while the old one drops its session.
 ///
 /// Futures must not block: while one does, no other future runs, and callers are not told of results. A caller's waker or subscriber
-/// that blocks has the same effect. Deadlines are kept all the same. Futures must not hold a guard of Tokio's or tracing's across
-/// an `.await`, and must not look up their own name with their own resolver.
+/// that blocks has the same effect. Deadlines are kept all the same.
+///
+/// Futures must not hold a `tokio::runtime::EnterGuard` or a `tracing::span::Entered` across an `.await`, because other futures run
+/// meanwhile. If a future looks up its own name with its own resolver, it waits for itself until the timeout.
 ///
 /// Each future serves all callers of its name. It is dropped when no caller waits for it. If the callers got a stale answer, or the
 /// lookup is a background refresh, it is dropped after the [timeout](crate::Builder::timeout).
@@ -48,8 +51,8 @@ use crate::error::Error;
 /// caller's span for as long as that caller waits. A span that the future itself holds stays open as usual.
 ///
 /// A task that a future spawns is on no caller's subscriber, unless it uses
-/// [`WithSubscriber`](https://docs.rs/tracing/latest/tracing/instrument/trait.WithSubscriber.html). Neither are sessions and background
-/// refreshes, even if callers join the latter.
+/// [`WithSubscriber`](https://docs.rs/tracing/latest/tracing/instrument/trait.WithSubscriber.html). Sessions and background refreshes run
+/// on no caller's subscriber either, even if callers join a refresh later.
 ///
 /// # Panics
 ///
@@ -57,18 +60,17 @@ use crate::error::Error;
 pub trait AsyncBackend: Send + Sync + 'static {
     /// State that lookups share and that belongs to a runtime, such as connections and tasks. `()` if there is none.
     ///
-    /// It is made on the driver, inside its runtime, and dropped there before the runtime. So no connection outlives the runtime that
-    /// it was made on, which would make it hang or panic.
+    /// It is made on the driver, inside its runtime, and dropped there before the runtime. A connection that outlives its runtime would
+    /// hang or panic.
     type Session: 'static;
 
     /// Returns a new session.
     ///
-    /// Called on the driver before its first lookup. If it panics, it is called again for the next lookup.
+    /// Called on the driver before its first lookup. If it panics, the callers of that lookup get an error of the kind
+    /// [`Panicked`](crate::ErrorKind::Panicked), and it is called again for the next lookup.
     fn new_session(&self) -> Self::Session;
 
-    /// Looks up the addresses of `name`.
-    ///
-    /// `name` is not empty, contains no NUL byte, and is not an IP address in its usual form.
+    /// Looks up the addresses of `name`, which is as for [`Backend::lookup`](crate::Backend::lookup).
     ///
     /// # Errors
     ///

@@ -43,7 +43,7 @@ use crate::error::Error;
 /// Calls run on threads of the resolver's, several at once. Each call serves all callers of its name. It may block for as long as it
 /// needs. It cannot be stopped: when its callers have left, it runs to its end.
 ///
-/// The backend is dropped together with the last handle, future or thread of the resolver, on any thread.
+/// The backend is dropped when the last handle, future and thread of the resolver are gone, on whichever thread that happens.
 ///
 /// # Tracing
 ///
@@ -59,7 +59,9 @@ use crate::error::Error;
 pub trait Backend: Send + Sync + 'static {
     /// Looks up the addresses of `name`.
     ///
-    /// `name` is not empty, contains no NUL byte, and is not an IP address in its usual form.
+    /// `name` is 1 to 1,024 bytes long, contains no NUL byte, and is otherwise as the caller wrote it: with its case, its trailing dot and
+    /// non-ASCII characters. It is not an address that [`IpAddr`](std::net::IpAddr) parses, but may be one in another form, such as
+    /// `127.1` or `fe80::1%eth0`.
     ///
     /// # Errors
     ///

@@ -17,14 +17,14 @@ use std::time::Duration;
 /// 1. *Fresh*, for its TTL. It is given without a lookup.
 /// 2. *Stale*, for [`stale_while_revalidate`](Self::stale_while_revalidate()) after that. It is still given at once, while one
 ///    background lookup fetches a new answer.
-/// 3. *Old*, until [`stale_if_error`](Self::stale_if_error()) after it was fresh. Callers wait for a lookup. They get the old
+/// 3. *Old*, until [`stale_if_error`](Self::stale_if_error()) after its TTL. Callers wait for a lookup. They get the old
 ///    answer if that lookup fails, or takes longer than [`stale_answer_timeout`](Self::stale_answer_timeout()) (RFC 8767).
 ///
 /// An authoritative "no such name" or "no address" replaces the answer, so that the old one is never given again.
 ///
-/// Failures are cached too if they say something about the name. "No such name" and "no address" are cached for
-/// [`negative_ttl`](Self::negative_ttl()), failures of the name's servers for [`cooldown`](Self::cooldown()). System errors,
-/// timeouts, overload, closing and panics are never cached.
+/// Failures are cached too if they say something about the name. Errors of the [kinds](crate::ErrorKind) `NotFound` and `NoData` are
+/// cached for [`negative_ttl`](Self::negative_ttl()), of the kinds `Temporary` and `Permanent` for
+/// [`cooldown`](Self::cooldown()). Other errors are never cached.
 ///
 /// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 400
 /// bytes, and 32 bytes more for each address if there are more than four.
@@ -110,7 +110,8 @@ impl CacheConfig {
 
     /// Sets the TTL of answers that come without one, as `getaddrinfo`'s do.
     ///
-    /// It varies by up to a tenth either way, so that names stored together do not expire together.
+    /// It varies by up to a tenth either way, so that names stored together do not expire together. With a TTL of zero, answers are
+    /// stale at once.
     ///
     /// Default: 30 seconds, as in Java. curl, Chromium, Firefox and Envoy use 60.
     #[must_use]
@@ -130,7 +131,7 @@ impl CacheConfig {
 
     /// Sets the upper bound of TTLs that a backend gives. Default: 1 hour.
     ///
-    /// A TTL is then shortened by up to a tenth, so that names stored together do not expire together.
+    /// Within the bounds, each TTL is shortened by up to a tenth, so that names stored together do not expire together.
     #[must_use]
     pub fn max_ttl(mut self, max: Duration) -> Self {
         self.max_ttl = max;
@@ -139,14 +140,16 @@ impl CacheConfig {
 
     /// Sets how long after its TTL an answer is still given at once, while a background lookup fetches a new one.
     ///
-    /// Default: 30 seconds. Firefox uses 60.
+    /// Zero turns this off. Default: 30 seconds. Firefox uses 60.
     #[must_use]
     pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
         self.stale_while_revalidate = window;
         self
     }
 
-    /// Sets how long after its TTL an answer is given if a lookup fails or is slow. Default: 5 minutes.
+    /// Sets how long after its TTL an answer is given if a lookup fails or is slow.
+    ///
+    /// If it is shorter than [`stale_while_revalidate`](Self::stale_while_revalidate()), that applies. Default: 5 minutes.
     #[must_use]
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.stale_if_error = window;
@@ -165,6 +168,8 @@ impl CacheConfig {
 
     /// Sets how long "no such name" and "no address" are cached.
     ///
+    /// Zero turns this off. The TTL of a negative answer of DNS is not used.
+    ///
     /// Default: 5 seconds. It is short because some platforms say "no such name" when they are out of descriptors.
     #[must_use]
     pub fn negative_ttl(mut self, ttl: Duration) -> Self {
@@ -177,7 +182,7 @@ impl CacheConfig {
     /// Until then callers get the old answer at once if there is one, and otherwise the failure. If there is an old answer, any
     /// other failure of a lookup starts a cooldown too.
     ///
-    /// Default: 1 second, the least that RFC 9520 allows.
+    /// Zero turns this off. Default: 1 second, the least that RFC 9520 allows.
     #[must_use]
     pub fn cooldown(mut self, cooldown: Duration) -> Self {
         self.cooldown = cooldown;

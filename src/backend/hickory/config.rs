@@ -56,7 +56,7 @@ impl Settings {
                 SocketAddrV6::new(*v6, DNS, 0, scope.unwrap_or(0)).into()
             }
         };
-        let bytes = fs::read(path).map_err(|error| named(path, error))?;
+        let bytes = fs::read(path).map_err(|error| Error::unreadable(path, error))?;
         // Like glibc, ignores lines that it does not understand.
         let (config, _) = Config::parse_with_errors(String::from_utf8_lossy(&bytes).as_bytes());
         let settings = Self::of_servers(config.nameservers.iter().take(3).map(address))?;
@@ -106,10 +106,6 @@ fn reachable(mut server: SocketAddr) -> SocketAddr {
     server
 }
 
-fn named(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
 /// The hosts file, by names in lower case.
 #[derive(Debug, Default)]
 pub(super) struct HostsFile(HashMap<String, Vec<IpAddr>>);
@@ -120,7 +116,7 @@ impl HostsFile {
         match fs::read(path) {
             Ok(bytes) => Ok(Self::parse(&String::from_utf8_lossy(&bytes))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(named(path, error).into()),
+            Err(error) => Err(Error::unreadable(path, error)),
         }
     }
 
@@ -233,6 +229,17 @@ mod tests {
         for nothing in ["", "search example\n", "nameserver\n", "nameserver x\n"] {
             assert!(settings(nothing).is_err(), "{nothing:?}");
         }
+    }
+
+    /// It is no "no such host".
+    #[test]
+    fn a_file_that_cannot_be_read_is_a_system_error_that_names_it() {
+        let missing = std::env::temp_dir().join("gaiter-no-such-file");
+        let error = Settings::read(&missing).expect_err("it is missing");
+        assert_eq!((error.kind(), io::Error::from(error.clone()).kind()), (ErrorKind::System, io::ErrorKind::NotFound));
+        assert_eq!(error.to_string(), format!("cannot read {}", missing.display()));
+        assert!(HostsFile::read(&missing).is_ok());
+        assert_eq!(HostsFile::read(Path::new("/")).expect_err("a folder").kind(), ErrorKind::System);
     }
 
     #[test]

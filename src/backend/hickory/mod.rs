@@ -51,10 +51,10 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 /// # Like `getaddrinfo`
 ///
 /// - A name in the hosts file is answered from there, for both families, without a query.
-/// - The search list, `ndots`, `timeout`, `attempts` and `edns0` of `resolv.conf` apply, within glibc's limits. Up to three servers are
-///   asked, in the order of the file. The next one is asked if a server is down, does not answer in time, fails or refuses.
-/// - `resolv.conf` and the hosts file are checked for changes at each lookup. If one cannot be read or parsed, its former contents
-///   apply.
+/// - The search list, `ndots`, `timeout`, `attempts` and `edns0` of `resolv.conf` apply, within glibc's limits. Up to three of its servers
+///   are asked, in order. The next one is asked if a server is down, does not answer in time, fails or refuses.
+/// - `resolv.conf` and the hosts file are checked for changes at each call. If one cannot be read or parsed, its former contents
+///   apply. Answers in the [cache](crate::CacheConfig) are not affected.
 /// - Addresses are in the order of RFC 6724. Their source addresses come from the system's routes.
 /// - "No such name" and "no address" are different errors.
 ///
@@ -67,17 +67,17 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 ///   `nsswitch.conf`, `host.conf` and `gai.conf`.
 /// - `resolv.conf` is parsed more leniently: a line may begin with blanks, text after a `#` is a comment, and a word of the search list
 ///   that is not a name is skipped. An empty `search` line empties the list.
-/// - A question is sent up to three times within a server's time. The time also bounds an answer by TCP. A truncated answer by TCP is
-///   refused.
-/// - If the lookup of one family fails, the addresses of the other are an answer for one second. If two servers do not answer in time,
-///   the caller's [timeout](crate::Builder::timeout) may pass first.
-/// - "No such name" and "no address" are returned only if no server has failed, for any name of the search list. An error about the
-///   question, such as `FORMERR`, counts as a failure. Otherwise the error is `Temporary`.
+/// - A query is sent up to three times within `timeout`. `timeout` also bounds a query by TCP. A truncated answer by TCP counts as a
+///   failure.
+/// - If the query for one family fails, the addresses of the other are returned, and cached for at most one second. With the default
+///   timeouts of 5 and 10 seconds, two silent servers use up the caller's [time](crate::Builder::timeout), and a third is not asked.
+/// - "No such name" and "no address" are returned only if no server has failed, for any name of the search list. If one has failed, the
+///   error is `Temporary`. An answer with an error about the question, such as `FORMERR`, counts as a failure.
 /// - `localhost` and the names below it are the loopback addresses of this machine (RFC 6761), even if the hosts file does not list
 ///   them.
-/// - Only complete addresses are read as such. `127.1`, `0x7f000001` and `fe80::1%lo` are names.
-/// - Text that is not a host name in DNS is not found. There are no escapes, and text that is not ASCII is not converted, but its `xn--`
-///   form is a name.
+/// - Only full addresses are parsed as addresses. `127.1`, `0x7f000001` and `fe80::1%lo` are names.
+/// - A name that is not a valid host name in DNS gives `NotFound`. There are no escapes. A name that is not ASCII is not converted to its
+///   `xn--` form.
 /// - glibc orders addresses by RFC 3484, the predecessor of RFC 6724, which differs for unique local addresses, 6to4 and Teredo. glibc
 ///   also compares IPv4 addresses of the machine's own networks and IPv6 addresses of one network by their common prefix, and
 ///   distinguishes deprecated sources. Here these keep the server's order.
@@ -89,7 +89,7 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 ///
 /// A lookup fails with one of these [kinds](crate::ErrorKind): `NotFound`; `NoData`; `Temporary`, if a server failed or refused, or none
 /// answered in time; `Permanent`, if an answer was not DNS; `System`, if a socket could not be opened. The source is hickory's own error,
-/// if it says more than the kind. Only its text is stable.
+/// if it says more than the kind. Do not downcast it: its type changes with hickory's version.
 #[derive(Clone)]
 pub struct Hickory {
     /// What any session has read last.
@@ -100,12 +100,14 @@ pub struct Hickory {
 }
 
 impl Hickory {
-    /// Returns a backend that asks the system's name servers: those in `/etc/resolv.conf`, or on Windows, macOS and Android the current
-    /// ones of the platform.
+    /// Returns a backend that asks the system's name servers, those in `/etc/resolv.conf`.
+    ///
+    /// On Windows, macOS and Android it uses the platform's servers, search list and `ndots` as they are now. Later changes are not seen.
     ///
     /// # Errors
     ///
-    /// Returns an error if these settings or the hosts file cannot be read or parsed. There is no fallback to other servers.
+    /// Returns an error if the settings cannot be read or name no server, or if there is a hosts file that cannot be read. Public servers
+    /// are never used instead.
     pub fn from_system() -> Result<Self, Error> {
         Self::new(Settings::read(Path::new(RESOLV_CONF))?, IS_A_FILE)
     }
@@ -121,7 +123,7 @@ impl Hickory {
     ///
     /// # Errors
     ///
-    /// Returns an error if `servers` is empty, if a port is 0, or if the hosts file cannot be read.
+    /// Returns an error if `servers` is empty, if a port is 0, or if there is a hosts file that cannot be read.
     pub fn with_servers(servers: impl IntoIterator<Item = SocketAddr>) -> Result<Self, Error> {
         Self::new(Settings::of_servers(servers)?, false)
     }
