@@ -9,7 +9,7 @@ use gaiter::{Answer, Backend, CacheConfig, Error, Resolver};
 use hyper_util::client::legacy::connect::dns::Name;
 use papaya::HashMap;
 
-use crate::hit::hit_gaiter;
+use crate::hit::hit;
 use crate::measure::{heap, resident, rounds, threads};
 use crate::peers::{self, Peer};
 use crate::report::Line;
@@ -185,11 +185,11 @@ fn stride(turn: usize, count: usize) -> usize {
 pub fn growth(run: &Run) -> Vec<Line> {
     let mut lines = Vec::new();
     let large = if run.quick { 100_000 } else { 1_000_000 };
-    let (mut few, few_names) = filled(10);
-    let (mut many, many_names) = filled(large);
-    let hot = |resolver: &mut Resolver, names: &[Name]| each(100_000, |_| hit_gaiter(resolver, names[7].clone()));
-    let mut with_many = || hot(&mut many, &many_names);
-    let mut with_few = || hot(&mut few, &few_names);
+    let (few, few_names) = filled(10);
+    let (many, many_names) = filled(large);
+    let hot = |resolver: &Resolver, names: &[Name]| each(100_000, |_| block_on(hit(resolver, names[7].as_str())));
+    let mut with_many = || hot(&many, &many_names);
+    let mut with_few = || hot(&few, &few_names);
     let figures = rounds(run.rounds(21), &mut [&mut with_many, &mut with_few]);
     let scenario = format!("a hot name among {large}");
     lines.push(Line::new(&scenario, "ns", &figures[0], "itself among 10", &figures[1]).at_most(1.1));
@@ -197,7 +197,7 @@ pub fn growth(run: &Run) -> Vec<Line> {
     // As many threads may read this map at once as gaiter's cache. It holds only the addresses.
     let bare: HashMap<Box<str>, [std::net::IpAddr; 2], hashbrown::DefaultHashBuilder> = HashMap::default();
     many_names.iter().for_each(|name| _ = bare.pin().insert(name.as_str().into(), addrs()));
-    let mut uniform = || each(200_000, |turn| hit_gaiter(&mut many, many_names[stride(turn, large)].clone()));
+    let mut uniform = || each(200_000, |turn| block_on(hit(&many, many_names[stride(turn, large)].as_str())));
     let mut store = || {
         each(200_000, |turn| {
             let name = many_names[stride(turn, large)].clone();

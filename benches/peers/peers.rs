@@ -1,8 +1,12 @@
 //! The resolvers in use today.
 
 use std::collections::HashMap;
+use std::future::{Ready, poll_fn, ready};
+use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, RwLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use gaiter::{CacheConfig, Hickory, Resolver};
@@ -10,7 +14,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use tower_service::Service as _;
+use tower_service::Service;
 
 /// The usual cache around hyper-util's resolver, as programs copy it: clones an answer out of the map under a read lock, unless
 /// it has expired.
@@ -27,13 +31,60 @@ impl Pasted {
         let expires = Instant::now() + Duration::from_secs(3600);
         self.entries.write().unwrap().insert(name.to_owned(), (expires, addrs));
     }
+}
 
-    pub fn call(&self, name: Name) -> impl Future<Output = Option<std::vec::IntoIter<SocketAddr>>> + Unpin + use<> {
+impl Service<Name> for Pasted {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ();
+    type Future = Ready<Result<Self::Response, ()>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let entries = self.entries.read().unwrap();
         let kept = entries.get(name.as_str()).filter(|(expires, _)| Instant::now() < *expires);
-        // For `None`, the real thing asks `GaiResolver`.
-        std::future::ready(kept.map(|(_, addrs)| addrs.clone().into_iter()))
+        // Without an entry, the real thing asks `GaiResolver`.
+        ready(kept.map(|(_, addrs)| addrs.clone().into_iter()).ok_or(()))
     }
+}
+
+/// hickory as reqwest's feature `hickory-dns` uses it.
+#[derive(Clone)]
+pub struct Direct(pub Arc<TokioResolver>);
+
+impl Service<Name> for Direct {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = hickory_resolver::net::NetError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found = resolver.lookup_ip(name.as_str()).await?;
+            Ok(found.iter().map(|ip| SocketAddr::new(ip, 0)).collect::<Vec<_>>().into_iter())
+        })
+    }
+}
+
+/// Resolves `name` as hyper-util's `HttpConnector` does, and reads every address: clones the resolver, makes a `Name`, and awaits
+/// readiness and the answer.
+///
+/// Returns the number of addresses, or `None` if there is no answer.
+pub async fn connect<S>(resolver: &S, name: &str) -> Option<usize>
+where
+    S: Service<Name, Response: Iterator<Item = SocketAddr>> + Clone,
+{
+    let mut resolver = resolver.clone();
+    let name: Name = name.parse().expect("any text is a name");
+    poll_fn(|cx| resolver.poll_ready(cx)).await.ok()?;
+    let addrs = resolver.call(name).await.ok()?;
+    Some(addrs.map(black_box).count())
 }
 
 /// A resolver to compare.
@@ -60,24 +111,19 @@ impl Peer {
 
     /// Returns whether `name` has addresses.
     pub async fn lookup(&self, name: String) -> bool {
-        match self {
-            Self::Gaiter(resolver) => resolver.resolve(name).await.is_ok_and(|addrs| addrs.len() > 0),
-            Self::Gai => gai(&name).await.is_ok_and(|count| count > 0),
-            Self::LookupHost => lookup_host(&name).await.is_ok_and(|count| count > 0),
-            Self::Hickory(resolver) => resolver.lookup_ip(name).await.is_ok_and(|found| found.iter().count() > 0),
-        }
+        let found = match self {
+            Self::Gaiter(resolver) => connect(resolver, &name).await,
+            Self::Gai => connect(&GaiResolver::new(), &name).await,
+            Self::LookupHost => lookup_host(&name).await,
+            Self::Hickory(resolver) => connect(&Direct(Arc::clone(resolver)), &name).await,
+        };
+        found.is_some_and(|count| count > 0)
     }
 }
 
-/// Looks `name` up with hyper-util's resolver, which is also reqwest's default.
-pub async fn gai(name: &str) -> std::io::Result<usize> {
-    let name: Name = name.parse().expect("any text is one");
-    Ok(GaiResolver::new().call(name).await?.count())
-}
-
-/// Looks `name` up with Tokio's resolver.
-pub async fn lookup_host(name: &str) -> std::io::Result<usize> {
-    Ok(tokio::net::lookup_host((name, 0)).await?.count())
+/// Looks `name` up with Tokio's resolver, and reads every address.
+pub async fn lookup_host(name: &str) -> Option<usize> {
+    Some(tokio::net::lookup_host((name, 0)).await.ok()?.map(black_box).count())
 }
 
 /// Returns gaiter with hickory as its backend: the same server, no timeout, and room for all lookups of a scenario at once.
