@@ -1,13 +1,14 @@
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Maximum number of addresses that are stored inline. Copying these takes neither an allocation nor a reference count that threads
-/// share.
-const FEW: usize = 4;
+use crate::clock::{Coarse, Tick};
+
+/// Number of words for addresses that are stored inline. An IPv4 address takes one, an IPv6 address four.
+const WORDS: usize = 10;
 
 /// The result of a [`Backend`](crate::Backend): addresses, in the order in which they should be tried.
 ///
@@ -26,91 +27,14 @@ const FEW: usize = 4;
 /// ```
 #[derive(Clone)]
 pub struct Answer {
-    addrs: List,
+    addrs: Addrs,
     ttl: Option<Duration>,
-}
-
-#[derive(Clone)]
-enum List {
-    Few(Few),
-    Many(Arc<[SocketAddr]>),
-}
-
-/// Addresses without port, scope and flow, in whole words. They take half the size and half the time to copy, which is most of the
-/// time of a hit.
-#[derive(Clone, Copy)]
-struct Few {
-    /// IPv4 addresses are stored as IPv6 addresses (RFC 4291, section 2.5.5.2).
-    ips: [[u64; 2]; FEW],
-    /// One bit for each address: whether it is an IPv4 address.
-    v4: u32,
-    len: u32,
-}
-
-impl Few {
-    const NONE: Self = Self { ips: [[0; 2]; FEW], v4: 0, len: 0 };
-
-    /// Returns all of `ips`, if there is room for them.
-    #[inline]
-    fn new(ips: impl Iterator<Item = IpAddr>) -> Option<Self> {
-        let mut few = Self::NONE;
-        for ip in ips {
-            *few.ips.get_mut(few.len as usize)? = split(ip);
-            few.v4 |= u32::from(ip.is_ipv4()) << few.len;
-            few.len += 1;
-        }
-        Some(few)
-    }
-
-    fn get(&self, index: usize) -> Option<IpAddr> {
-        let &[high, low] = self.ips.get(..self.len as usize)?.get(index)?;
-        let v6 = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
-        let v4 = v6.to_ipv4_mapped().filter(|_| self.v4 >> index & 1 == 1);
-        Some(v4.map_or(IpAddr::V6(v6), IpAddr::V4))
-    }
-}
-
-fn split(ip: IpAddr) -> [u64; 2] {
-    let bits = match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    let bits = bits.to_bits();
-    [(bits >> 64) as u64, bits as u64]
-}
-
-impl List {
-    #[inline]
-    fn one(ip: IpAddr) -> Self {
-        let [first, ..] = Few::NONE.ips;
-        Self::Few(Few { ips: [split(ip), first, first, first], v4: ip.is_ipv4().into(), len: 1 })
-    }
-
-    fn few(addrs: &[SocketAddr]) -> Option<Self> {
-        let is_plain = |addr: &SocketAddr| *addr == SocketAddr::new(addr.ip(), 0);
-        if addrs.iter().all(is_plain) { Few::new(addrs.iter().map(SocketAddr::ip)).map(Self::Few) } else { None }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Few(few) => few.len as usize,
-            Self::Many(addrs) => addrs.len(),
-        }
-    }
-
-    fn get(&self, index: usize) -> Option<SocketAddr> {
-        match self {
-            Self::Few(few) => few.get(index).map(|ip| SocketAddr::new(ip, 0)),
-            Self::Many(addrs) => addrs.get(index).copied(),
-        }
-    }
 }
 
 impl Answer {
     /// Returns the addresses, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = SocketAddr> + use<> {
-        // As an iterator over addresses, whose source is not looked at.
-        Addrs::looked_up(self.clone())
+        self.addrs.clone()
     }
 
     /// Returns whether there is no address.
@@ -161,8 +85,7 @@ impl FromIterator<IpAddr> for Answer {
 
 impl From<Vec<SocketAddr>> for Answer {
     fn from(addrs: Vec<SocketAddr>) -> Self {
-        let list = List::few(&addrs).unwrap_or_else(|| List::Many(addrs.into()));
-        Self { addrs: list, ttl: None }
+        Self { addrs: Addrs::of(addrs), ttl: None }
     }
 }
 
@@ -197,7 +120,9 @@ impl From<SocketAddr> for Answer {
 }
 
 /// Where [`Addrs`] came from, from [`Addrs::source`].
+// A word, so that `Addrs` has no padding that would be copied by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u64)]
 #[non_exhaustive]
 pub enum Source {
     /// The name was an IP address.
@@ -224,53 +149,130 @@ impl Source {
 
 /// The addresses of a name, in the order in which they should be tried.
 ///
-/// This is an iterator over [`SocketAddr`]. Cloning it is cheap: it copies up to four addresses, or a reference count.
+/// This is an iterator over [`SocketAddr`]. Cloning it is cheap: it copies up to two addresses of each family, or ten IPv4
+/// addresses. For more it copies a reference count.
 ///
 /// The order is the backend's. `getaddrinfo` sorts by the platform's version of RFC 3484 or RFC 6724. The port is 0, unless
 /// [`with_port`](Self::with_port) or a backend sets another. hyper and reqwest replace port 0 by the port of the URL.
+// Every hit copies this several times. In this order, with nothing but words in front, it is copied in whole vectors, which a processor
+// forwards from one copy to the next.
 #[derive(Clone)]
+#[repr(C)]
 pub struct Addrs {
-    addrs: List,
-    next: u32,
-    /// Replaces the addresses' own port if `has_port`. Every hit copies this struct, and an `Option` would make it larger.
-    port: u16,
-    has_port: bool,
+    few: Few,
+    /// All addresses, if they do not fit into `few`. A thin pointer, which is a word.
+    many: Option<Arc<Vec<SocketAddr>>>,
     source: Source,
-    // In nanoseconds, which take half the space of a `Duration`.
-    age: u64,
-    queued: u64,
-    in_call: u64,
 }
 
-/// Returns the nanoseconds of `duration`, or the maximum, which is centuries.
-pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// Addresses without port, scope and flow, and what is known of all of them.
+#[derive(Clone, Copy)]
+struct Few([u32; WORDS + 6]);
+
+// What the words after the addresses are.
+/// When the lookup ended, for addresses from the cache.
+const STORED: usize = WORDS;
+/// Microseconds that the caller has waited for the call.
+const QUEUED: usize = WORDS + 1;
+/// Microseconds that the call has taken.
+const IN_CALL: usize = WORDS + 2;
+/// Index of the next address.
+const NEXT: usize = WORDS + 3;
+/// Number of addresses that are left in the words, and from bit 16 on a bit for each of them: whether it is an IPv4 address.
+const LEFT: usize = WORDS + 4;
+/// The port that replaces the addresses' own, and [`HAS_PORT`], or 0.
+const PORT: usize = WORDS + 5;
+const HAS_PORT: u32 = 1 << 16;
+
+impl Few {
+    const NONE: Self = Self([0; WORDS + 6]);
+
+    /// Adds an address at the index `at`, which it moves. Returns `None` if there is no room.
+    #[inline]
+    fn push(&mut self, ip: IpAddr, at: &mut usize) -> Option<()> {
+        let words = &mut self.0;
+        match ip {
+            IpAddr::V4(v4) => {
+                *words[..WORDS].get_mut(*at)? = u32::from_ne_bytes(v4.octets());
+                words[LEFT] |= 1 << (16 + words[LEFT] % (1 << 16));
+                *at += 1;
+            }
+            IpAddr::V6(v6) => {
+                let bits = u128::from_ne_bytes(v6.octets());
+                let to = words[..WORDS].get_mut(*at..*at + 4)?;
+                to.iter_mut().zip([0, 32, 64, 96]).for_each(|(word, shift)| *word = (bits >> shift) as u32);
+                *at += 4;
+            }
+        }
+        words[LEFT] += 1;
+        Some(())
+    }
+
+    #[inline]
+    fn left(&self) -> usize {
+        (self.0[LEFT] % (1 << 16)) as usize
+    }
+
+    /// Removes the first address.
+    #[inline]
+    fn pop(&mut self) -> Option<IpAddr> {
+        let words = &mut self.0;
+        let (left, v4) = (words[LEFT] % (1 << 16), words[LEFT] >> 16);
+        words[LEFT] = left.checked_sub(1)? | (v4 >> 1) << 16;
+        let at = words[NEXT] as usize;
+        if v4 & 1 == 1 {
+            words[NEXT] += 1;
+            return words.get(at).map(|word| IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes())));
+        }
+        words[NEXT] += 4;
+        let &[a, b, c, d] = words.get(at..)?.first_chunk()?;
+        let bits = u128::from(a) | u128::from(b) << 32 | u128::from(c) << 64 | u128::from(d) << 96;
+        Some(IpAddr::V6(Ipv6Addr::from(bits.to_ne_bytes())))
+    }
+}
+
+/// Returns the microseconds of `duration`, or the maximum, which is 71 minutes.
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
 }
 
 impl Addrs {
     #[inline]
     pub(crate) fn literal(ip: IpAddr) -> Self {
-        Self::new(List::one(ip), Source::Literal, 0)
+        let mut few = Few::NONE;
+        // There is room for one.
+        _ = few.push(ip, &mut 0);
+        Self { few, many: None, source: Source::Literal }
     }
 
-    /// Returns addresses from the cache. `age` is in nanoseconds.
-    #[inline]
-    pub(crate) fn kept(answer: &Answer, source: Source, age: u64) -> Self {
-        Self::new(answer.addrs.clone(), source, age)
+    fn of(addrs: Vec<SocketAddr>) -> Self {
+        let is_plain = |addr: &SocketAddr| *addr == SocketAddr::new(addr.ip(), 0);
+        let (mut few, mut at) = (Few::NONE, 0);
+        if addrs.iter().all(|addr| is_plain(addr) && few.push(addr.ip(), &mut at).is_some()) {
+            return Self { few, many: None, source: Source::Lookup };
+        }
+        Self { few: Few::NONE, many: Some(Arc::new(addrs)), source: Source::Lookup }
+    }
+
+    /// Returns the addresses of `answer`, as the cache gives them after it has stored them at `stored`.
+    pub(crate) fn kept(answer: Answer, stored: Coarse) -> Self {
+        let mut addrs = answer.addrs;
+        addrs.few.0[STORED] = stored.tick().0;
+        addrs.with_source(Source::Cache)
+    }
+
+    pub(crate) fn with_source(mut self, source: Source) -> Self {
+        self.source = source;
+        self
     }
 
     pub(crate) fn looked_up(answer: Answer) -> Self {
-        Self::new(answer.addrs, Source::Lookup, 0)
-    }
-
-    #[inline]
-    fn new(addrs: List, source: Source, age: u64) -> Self {
-        Self { addrs, next: 0, port: 0, has_port: false, source, age, queued: 0, in_call: 0 }
+        answer.addrs
     }
 
     /// Returns these addresses with the times that a caller has waited for them.
     pub(crate) fn after(mut self, queued: Duration, in_call: Duration) -> Self {
-        (self.queued, self.in_call) = (nanos(queued), nanos(in_call));
+        (self.few.0[QUEUED], self.few.0[IN_CALL]) = (micros(queued), micros(in_call));
         self
     }
 
@@ -288,7 +290,7 @@ impl Addrs {
     /// Tokio's `TcpStream::connect` takes a slice: `&*addrs.with_port(443).collect::<Vec<_>>()`.
     #[must_use]
     pub fn with_port(mut self, port: u16) -> Self {
-        (self.port, self.has_port) = (port, true);
+        self.few.0[PORT] = HAS_PORT | u32::from(port);
         self
     }
 
@@ -297,38 +299,60 @@ impl Addrs {
         self.source
     }
 
-    /// Returns how long ago the lookup ended, with a precision of 10 milliseconds. Zero unless they come from the cache.
+    /// Returns how long ago the lookup ended, with a precision of 20 milliseconds. Zero unless they come from the cache.
     pub fn age(&self) -> Duration {
-        Duration::from_nanos(self.age)
+        match self.source {
+            Source::Cache | Source::Stale => Coarse::now().tick().since(Tick(self.few.0[STORED])),
+            Source::Literal | Source::Lookup => Duration::ZERO,
+        }
     }
 
-    /// Returns how long this caller waited for the call to begin. Zero if it waited for no call, or joined one that was running.
+    /// Returns when the lookup ended.
+    #[cfg(test)]
+    pub(crate) fn stored(&self) -> Tick {
+        Tick(self.few.0[STORED])
+    }
+
+    /// Returns how long this caller waited for the call to begin, in whole microseconds, or 71 minutes if it was longer. Zero if it waited
+    /// for no call, or joined one that was running.
     pub fn time_queued(&self) -> Duration {
-        Duration::from_nanos(self.queued)
+        Duration::from_micros(self.few.0[QUEUED].into())
     }
 
-    /// Returns how long the call took, from its begin, even if this caller joined it later. Zero if this caller waited for no call.
+    /// Returns how long the call took, in whole microseconds, or 71 minutes if it was longer. This is the time from its begin, even if this
+    /// caller joined it later. Zero if this caller waited for no call.
     ///
     /// If the caller got a stale answer because the call was slow, this is how long it waited for the call.
     pub fn time_in_call(&self) -> Duration {
-        Duration::from_nanos(self.in_call)
+        Duration::from_micros(self.few.0[IN_CALL].into())
     }
 }
 
 impl Iterator for Addrs {
     type Item = SocketAddr;
 
+    #[inline]
     fn next(&mut self) -> Option<SocketAddr> {
-        let mut addr = self.addrs.get(self.next as usize)?;
-        if self.has_port {
-            addr.set_port(self.port);
+        let mut addr = match &self.many {
+            None => SocketAddr::new(self.few.pop()?, 0),
+            Some(many) => {
+                let addr = *many.get(self.few.0[NEXT] as usize)?;
+                self.few.0[NEXT] += 1;
+                addr
+            }
+        };
+        let port = self.few.0[PORT];
+        if port & HAS_PORT != 0 {
+            addr.set_port(port as u16);
         }
-        self.next += 1;
         Some(addr)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.addrs.len().saturating_sub(self.next as usize);
+        let left = match &self.many {
+            None => self.few.left(),
+            Some(many) => many.len().saturating_sub(self.few.0[NEXT] as usize),
+        };
         (left, Some(left))
     }
 }

@@ -36,9 +36,20 @@ impl Coarse {
         Self { nanos: self.nanos.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)) }
     }
 
-    /// Returns the nanoseconds since `earlier`, or 0 if `earlier` is later.
-    #[inline]
-    pub(crate) fn nanos_since(self, earlier: Self) -> u64 {
-        self.nanos.saturating_sub(earlier.nanos)
+    pub(crate) fn tick(self) -> Tick {
+        Tick((self.nanos / Tick::NANOS) as u32)
+    }
+}
+
+/// A moment in steps of 17 milliseconds, in half the space. Comes round again after 833 days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tick(pub(crate) u32);
+
+impl Tick {
+    const NANOS: u64 = 1 << 24;
+
+    /// Returns the time since `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(u64::from(self.0.wrapping_sub(earlier.0)) * Self::NANOS)
     }
 }

@@ -70,18 +70,21 @@ impl<'a> NameRef<'a> {
     /// Other forms that resolvers take for numeric (`127.1`, `0x7f000001`, `fe80::1%eth0`) are left to the backend.
     #[inline]
     pub(crate) fn literal(self) -> Option<IpAddr> {
-        let bytes = self.0.as_bytes();
-        // Tells names apart cheaply: an IPv4 address begins and ends with a digit, and an IPv6 address has a colon after at
-        // most 4 digits.
-        let may_be_one = match *bytes.first()? {
-            b'g'..=b'z' => false,
-            b'[' => bytes.ends_with(b"]"),
-            b':' => true,
-            b'0'..=b'9' if bytes.last().is_some_and(u8::is_ascii_digit) => true,
-            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => bytes.iter().take(5).any(|&byte| byte == b':'),
+        let (first, last) = (self.0.as_bytes().first()?, self.0.as_bytes().last()?);
+        // Most names are told apart by their last byte: an IPv4 address ends in a digit, and an IPv6 address in a hexadecimal digit or a
+        // colon.
+        let may_be_one = match last {
+            b'0'..=b'9' if first.is_ascii_digit() => true,
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b':' => self.has_colon_early(),
+            b']' => *first == b'[',
             _ => false,
         };
         if may_be_one { self.parsed() } else { None }
+    }
+
+    /// Returns whether there is a colon where an IPv6 address has its first.
+    fn has_colon_early(self) -> bool {
+        self.0.as_bytes().iter().take(5).any(|&byte| byte == b':')
     }
 
     fn parsed(self) -> Option<IpAddr> {
@@ -104,16 +107,35 @@ impl Hash for NameRef<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         let bytes = self.0.as_bytes();
-        // In words of 8 bytes, which a hasher takes fastest. The last one overlaps the one before.
-        bytes.chunks_exact(8).filter_map(|word| word.try_into().ok()).for_each(|word| state.write_u64(folded(word)));
-        let last = bytes.last_chunk().copied().unwrap_or_else(|| {
-            let mut last = [0; 8];
-            last.iter_mut().zip(bytes).for_each(|(last, &byte)| *last = byte);
-            last
-        });
-        state.write_u64(folded(last));
-        state.write_usize(self.0.len());
+        // In pairs of words, which a hasher takes fastest. The last pair overlaps the one before, or its own words overlap.
+        let mut rest = bytes;
+        while let Some((pair, more)) = rest.split_first_chunk::<16>() {
+            state.write_u128(folded_pair(pair, 0));
+            rest = more;
+        }
+        let last = match (bytes.last_chunk::<16>(), bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            (Some(pair), ..) => *pair,
+            (None, Some(first), Some(last)) => pair_of(first, last),
+            _ => {
+                let mut padded = [0; 16];
+                padded.iter_mut().zip(bytes).for_each(|(padded, &byte)| *padded = byte);
+                padded
+            }
+        };
+        state.write_u128(folded_pair(&last, bytes.len()));
     }
+}
+
+fn pair_of(first: &[u8; 8], last: &[u8; 8]) -> [u8; 16] {
+    (u128::from(u64::from_ne_bytes(*first)) | u128::from(u64::from_ne_bytes(*last)) << 64).to_ne_bytes()
+}
+
+/// Returns two words with their ASCII letters in lower case. Mixes in a length, which tells names apart that end alike.
+#[inline]
+fn folded_pair(pair: &[u8; 16], length: usize) -> u128 {
+    let pair = u128::from_ne_bytes(*pair);
+    let (first, last) = (folded((pair as u64).to_ne_bytes()), folded(((pair >> 64) as u64).to_ne_bytes()));
+    u128::from(first ^ length as u64) | u128::from(last) << 64
 }
 
 /// Returns 8 bytes with their ASCII letters in lower case.

@@ -36,6 +36,8 @@ pub struct Resolver {
     shared: Arc<Shared>,
 }
 
+/// On cache lines of its own, since clones write the reference count beside it, and every hit reads it.
+#[repr(align(128))]
 struct Shared {
     config: Config,
     epochs: Arc<Epochs>,

@@ -92,7 +92,7 @@ impl Waiter {
     /// Returns the old answer, if it may be given now.
     pub(crate) fn fallback(&self, now: Instant) -> Option<Addrs> {
         let slot = self.lock();
-        slot.fallback.as_ref().filter(|old| old.is_usable(now)).map(|old| old.addrs(Source::Stale, now))
+        slot.fallback.as_ref().filter(|old| old.is_usable(now)).map(|old| old.addrs(Source::Stale))
     }
 
     /// Takes the custody, which is for the thread that runs the call, for good. If it is lent now, it is not returned.

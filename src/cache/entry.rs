@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::CacheConfig;
-use crate::addrs::{Addrs, Answer, Source, nanos};
+use crate::addrs::{Addrs, Answer, Source};
 use crate::clock::{Coarse, Moment};
 use crate::error::{Error, ErrorKind};
 
@@ -30,10 +30,10 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 #[repr(C)]
 struct Kept {
-    /// [`stored`](Self::stored) and [`fresh_until`](Self::fresh_until) again, by the clock that a hit reads.
+    /// [`fresh_until`](Self::fresh_until) again, by the clock that a hit reads.
     fresh_until_coarse: Coarse,
-    stored_coarse: Coarse,
-    answer: Answer,
+    /// As a hit gives them.
+    addrs: Addrs,
     stored: Instant,
     fresh_until: Option<Instant>,
     stale_until: Option<Instant>,
@@ -79,8 +79,7 @@ pub(crate) enum Look {
 /// An answer from the cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Old {
-    answer: Answer,
-    stored: Instant,
+    addrs: Addrs,
     /// When the answer may no longer be given; `None` for never.
     until: Option<Instant>,
 }
@@ -90,8 +89,8 @@ impl Old {
         is_before(now, self.until)
     }
 
-    pub(crate) fn addrs(&self, source: Source, now: Instant) -> Addrs {
-        Addrs::kept(&self.answer, source, nanos(now.saturating_duration_since(self.stored)))
+    pub(crate) fn addrs(&self, source: Source) -> Addrs {
+        self.addrs.clone().with_source(source)
     }
 }
 
@@ -145,7 +144,7 @@ impl Entry {
     pub(super) fn fresh(&self, now: Coarse) -> Option<Addrs> {
         let kept = self.answer.as_ref().filter(|kept| now < kept.fresh_until_coarse)?;
         self.visit();
-        Some(Addrs::kept(&kept.answer, Source::Cache, now.nanos_since(kept.stored_coarse)))
+        Some(kept.addrs.clone())
     }
 
     /// Marks the entry as visited. Writes only the first time.
@@ -196,7 +195,7 @@ impl Entry {
                 None => Look::Nothing,
             };
         };
-        let old = || Old { answer: kept.answer.clone(), stored: kept.stored, until: kept.old_until };
+        let old = || Old { addrs: kept.addrs.clone(), until: kept.old_until };
         if is_before(now, kept.fresh_until) {
             return Look::Fresh(old());
         }
@@ -248,14 +247,7 @@ impl Kept {
         let after = |window: Duration| fresh_until.and_then(|fresh| fresh.checked_add(window));
         let stale_until = after(cache.stale_while_revalidate);
         let old_until = after(cache.stale_while_revalidate.max(cache.stale_if_error));
-        Self {
-            answer,
-            stored: at.exact,
-            stored_coarse: at.coarse,
-            fresh_until_coarse,
-            fresh_until,
-            stale_until,
-            old_until,
-        }
+        let addrs = Addrs::kept(answer, at.coarse);
+        Self { fresh_until_coarse, addrs, stored: at.exact, fresh_until, stale_until, old_until }
     }
 }

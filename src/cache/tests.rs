@@ -9,7 +9,7 @@ use super::entry::CLAIM;
 use super::store::PASSED_BY;
 use super::*;
 use crate::addrs::{Answer, Source};
-use crate::clock::{Coarse, Moment};
+use crate::clock::{Coarse, Moment, Tick};
 use crate::error::{Error, ErrorKind};
 use crate::name::{COMPARED, Name, NameRef};
 use std::time::Instant;
@@ -22,7 +22,7 @@ fn borrowed(text: &str) -> NameRef<'_> {
 
 /// Returns a moment in virtual time, of which the coarse clock knows nothing.
 fn at(exact: Instant) -> Moment {
-    Moment { exact, coarse: Coarse::now() }
+    Moment { exact, coarse: Coarse::now().after(exact.saturating_duration_since(Instant::now())) }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +84,7 @@ struct Known {
 struct Given {
     number: u8,
     at: Instant,
+    stored: Tick,
     /// The shortest and the longest TTL that jitter may make of it.
     ttl: (Duration, Duration),
 }
@@ -111,7 +112,8 @@ impl Model {
             ttl.map_or(answer.clone(), |ttl| answer.with_ttl(Duration::from_secs(ttl.into())))
         };
         let result_here = result.map(answer).map_err(|kind| Error::from(kind).cached());
-        self.store.fill(&mut self.index, &name(number), &result_here, at(self.now));
+        let stored = at(self.now);
+        self.store.fill(&mut self.index, &name(number), &result_here, stored);
 
         let known = self.known.entry(number).or_default();
         self.full |= self.store.len() >= self.cache.max_names;
@@ -124,7 +126,7 @@ impl Model {
                         ((ttl * 9 / 10).max(self.cache.min_ttl), ttl)
                     }
                 };
-                let given = Given { number: self.filled, at: self.now, ttl };
+                let given = Given { number: self.filled, at: self.now, stored: stored.coarse.tick(), ttl };
                 *known = Known { answer: Some(given), failure: None, refreshing: None };
             }
             Err(kind @ (ErrorKind::NotFound | ErrorKind::NoData)) => {
@@ -153,8 +155,8 @@ impl Model {
 
         let same = |old: &Old| {
             let given = known.answer.expect("an answer was stored");
-            let addrs = old.addrs(Source::Cache, self.now);
-            assert_eq!(addrs.age(), self.now - given.at);
+            let addrs = old.addrs(Source::Stale);
+            assert_eq!((addrs.source(), addrs.stored()), (Source::Stale, given.stored));
             assert_eq!(addrs.clone().next().unwrap().ip(), IpAddr::V4(Ipv4Addr::new(10, 0, 0, given.number)));
             (self.now - given.at, given.ttl.0, given.ttl.1 + slack)
         };

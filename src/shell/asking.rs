@@ -44,7 +44,7 @@ impl Shell {
         let now = sync::now();
         let look = self.store.look(name, now);
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let given = match self.give(look, now) {
+        let given = match self.give(look) {
             Given::Now(given) => Some(given),
             Given::Later(_) => None,
         };
@@ -56,7 +56,7 @@ impl Shell {
     }
 
     /// Returns what the cache has for a caller. Counts the caller if that answers it now.
-    fn give(&self, look: Look, now: Instant) -> Given {
+    fn give(&self, look: Look) -> Given {
         let (old, source) = match look {
             Look::Old(old) => return Given::Later(Some(old)),
             Look::Nothing => return Given::Later(None),
@@ -73,7 +73,7 @@ impl Shell {
                 (old, Source::Stale)
             }
         };
-        Given::Now(Ok(old.addrs(source, now)))
+        Given::Now(Ok(old.addrs(source)))
     }
 
     /// Starts a background refresh of a name.
@@ -101,7 +101,7 @@ impl Shell {
         let mut state = self.lock();
         let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.borrowed(), now) };
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let old = match self.give(look, now) {
+        let old = match self.give(look) {
             Given::Now(given) => {
                 let rouse = if wants_refresh { self.refresh_in(&mut state, now, name) } else { Rouse::default() };
                 self.rouse(state, rouse);
@@ -116,7 +116,7 @@ impl Shell {
                 let rouse = self.refresh_in(&mut state, now, name);
                 self.rouse(state, rouse);
                 self.at_once.count_stale();
-                return Ask::Given(Ok(old.addrs(Source::Stale, now)));
+                return Ask::Given(Ok(old.addrs(Source::Stale)));
             }
             Some(old) => {
                 // An answer that expires sooner is given if the lookup fails before that, but sets no deadline.
