@@ -46,8 +46,8 @@ pub(crate) struct Store {
     hasher: DefaultHashBuilder,
 }
 
-/// A tree of entries. Never changes, except for what an [`Entry`] counts.
-#[derive(Debug)]
+/// A tree of entries. Readers see no change of it, except for what an [`Entry`] counts.
+#[derive(Clone, Debug)]
 #[repr(C)]
 enum Tree {
     Leaf {
@@ -132,41 +132,40 @@ impl Store {
             (None, None) => {}
             (Some(place), None) => self.remove(index, place, hash, name),
             (place, Some(entry)) => {
+                // Both changes are one write, since readers have a say in what a write costs.
+                let mut tree = self.root.load_full();
                 let place = place.unwrap_or_else(|| {
-                    self.make_room(index, at.exact);
+                    self.make_room(&mut tree, index, at.exact);
                     index.push(hash)
                 });
-                self.replace(hash, name, Some(entry.at(place)));
+                set(&mut tree, self.depth, hash, name, Some(entry.at(place)));
+                self.root.store(tree);
             }
         }
     }
 
-    /// Replaces a name's entry, or removes it.
-    fn replace(&self, hash: u64, name: &Name, entry: Option<Entry>) {
-        let tree = with_entry(self.root.load().as_ref(), self.depth, hash, name, entry);
+    fn remove(&self, index: &mut Index, place: u64, hash: u64, name: &Name) {
+        index.order.remove(&place);
+        let mut tree = self.root.load_full();
+        set(&mut tree, self.depth, hash, name, None);
         self.root.store(tree);
     }
 
-    fn remove(&self, index: &mut Index, place: u64, hash: u64, name: &Name) {
-        index.order.remove(&place);
-        self.replace(hash, name, None);
-    }
-
-    /// Evicts one name if there is no room for another: the first in the order that is gone or was not visited.
+    /// Evicts one name from `tree` if there is no room for another: the first in the order that is gone or was not visited.
     ///
     /// Visited names that it passes by go to the end, not visited. After [`PASSED_BY`] of them, it evicts the next one
     /// regardless.
-    fn make_room(&self, index: &mut Index, now: Instant) {
+    fn make_room(&self, tree: &mut Option<Arc<Tree>>, index: &mut Index, now: Instant) {
         if index.order.len() < self.cache.max_names {
             return;
         }
-        let root = self.root.load();
-        let Some(tree) = root.as_deref() else { return };
         let mut passed_by = 0;
         while let Some((place, hash)) = index.order.pop_first() {
-            let Some((name, entry)) = find(tree, hash, |_, entry| entry.place() == place) else { continue };
+            let Some(root) = tree.as_deref() else { return };
+            let Some((name, entry)) = find(root, hash, |_, entry| entry.place() == place) else { continue };
             if passed_by == PASSED_BY || entry.is_gone(now) || !entry.pass_by(index.end) {
-                return self.replace(hash, name, None);
+                let name = name.clone();
+                return set(tree, self.depth, hash, &name, None);
             }
             passed_by += 1;
             index.push(hash);
@@ -252,22 +251,24 @@ fn find(mut tree: &Tree, mut hash: u64, is: impl Fn(&Name, &Entry) -> bool) -> O
     }
 }
 
-/// Returns `tree` with `entry` for a name, or without the name. The name's leaf is `depth` branches further down.
-fn with_entry(tree: Option<&Arc<Tree>>, depth: u32, hash: u64, name: &Name, entry: Option<Entry>) -> Option<Arc<Tree>> {
+/// Sets a name's entry in `tree`, or removes the name. The name's leaf is `depth` branches further down. Branches that others have
+/// too are copied.
+fn set(tree: &mut Option<Arc<Tree>>, depth: u32, hash: u64, name: &Name, entry: Option<Entry>) {
     let Some(depth) = depth.checked_sub(1) else {
-        let next = without(tree, name);
-        return match entry {
+        let next = without(tree.as_ref(), name);
+        *tree = match entry {
             Some(entry) => Some(Arc::new(Tree::Leaf { name: name.clone(), next, entry })),
             None => next,
         };
+        return;
     };
-    let mut branches = match tree.map(Arc::as_ref) {
-        Some(Tree::Branch(branches)) => branches.clone(),
-        _ => Default::default(),
-    };
-    let branch = &mut branches[hash as usize % WIDTH];
-    *branch = with_entry(branch.as_ref(), depth, hash / WIDTH as u64, name, entry);
-    branches.iter().any(Option::is_some).then(|| Arc::new(Tree::Branch(branches)))
+    let root = tree.get_or_insert_with(|| Arc::new(Tree::Branch(Default::default())));
+    // There is no leaf above the last branch.
+    let Tree::Branch(branches) = Arc::make_mut(root) else { return };
+    set(&mut branches[hash as usize % WIDTH], depth, hash / WIDTH as u64, name, entry);
+    if branches.iter().all(Option::is_none) {
+        *tree = None;
+    }
 }
 
 /// Returns the leaves without that of `name`. Those before it are copied, those after it are shared.
