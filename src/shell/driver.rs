@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use hashbrown::HashMap;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
-use tokio::task::{self, LocalSet};
+use tokio::task;
 
 use super::call::Call;
 use super::roster::{Key, Kind};
@@ -77,7 +77,8 @@ pub(super) fn tell(mut state: MutexGuard<'_, State>, orders: impl IntoIterator<I
 fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
     // Dropped however this function ends.
     let _lost = Lost { shell, bell };
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    // Not a `LocalSet`, whose tasks wake the runtime by a system call each time, even on its own thread.
+    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => return refuse(shell, error),
     };
@@ -89,12 +90,11 @@ fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
         watched: Cell::default(),
         stops: RefCell::default(),
     });
-    let local = LocalSet::new();
     let over = Cell::new(false);
     // A panic leaves `over` set, and ends the loop too.
     while !over.replace(true) {
         // Panics at its end if a backend has left Tokio's own context in disorder.
-        _ = caught(|| local.block_on(&runtime, async { over.set(drive(&driver).await) }));
+        _ = caught(|| runtime.block_on(async { over.set(drive(&driver).await) }));
         // Waiters are told outside the runtime, which is not theirs.
         driver.tell_all();
     }
@@ -102,13 +102,12 @@ fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
     _ = caught(|| {
         // What the session holds of this runtime is dropped before it.
         let _inside = runtime.enter();
-        _ = caught(|| drop(local));
         _ = caught(|| drop(driver.session.take()));
     });
+    // Drops the tasks that are left. Does not wait for what the backend may be running on Tokio's threads.
+    _ = caught(|| runtime.shutdown_background());
     // Tells the waiters whose calls were dropped with their tasks.
     driver.tell_all();
-    // Does not wait for what the backend may be running on Tokio's threads.
-    _ = caught(|| runtime.shutdown_background());
 }
 
 /// A guard that reports a driver's workers as gone if the driver ends unexpectedly.
