@@ -120,9 +120,7 @@ impl From<SocketAddr> for Answer {
 }
 
 /// Where [`Addrs`] came from, from [`Addrs::source`].
-// A word, so that `Addrs` has no padding that would be copied by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u64)]
 #[non_exhaustive]
 pub enum Source {
     /// The name was an IP address.
@@ -154,15 +152,39 @@ impl Source {
 ///
 /// The order is the backend's. `getaddrinfo` sorts by the platform's version of RFC 3484 or RFC 6724. The port is 0, unless
 /// [`with_port`](Self::with_port) or a backend sets another. hyper and reqwest replace port 0 by the port of the URL.
-// Every hit copies this several times. In this order, with nothing but words in front, it is copied in whole vectors, which a processor
-// forwards from one copy to the next.
+#[derive(Clone)]
+pub struct Addrs(Inner);
+
+// Every hit copies this several times. In this order, with words in front and no padding, it is copied in whole vectors, which a
+// processor forwards from one copy to the next.
 #[derive(Clone)]
 #[repr(C)]
-pub struct Addrs {
+struct Inner {
     few: Few,
     /// All addresses, if they do not fit into `few`. A thin pointer, which is a word.
     many: Option<Arc<Vec<SocketAddr>>>,
-    source: Source,
+    source: Word,
+}
+
+/// A [`Source`], in a word.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+enum Word {
+    Literal,
+    Cache,
+    Stale,
+    Lookup,
+}
+
+impl From<Source> for Word {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Literal => Self::Literal,
+            Source::Cache => Self::Cache,
+            Source::Stale => Self::Stale,
+            Source::Lookup => Self::Lookup,
+        }
+    }
 }
 
 /// Addresses without port, scope and flow, and what is known of all of them.
@@ -242,27 +264,27 @@ impl Addrs {
         let mut few = Few::NONE;
         // There is room for one.
         _ = few.push(ip, &mut 0);
-        Self { few, many: None, source: Source::Literal }
+        Self(Inner { few, many: None, source: Word::Literal })
     }
 
     fn of(addrs: Vec<SocketAddr>) -> Self {
         let is_plain = |addr: &SocketAddr| *addr == SocketAddr::new(addr.ip(), 0);
         let (mut few, mut at) = (Few::NONE, 0);
         if addrs.iter().all(|addr| is_plain(addr) && few.push(addr.ip(), &mut at).is_some()) {
-            return Self { few, many: None, source: Source::Lookup };
+            return Self(Inner { few, many: None, source: Word::Lookup });
         }
-        Self { few: Few::NONE, many: Some(Arc::new(addrs)), source: Source::Lookup }
+        Self(Inner { few: Few::NONE, many: Some(Arc::new(addrs)), source: Word::Lookup })
     }
 
     /// Returns the addresses of `answer`, as the cache gives them after it has stored them at `stored`.
     pub(crate) fn kept(answer: Answer, stored: Coarse) -> Self {
         let mut addrs = answer.addrs;
-        addrs.few.0[STORED] = stored.tick().0;
+        addrs.0.few.0[STORED] = stored.tick().0;
         addrs.with_source(Source::Cache)
     }
 
     pub(crate) fn with_source(mut self, source: Source) -> Self {
-        self.source = source;
+        self.0.source = source.into();
         self
     }
 
@@ -272,7 +294,7 @@ impl Addrs {
 
     /// Returns these addresses with the times that a caller has waited for them.
     pub(crate) fn after(mut self, queued: Duration, in_call: Duration) -> Self {
-        (self.few.0[QUEUED], self.few.0[IN_CALL]) = (micros(queued), micros(in_call));
+        (self.0.few.0[QUEUED], self.0.few.0[IN_CALL]) = (micros(queued), micros(in_call));
         self
     }
 
@@ -290,19 +312,24 @@ impl Addrs {
     /// Tokio's `TcpStream::connect` takes a slice: `&*addrs.with_port(443).collect::<Vec<_>>()`.
     #[must_use]
     pub fn with_port(mut self, port: u16) -> Self {
-        self.few.0[PORT] = HAS_PORT | u32::from(port);
+        self.0.few.0[PORT] = HAS_PORT | u32::from(port);
         self
     }
 
     /// Returns where the addresses came from.
     pub fn source(&self) -> Source {
-        self.source
+        match self.0.source {
+            Word::Literal => Source::Literal,
+            Word::Cache => Source::Cache,
+            Word::Stale => Source::Stale,
+            Word::Lookup => Source::Lookup,
+        }
     }
 
     /// Returns how long ago the lookup ended, with a precision of 20 milliseconds. Zero unless they come from the cache.
     pub fn age(&self) -> Duration {
-        match self.source {
-            Source::Cache | Source::Stale => Coarse::now().tick().since(Tick(self.few.0[STORED])),
+        match self.source() {
+            Source::Cache | Source::Stale => Coarse::now().tick().since(Tick(self.0.few.0[STORED])),
             Source::Literal | Source::Lookup => Duration::ZERO,
         }
     }
@@ -310,13 +337,13 @@ impl Addrs {
     /// Returns when the lookup ended.
     #[cfg(test)]
     pub(crate) fn stored(&self) -> Tick {
-        Tick(self.few.0[STORED])
+        Tick(self.0.few.0[STORED])
     }
 
     /// Returns how long this caller waited for the call to begin, in whole microseconds, or 71 minutes if it was longer. Zero if it waited
     /// for no call, or joined one that was running.
     pub fn time_queued(&self) -> Duration {
-        Duration::from_micros(self.few.0[QUEUED].into())
+        Duration::from_micros(self.0.few.0[QUEUED].into())
     }
 
     /// Returns how long the call took, in whole microseconds, or 71 minutes if it was longer. This is the time from its begin, even if this
@@ -324,7 +351,7 @@ impl Addrs {
     ///
     /// If the caller got a stale answer because the call was slow, this is how long it waited for the call.
     pub fn time_in_call(&self) -> Duration {
-        Duration::from_micros(self.few.0[IN_CALL].into())
+        Duration::from_micros(self.0.few.0[IN_CALL].into())
     }
 }
 
@@ -333,15 +360,15 @@ impl Iterator for Addrs {
 
     #[inline]
     fn next(&mut self) -> Option<SocketAddr> {
-        let mut addr = match &self.many {
-            None => SocketAddr::new(self.few.pop()?, 0),
+        let mut addr = match &self.0.many {
+            None => SocketAddr::new(self.0.few.pop()?, 0),
             Some(many) => {
-                let addr = *many.get(self.few.0[NEXT] as usize)?;
-                self.few.0[NEXT] += 1;
+                let addr = *many.get(self.0.few.0[NEXT] as usize)?;
+                self.0.few.0[NEXT] += 1;
                 addr
             }
         };
-        let port = self.few.0[PORT];
+        let port = self.0.few.0[PORT];
         if port & HAS_PORT != 0 {
             addr.set_port(port as u16);
         }
@@ -349,9 +376,9 @@ impl Iterator for Addrs {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = match &self.many {
-            None => self.few.left(),
-            Some(many) => many.len().saturating_sub(self.few.0[NEXT] as usize),
+        let left = match &self.0.many {
+            None => self.0.few.left(),
+            Some(many) => many.len().saturating_sub(self.0.few.0[NEXT] as usize),
         };
         (left, Some(left))
     }
@@ -404,6 +431,24 @@ mod tests {
             assert_eq!(both, ["192.0.2.1:80".parse().unwrap(), "[2001:db8::1]:80".parse().unwrap()]);
             addrs.next();
             assert_eq!(addrs.with_port(0).collect::<Vec<_>>(), ["[2001:db8::1]:0".parse().unwrap()]);
+        }
+    }
+
+    #[test]
+    fn families_come_in_the_order_in_which_they_were() {
+        let v4 = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        let v6 = |last| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 3, 4, 5, last));
+        // Each number is a mix of up to 12 addresses, a bit for each: more than there is room for, and fewer.
+        for mix in 0..1 << 12 {
+            for count in 0..=12 {
+                let ips: Vec<IpAddr> =
+                    (0..count).map(|at| if mix >> at & 1 == 0 { v4(at) } else { v6(at.into()) }).collect();
+                let words: usize = ips.iter().map(|ip| if ip.is_ipv4() { 1 } else { 4 }).sum();
+                let mut addrs = Addrs::looked_up(ips.clone().into());
+                assert_eq!((addrs.len(), addrs.0.many.is_none()), (ips.len(), words <= WORDS));
+                assert!(addrs.by_ref().map(|addr| addr.ip()).eq(ips));
+                assert_eq!((addrs.len(), addrs.next()), (0, None));
+            }
         }
     }
 

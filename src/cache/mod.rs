@@ -27,7 +27,7 @@ use std::time::Duration;
 /// [`cooldown`](Self::cooldown()). Other errors are never cached.
 ///
 /// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 400
-/// bytes, and 32 bytes more for each address if there are more than four.
+/// bytes, and 32 bytes more for each address if there are more than two of each family, or ten IPv4 addresses.
 ///
 /// ```
 /// use std::time::Duration;

@@ -255,6 +255,10 @@ impl Crew {
         Some(rouse)
     }
 
+    pub(super) fn is_timekeeper_awake(&self) -> bool {
+        self.timekeeper == Timekeeper::Awake
+    }
+
     pub(super) fn is_timekeeper_absent(&self) -> bool {
         self.timekeeper == Timekeeper::Absent
     }

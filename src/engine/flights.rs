@@ -114,7 +114,8 @@ struct Queued {
 pub(super) struct Flights<W> {
     flights: HashMap<FlightId, Flight<W>>,
     by_name: HashMap<Name, FlightId>,
-    lanes: [BTreeMap<u64, FlightId>; 3],
+    /// The flights of each lane, by their places, and since when they have been waiting.
+    lanes: [BTreeMap<u64, (FlightId, Instant)>; 3],
     /// Flights that go on without waiters.
     background: BTreeSet<FlightId>,
     /// Flights up to this number began before everything was flushed.
@@ -265,8 +266,8 @@ impl<W> Flights<W> {
         if !is_flushed {
             self.by_name.insert(name.clone(), rest);
         }
-        if let Some(Queued { lane, place, .. }) = queued {
-            self.lanes[lane as usize].insert(place, rest);
+        if let Some(Queued { lane, place, since }) = queued {
+            self.lanes[lane as usize].insert(place, (rest, since));
         }
         let sought = entry.sought;
         let entry = Flight { asked: true, queued, sought, flushed: is_flushed, calls, ..Flight::new(name) };
@@ -330,7 +331,7 @@ impl<W> Flights<W> {
                 entry.sought = Some(since);
             }
             entry.queued = Some(Queued { lane, place, since });
-            self.lanes[lane as usize].insert(place, flight);
+            self.lanes[lane as usize].insert(place, (flight, since));
         }
     }
 
@@ -399,18 +400,17 @@ impl<W> Flights<W> {
 
     /// Returns the head of the first lane that is not empty.
     pub(super) fn first_queued(&self) -> Option<FlightId> {
-        self.lanes.iter().find_map(|lane| lane.values().next().copied())
+        self.lanes.iter().find_map(|lane| lane.first_key_value()).map(|(_, &(flight, _))| flight)
     }
 
     /// Returns since when the head of a lane has been waiting.
     pub(super) fn head(&self, lane: Lane) -> Option<Instant> {
-        let (_, flight) = self.lanes[lane as usize].first_key_value()?;
-        self.flights.get(flight)?.queued.map(|queued| queued.since)
+        self.lanes[lane as usize].first_key_value().map(|(_, &(_, since))| since)
     }
 
     /// Removes the head of a lane. `worker` calls for it from now on.
     pub(super) fn pop(&mut self, lane: Lane, worker: WorkerId, now: Instant) -> Option<(FlightId, Name)> {
-        let (_, flight) = self.lanes[lane as usize].pop_first()?;
+        let (_, (flight, _)) = self.lanes[lane as usize].pop_first()?;
         let number = self.next_number();
         let entry = self.flights.get_mut(&flight)?;
         entry.queued = None;

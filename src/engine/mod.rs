@@ -454,6 +454,10 @@ impl<W> Engine<W> {
     }
 
     fn rouse_timekeeper(&mut self) -> Option<RouseTimekeeper> {
+        // It looks for itself before it sleeps.
+        if self.crew.is_timekeeper_awake() {
+            return None;
+        }
         self.crew.rouse_timekeeper(self.next_tick(), !self.may_leave())
     }
 
