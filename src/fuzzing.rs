@@ -1,5 +1,5 @@
 //! Internals for the fuzz targets, in types that they can name. Exists only under `--cfg fuzzing`, and is no part of the API.
-//! (Whoever fuzzes a program that uses this crate has it too, with the features that the program enables.)
+//! A program that uses this crate has it too while it is fuzzed.
 #![allow(missing_docs)]
 
 use std::hash::{BuildHasher, RandomState};

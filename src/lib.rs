@@ -93,9 +93,8 @@
 //! | `otel.kind` | `internal` |
 //! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
-//! A caller who is answered from the cache at once has no span. Neither has one who asks for an IP address or an invalid name, nor a
-//! background refresh, which belongs to no caller. A caller has a span if it gets an old answer at once because a lookup in progress is
-//! slow, or if it is refused.
+//! There is no span for an answer from the cache, an IP address, an invalid name, or a background refresh. There is one for a caller
+//! that is refused, or that gets an old answer at once because a lookup in progress is slow.
 //!
 //! A call that hangs does not hold spans of callers that have left, if it is the system's or an async backend's. The exceptions
 //! are spans that an async backend's own future holds. A blocking [`Backend`] of the program's own holds the spans of one

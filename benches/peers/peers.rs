@@ -50,6 +50,24 @@ impl Service<Name> for Pasted {
     }
 }
 
+/// Parses addresses, and resolves nothing.
+#[derive(Clone)]
+pub struct Parsing;
+
+impl Service<Name> for Parsing {
+    type Response = std::iter::Once<SocketAddr>;
+    type Error = std::net::AddrParseError;
+    type Future = Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        ready(name.as_str().parse().map(|ip| std::iter::once(SocketAddr::new(ip, 0))))
+    }
+}
+
 /// hickory as reqwest's feature `hickory-dns` uses it.
 #[derive(Clone)]
 pub struct Direct(pub Arc<TokioResolver>);

@@ -26,7 +26,7 @@ use std::time::Duration;
 /// cached for [`negative_ttl`](Self::negative_ttl()), of the kinds `Temporary` and `Permanent` for
 /// [`cooldown`](Self::cooldown()). Other errors are never cached.
 ///
-/// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 400
+/// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 440
 /// bytes, and 32 bytes more for each address if there are more than two of each family, or ten IPv4 addresses.
 ///
 /// ```

@@ -132,7 +132,7 @@ impl Store {
             (None, None) => {}
             (Some(place), None) => self.remove(index, place, hash, name),
             (place, Some(entry)) => {
-                // Both changes are one write, since readers have a say in what a write costs.
+                // One write for the eviction and the entry: a write looks at every thread that has ever read.
                 let mut tree = self.root.load_full();
                 let place = place.unwrap_or_else(|| {
                     self.make_room(&mut tree, index, at.exact);

@@ -261,7 +261,7 @@ async fn work(driver: Rc<Driver>, worker: WorkerId, mut slept: bool) {
     loop {
         let rouse = |state: MutexGuard<'_, State>, rouse| driver.rouse(state, rouse);
         match driver.shell.next_step(worker, mem::take(&mut slept), lend, rouse) {
-            Step::Call(name, lender) => fly(&driver, worker, Call::new(&driver.shell, worker, name), lender).await,
+            Step::Call(call, lender) => fly(&driver, worker, call, lender).await,
             Step::Sleep | Step::Leave => {
                 task.has_left = true;
                 return;

@@ -143,7 +143,7 @@ impl Shell {
 
     /// Returns whether these threads belong to a process that this one was forked from.
     ///
-    /// If so, nothing of theirs may be locked or dropped: the thread that held a lock does not exist in this process.
+    /// If so, nothing of theirs may be locked or dropped, because a lock may be held by a thread of the parent's.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != ffi::generation()

@@ -9,15 +9,15 @@ use crate::backend::Backend;
 use crate::engine::{Next, Rouse, WorkerId};
 use crate::error::Error;
 use crate::foreign::caught;
-use crate::name::Name;
 use crate::sync::{self, MutexGuard, thread};
 use crate::trace::Scope;
 use crate::waiter::Waiter;
 
 /// What a worker does next.
-pub(super) enum Step<C> {
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
+pub(super) enum Step<'a, C> {
     /// Makes a call, in the custody of a waiter.
-    Call(Name, Option<C>),
+    Call(Call<'a>, Option<C>),
     Sleep,
     Leave,
 }
@@ -32,7 +32,7 @@ impl Shell {
         slept: bool,
         custody: impl Fn(&Arc<Waiter>) -> Option<C>,
         rouse: impl FnOnce(MutexGuard<'_, State>, Rouse),
-    ) -> Step<C> {
+    ) -> Step<'_, C> {
         let now = sync::now();
         let mut state = self.lock();
         let next = if slept { state.engine.woke(worker, now) } else { state.engine.take(worker, now) };
@@ -40,7 +40,8 @@ impl Shell {
             Next::Call { name, rouse } => {
                 // The oldest waiter's custody may be with the other call for this name, of which there is one at most.
                 let custody = state.engine.waiters(worker).take(2).find_map(custody);
-                (Step::Call(name, custody), rouse)
+                // From here on the call ends its flight, whatever happens.
+                (Step::Call(Call::new(self, worker, name), custody), rouse)
             }
             Next::Sleep { rouse } => (Step::Sleep, rouse),
             Next::Leave { rouse } => (Step::Leave, rouse),
@@ -59,9 +60,9 @@ pub(super) fn run(shell: &Arc<Shell>, worker: WorkerId) {
     shell.lock().workers.insert(worker, thread::current());
     loop {
         match shell.next_step(worker, slept, custody, |state, rouse| shell.rouse(state, rouse)) {
-            Step::Call(name, custody) => {
+            Step::Call(call, custody) => {
                 slept = false;
-                if make_call(Call::new(shell, worker, name), backend, custody) {
+                if make_call(call, backend, custody) {
                     // After an error such as EMFILE, libc's resolver state may stay broken in this thread.
                     let mut state = shell.lock();
                     let rouse = state.engine.retire(worker, sync::now());

@@ -81,7 +81,7 @@ const HOSTS: &str = r"C:\Windows\System32\drivers\etc\hosts";
 /// - glibc orders addresses by RFC 3484, the predecessor of RFC 6724, which differs for unique local addresses, 6to4 and Teredo. glibc
 ///   also compares IPv4 addresses of the machine's own networks and IPv6 addresses of one network by their common prefix, and
 ///   distinguishes deprecated sources. Here these keep the server's order.
-/// - An alias that leads in a circle has no address. glibc returns that there is no such name.
+/// - A loop of aliases gives `NoData`. With glibc it gives `NotFound`.
 /// - At most 512 addresses of each family are used, the first ones, which bounds the cost of ordering and caching them. Addresses in
 ///   the hosts file have no such bound.
 ///

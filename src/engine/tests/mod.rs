@@ -2,4 +2,6 @@
 pub(crate) mod model;
 mod ops;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod policy;

@@ -12,7 +12,7 @@ fn name(number: usize) -> Name {
     Name::parse(&format!("n{number}")).unwrap()
 }
 
-fn engine(max_lookups: usize) -> Engine<usize> {
+pub(super) fn engine(max_lookups: usize) -> Engine<usize> {
     engine_with(max_lookups, 0)
 }
 
@@ -20,7 +20,7 @@ fn engine_with(max_lookups: usize, reserved_for_known: usize) -> Engine<usize> {
     engine_of(Execution::Blocking, max_lookups, reserved_for_known)
 }
 
-fn engine_of(execution: Execution, max_calls: usize, reserved_for_known: usize) -> Engine<usize> {
+pub(super) fn engine_of(execution: Execution, max_calls: usize, reserved_for_known: usize) -> Engine<usize> {
     Engine::new(Limits {
         execution,
         max_calls,
@@ -31,14 +31,14 @@ fn engine_of(execution: Execution, max_calls: usize, reserved_for_known: usize) 
     })
 }
 
-fn ask(engine: &mut Engine<usize>, now: Instant, number: usize) -> (Ticket, Rouse) {
+pub(super) fn ask(engine: &mut Engine<usize>, now: Instant, number: usize) -> (Ticket, Rouse) {
     match engine.ask(now, name(number), number, None) {
         Asked::Waits { ticket, rouse } => (ticket, rouse),
         Asked::Refused { why, .. } => panic!("{why:?}"),
     }
 }
 
-fn tick(engine: &mut Engine<usize>, now: Instant) -> (Vec<usize>, Rouse, Option<Instant>) {
+pub(super) fn tick(engine: &mut Engine<usize>, now: Instant) -> (Vec<usize>, Rouse, Option<Instant>) {
     match engine.tick(now) {
         Tick::Sleep { expired, rouse, until, .. } => {
             (expired.into_iter().map(|expired| expired.waiter).collect(), rouse, until)
@@ -48,7 +48,12 @@ fn tick(engine: &mut Engine<usize>, now: Instant) -> (Vec<usize>, Rouse, Option<
 }
 
 /// Ends a worker's call, and tells its waiters. Returns those that were told.
-fn finish(engine: &mut Engine<usize>, id: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Vec<usize> {
+pub(super) fn finish(
+    engine: &mut Engine<usize>,
+    id: WorkerId,
+    now: Instant,
+    result: Result<(), ErrorKind>,
+) -> Vec<usize> {
     let finished = engine.finish(id, now, result);
     let mut told: Vec<usize> = finished.waiter.into_iter().collect();
     if let Some(landed) = finished.landed {
@@ -58,7 +63,7 @@ fn finish(engine: &mut Engine<usize>, id: WorkerId, now: Instant, result: Result
 }
 
 /// Makes the roused worker make one call and go to sleep.
-fn answer(engine: &mut Engine<usize>, rouse: Rouse, now: Instant) -> WorkerId {
+pub(super) fn answer(engine: &mut Engine<usize>, rouse: Rouse, now: Instant) -> WorkerId {
     let Some(RouseWorker::Start(id) | RouseWorker::Wake(id)) = rouse.worker else { panic!("nobody comes") };
     assert!(matches!(engine.take(id, now), Next::Call { .. }));
     _ = finish(engine, id, now, Ok(()));
@@ -590,46 +595,4 @@ fn the_place_of_a_thread_is_free_when_it_has_ended() {
     assert_eq!(engine.stats(now).threads, 1);
     engine.forget(id);
     assert!(matches!(engine.rouse(now).worker, Some(RouseWorker::Start(_))));
-}
-
-#[test]
-fn a_worker_that_is_lost_in_its_call_leaves_no_call_behind() {
-    for execution in [Execution::Blocking, Execution::Async] {
-        let mut engine = engine_of(execution, 1, 0);
-        let now = Instant::now();
-        let (_, rouse) = ask(&mut engine, now, 0);
-        let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("nobody comes") };
-        assert!(matches!(engine.take(id, now), Next::Call { .. }));
-        // A guard ends the call, as it would for a panic. What ends after that is the worker.
-        assert_eq!(finish(&mut engine, id, now, Err(ErrorKind::Panicked)), [0]);
-        engine.forget(id);
-        assert_eq!((engine.stats(now).running, engine.give_up(now).abandoned), (0, Vec::new()));
-        let (_, rouse) = ask(&mut engine, now, 1);
-        assert!(matches!(rouse.worker, Some(RouseWorker::Start(_))), "its place is free");
-    }
-}
-
-#[test]
-fn a_timekeeper_that_is_lost_is_started_again() {
-    let mut engine = engine(1);
-    let now = Instant::now();
-    let (_, rouse) = ask(&mut engine, now, 0);
-    assert_eq!(rouse.timekeeper, Some(RouseTimekeeper::Start));
-    _ = tick(&mut engine, now);
-    engine.timekeeper_lost();
-    assert_eq!(engine.rouse(now).timekeeper, Some(RouseTimekeeper::Start));
-}
-
-#[cfg(feature = "async-backend")]
-#[test]
-fn the_workers_of_a_driver_that_is_lost_are_made_up_for() {
-    let mut engine = engine_of(Execution::Async, 4, 0);
-    let now = Instant::now();
-    let (_, rouse) = ask(&mut engine, now, 0);
-    answer(&mut engine, rouse, now);
-    assert!(!engine.has_no_worker());
-    assert_eq!(engine.driver_lost(now).worker, None, "there is nothing to do");
-    assert!(engine.has_no_worker());
-    let (_, rouse) = ask(&mut engine, now, 1);
-    assert!(matches!(rouse.worker, Some(RouseWorker::Start(_))), "nobody sleeps any more");
 }
