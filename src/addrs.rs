@@ -1,3 +1,4 @@
+use std::array;
 use std::fmt;
 use std::io;
 use std::iter::FusedIterator;
@@ -9,6 +10,12 @@ use crate::clock::{Coarse, Tick};
 
 /// Number of words for addresses that are stored inline. An IPv4 address takes one, an IPv6 address four.
 const WORDS: usize = 10;
+
+/// All addresses of an answer that does not fit into these words. A thin pointer, which is a word.
+pub(crate) type Many = Arc<Vec<SocketAddr>>;
+
+/// Number of words that the cache stores of addresses: two of the above in each, and one for what else it knows of them.
+pub(crate) const PACKED: usize = WORDS / 2 + 1;
 
 /// The result of a [`Backend`](crate::Backend): addresses, in the order in which they should be tried.
 ///
@@ -54,6 +61,21 @@ impl Answer {
     /// Returns the TTL of this answer, if it has one.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
+    }
+
+    /// Returns the addresses that are stored inline, and that the cache has stored them at `stored`, in words.
+    pub(crate) fn packed(&self, stored: Coarse) -> [u64; PACKED] {
+        let words = &self.addrs.0.few.0;
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        array::from_fn(|at| match at < WORDS / 2 {
+            true => pair(words[2 * at], words[2 * at + 1]),
+            false => pair(stored.tick().0, words[LEFT]),
+        })
+    }
+
+    /// Returns all addresses, if they are not stored inline.
+    pub(crate) fn many(&self) -> Option<&Many> {
+        self.addrs.0.many.as_ref()
     }
 }
 
@@ -161,8 +183,8 @@ pub struct Addrs(Inner);
 #[repr(C)]
 struct Inner {
     few: Few,
-    /// All addresses, if they do not fit into `few`. A thin pointer, which is a word.
-    many: Option<Arc<Vec<SocketAddr>>>,
+    /// All addresses, if they do not fit into `few`.
+    many: Option<Many>,
     source: Word,
 }
 
@@ -276,11 +298,16 @@ impl Addrs {
         Self(Inner { few: Few::NONE, many: Some(Arc::new(addrs)), source: Word::Lookup })
     }
 
-    /// Returns the addresses of `answer`, as the cache gives them after it has stored them at `stored`.
-    pub(crate) fn kept(answer: Answer, stored: Coarse) -> Self {
-        let mut addrs = answer.addrs;
-        addrs.0.few.0[STORED] = stored.tick().0;
-        addrs.with_source(Source::Cache)
+    /// Returns addresses from the cache, from what [`Answer::packed`] and [`Answer::many`] gave.
+    #[inline]
+    pub(crate) fn unpacked(packed: [u64; PACKED], many: Option<Many>, source: Source) -> Self {
+        let mut few = Few::NONE;
+        for (pair, packed) in few.0[..WORDS].chunks_exact_mut(2).zip(packed) {
+            (pair[0], pair[1]) = (packed as u32, (packed >> 32) as u32);
+        }
+        let [.., last] = packed;
+        (few.0[STORED], few.0[LEFT]) = (last as u32, (last >> 32) as u32);
+        Self(Inner { few, many, source: source.into() })
     }
 
     pub(crate) fn with_source(mut self, source: Source) -> Self {

@@ -14,6 +14,12 @@ impl Moment {
     pub(crate) fn now() -> Self {
         Self { exact: sync::now(), coarse: Coarse::now() }
     }
+
+    /// Returns a later time by the other clock. A time that is not later counts as past, and `None` is after every time.
+    pub(crate) fn coarse_at(self, exact: Option<Instant>) -> Coarse {
+        let Some(exact) = exact else { return Coarse::NEVER };
+        exact.checked_duration_since(self.exact).map_or(Coarse::PAST, |later| self.coarse.after(later))
+    }
 }
 
 /// A time by a clock that is cheap to read, since it moves in steps of a few milliseconds.
@@ -26,9 +32,23 @@ pub(crate) struct Coarse {
 }
 
 impl Coarse {
+    /// A time that has passed.
+    pub(crate) const PAST: Self = Self { nanos: 0 };
+    /// The latest possible time.
+    pub(crate) const NEVER: Self = Self { nanos: u64::MAX };
+
     #[inline]
     pub(crate) fn now() -> Self {
         Self { nanos: ffi::coarse_nanos() }
+    }
+
+    #[inline]
+    pub(crate) fn from_nanos(nanos: u64) -> Self {
+        Self { nanos }
+    }
+
+    pub(crate) fn nanos(self) -> u64 {
+        self.nanos
     }
 
     /// Returns the time that is `duration` later, or the latest possible time.

@@ -42,10 +42,6 @@ impl Name {
     }
 }
 
-// Number of names that this thread has compared.
-#[cfg(test)]
-thread_local!(pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
-
 /// A borrowed name to look for. Equal to the [`Name`] with its text, and hashed alike.
 ///
 /// It has at most [`MAX_LEN`] bytes, so that no caller's text costs more than that to read. [`Name::parse`] decides whether
@@ -94,10 +90,42 @@ impl<'a> NameRef<'a> {
         }
     }
 
+    /// Returns the number of [words](Self::words).
+    #[inline]
+    pub(crate) fn len_in_words(self) -> usize {
+        self.0.len() / 8 + 1
+    }
+
+    /// Calls `is` with each word of the text and its index, until it returns false. Returns whether it never did.
+    ///
+    /// Two texts are equal if their lengths and words are: the last word overlaps the one before, or ends in zeros.
+    #[inline]
+    pub(crate) fn words(self, mut is: impl FnMut(usize, u64) -> bool) -> bool {
+        let bytes = self.0.as_bytes();
+        let (mut rest, mut at) = (bytes, 0);
+        while let Some((word, more)) = rest.split_first_chunk() {
+            if !is(at, u64::from_ne_bytes(*word)) {
+                return false;
+            }
+            (rest, at) = (more, at + 1);
+        }
+        let last = bytes.last_chunk().copied().unwrap_or_else(|| self.padded());
+        is(at, u64::from_ne_bytes(last))
+    }
+
+    fn padded(self) -> [u8; 8] {
+        let mut padded = [0; 8];
+        padded.iter_mut().zip(self.0.as_bytes()).for_each(|(padded, &byte)| *padded = byte);
+        padded
+    }
+
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.0.len()
+    }
+
     #[inline]
     pub(crate) fn is(self, name: &Name) -> bool {
-        #[cfg(test)]
-        COMPARED.set(COMPARED.get() + 1);
         // Most callers write a name alike, and comparing the bytes themselves is faster.
         *self.0 == *name.0 || self.0.eq_ignore_ascii_case(&name.0)
     }
@@ -134,15 +162,14 @@ fn pair_of(first: &[u8; 8], last: &[u8; 8]) -> [u8; 16] {
 #[inline]
 fn folded_pair(pair: &[u8; 16], length: usize) -> u128 {
     let pair = u128::from_ne_bytes(*pair);
-    let (first, last) = (folded((pair as u64).to_ne_bytes()), folded(((pair >> 64) as u64).to_ne_bytes()));
+    let (first, last) = (folded(pair as u64), folded((pair >> 64) as u64));
     u128::from(first ^ length as u64) | u128::from(last) << 64
 }
 
 /// Returns 8 bytes with their ASCII letters in lower case.
 #[inline]
-fn folded(word: [u8; 8]) -> u64 {
+pub(crate) fn folded(word: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    let word = u64::from_ne_bytes(word);
     // With the top bits out of the way, no addition carries into the next byte. A byte's top bit then says whether it was at
     // least `A`, or beyond `Z`.
     let low = word & (0x7f * EACH);
@@ -201,7 +228,7 @@ mod tests {
         for byte in 0..=u8::MAX {
             for other in [0, b'A', b'z', 0x7f, 0x80, 0xff] {
                 let mut word = [other, byte, other, byte, byte, other, byte, byte];
-                let ours = folded(word);
+                let ours = folded(u64::from_ne_bytes(word));
                 word.make_ascii_lowercase();
                 assert_eq!(ours, u64::from_ne_bytes(word));
             }

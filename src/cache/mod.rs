@@ -1,11 +1,17 @@
 //! The cache: answers and failures, and when each is fresh, stale or gone.
 
+mod blocks;
 mod entry;
+#[cfg(all(test, gaiter_loom))]
+mod models;
+mod slot;
 mod store;
+mod version;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::entry::{Look, Old};
+pub(crate) use self::slot::Seen;
 pub(crate) use self::store::{Index, Store};
 
 use std::time::Duration;
@@ -26,8 +32,12 @@ use std::time::Duration;
 /// cached for [`negative_ttl`](Self::negative_ttl()), of the kinds `Temporary` and `Permanent` for
 /// [`cooldown`](Self::cooldown()). Other errors are never cached.
 ///
-/// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 440
-/// bytes, and 32 bytes more for each address if there are more than two of each family, or ten IPv4 addresses.
+/// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 360
+/// bytes, and 32 bytes more for each address if there are more than two of each family, or ten IPv4 addresses. A flush frees less
+/// than half of that. The rest is used again for other names.
+///
+/// A fresh answer is given without a lock, as is a stale one while it is being refreshed. The exceptions are names of more than 87
+/// bytes. For these, and for failures, callers take the resolver's lock for a moment.
 ///
 /// ```
 /// use std::time::Duration;
@@ -98,10 +108,11 @@ impl CacheConfig {
         self.max_names > 0
     }
 
-    /// Sets the maximum number of names. 0 disables the cache. Default: 1,024.
+    /// Sets the maximum number of names. 0 disables the cache, and more than 16,777,216 count as that many. Default: 1,024.
     ///
     /// When the cache is full, names that nobody has asked for since they were stored are evicted first. Adding a name examines
-    /// at most 9 others, and evicts the last of these if all are in use.
+    /// at most 9 others, and evicts the last of these if all are in use. They are examined in the order in which they were added,
+    /// except that a name may take the turn of one that was flushed.
     #[must_use]
     pub fn max_names(mut self, names: usize) -> Self {
         self.max_names = names;

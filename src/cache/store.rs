@@ -1,282 +1,429 @@
-use std::collections::BTreeMap;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::mem;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
 use hashbrown::DefaultHashBuilder;
 
 use super::CacheConfig;
-use super::entry::{Entry, Look};
-use crate::addrs::{Addrs, Answer};
+use super::blocks::Blocks;
+use super::entry::{Entry, Look, Old};
+use super::slot::{Ages, Link, Seen, Slot, fits};
+use super::version::Begun;
+use crate::addrs::{Addrs, Answer, Source};
 use crate::clock::{Coarse, Moment};
 use crate::error::Error;
 use crate::name::{Name, NameRef};
+use crate::sync::AtomicU64;
 
-/// Number of branches of a node of the tree: five bits of a name's hash choose one.
-const WIDTH: usize = 32;
-
-/// Maximum number of names that share a leaf in a full cache, on average.
-const NAMES_PER_LEAF: usize = 4;
+/// Maximum number of names in any cache, so that the lists of [blocks](Blocks) stay short.
+const MOST: usize = 1 << 24;
 
 /// Maximum number of visited names that one eviction passes by.
 ///
-/// An eviction runs under the engine's lock: with 8, adding a name takes 1.5 times as long as with none in a cache of 1,000
-/// names, and twice as long in one of 1,000,000. Of a run of visited names, 1 in 9 is evicted.
+/// An eviction runs under the engine's lock. Of a run of visited names, 1 in 9 is evicted.
 pub(super) const PASSED_BY: usize = 8;
 
-/// The entries, readable from any thread without a lock.
+/// Maximum number of names that a reader passes by before it takes the lock. Few buckets have as many, so it was probably led in
+/// circles by writes.
+const LOOKED_AT: usize = 16;
+
+/// The names and their answers, readable from any thread without a lock and without writing to what other threads read.
 ///
-/// They are in a persistent tree under one [`arc_swap`] root, for these reasons:
+/// A hash table that grows by linear hashing: with each new slot one bucket is split, so that no write rebuilds the table. The slots
+/// of a bucket are a linked list. Nothing is ever freed, so readers need not be waited for, and nobody registers as one.
 ///
-/// - Readers take no lock, and register in no process-wide list that has one. A fork could copy that lock held, and the child
-///   would then wait for it for ever. The reclamation of papaya, a concurrent hash map, has such a list. The list of arc-swap
-///   is lock-free.
-/// - A flush is one write of the root.
-///
-/// Only the holder of the one [`Index`] writes. It replaces the tree by another, which shares all that has not changed.
-/// Evicted entries are dropped by the writer or by the last reader, so they hold nothing foreign: cached errors have no
-/// source.
-#[derive(Debug)]
+/// Only the holder of the one [`Index`] writes. Each slot has a [version](super::version::Version), so that a reader never takes
+/// an answer for another name's, or a mix of two for one. While slots move between buckets a reader may miss a name. Every caller
+/// looks once more under the lock before it starts a lookup.
 pub(crate) struct Store {
     cache: CacheConfig,
-    root: ArcSwapOption<Tree>,
-    /// Number of branches above a leaf.
-    depth: u32,
+    /// Maximum number of names.
+    limit: usize,
+    /// The present [`Shape`]. A flush sets it to no buckets.
+    shape: AtomicU64,
+    /// The first slot of each bucket. Not used beyond the present number of buckets.
+    heads: Blocks<Link>,
+    slots: Blocks<Slot>,
     hasher: DefaultHashBuilder,
 }
 
-/// A tree of entries. Readers see no change of it, except for what an [`Entry`] counts.
-#[derive(Clone, Debug)]
-#[repr(C)]
-enum Tree {
-    Leaf {
-        name: Name,
-        /// Another name whose hash leads here.
-        next: Option<Arc<Tree>>,
-        entry: Entry,
-    },
-    Branch([Option<Arc<Tree>>; WIDTH]),
+/// The number of buckets, which is the number of slots that were used since the last flush.
+#[derive(Clone, Copy)]
+struct Shape {
+    buckets: u32,
+    /// The bits of a hash that choose a bucket. One more than there are buckets yet, if the number is no power of 2.
+    mask: u32,
+}
+
+impl Shape {
+    fn new(buckets: u32) -> Self {
+        Self { buckets, mask: buckets.next_power_of_two() - 1 }
+    }
+
+    #[inline]
+    fn bucket(self, hash: u64) -> u32 {
+        let bucket = hash as u32 & self.mask;
+        if bucket < self.buckets { bucket } else { bucket & (self.mask >> 1) }
+    }
+}
+
+/// What only the holder of the lock reads. Required for writing to the store.
+pub(crate) struct Index {
+    /// An entry for each slot that is in use.
+    entries: Blocks<Option<Kept>>,
+    /// Slots that were in use and are not.
+    free: Vec<u32>,
+    /// The slot to examine next when a name must be evicted. Goes round.
+    hand: u32,
+}
+
+#[derive(Debug)]
+struct Kept {
+    entry: Entry,
+    /// The name, if it does not fit into the slot.
+    name: Option<Name>,
 }
 
 /// Flushed entries, to be dropped with no lock held.
 #[must_use]
 pub(crate) struct Flushed {
-    _tree: Option<Arc<Tree>>,
-    _order: BTreeMap<u64, u64>,
-}
-
-/// The order in which names are evicted. Required for writing to the store.
-#[derive(Debug, Default)]
-pub(crate) struct Index {
-    /// The hash of the name at each place. The name's entry has the place too, which tells it from others with that hash. The
-    /// name itself would take 16 bytes more.
-    order: BTreeMap<u64, u64>,
-    /// The place after all that were ever taken.
-    end: u64,
+    _entries: Blocks<Option<Kept>>,
+    _free: Vec<u32>,
 }
 
 impl Index {
-    /// Puts a name last, and returns its place.
-    fn push(&mut self, hash: u64) -> u64 {
-        let place = self.end;
-        self.end += 1;
-        self.order.insert(place, hash);
-        place
+    fn new(limit: usize) -> Self {
+        Self { entries: Blocks::new(limit), free: Vec::new(), hand: 0 }
+    }
+
+    /// Returns whether a slot is that of a name that does not fit into it.
+    fn is_at(&self, place: u32, long: NameRef<'_>) -> bool {
+        let kept = self.entries.get(place).and_then(Option::as_ref);
+        kept.and_then(|kept| kept.name.as_ref()).is_some_and(|name| long.is(name))
+    }
+
+    fn entry(&mut self, place: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(place)?.as_mut().map(|kept| &mut kept.entry)
+    }
+
+    fn set(&mut self, place: u32, kept: Option<Kept>) {
+        if let Some(entry) = self.entries.get_mut(place) {
+            *entry = kept;
+        }
     }
 }
 
 impl Store {
     pub(crate) fn new(cache: CacheConfig) -> Self {
-        // Enough levels for that many leaves.
-        let leaves = cache.max_names.div_ceil(NAMES_PER_LEAF);
-        let depth = leaves.saturating_sub(1).checked_ilog(WIDTH).map_or(0, |levels| levels + 1);
-        Self { cache, root: ArcSwapOption::empty(), depth, hasher: Default::default() }
+        let limit = cache.max_names.min(MOST);
+        let (heads, slots) = (Blocks::new(limit), Blocks::new(limit));
+        Self { cache, limit, shape: AtomicU64::new(0), heads, slots, hasher: Default::default() }
     }
 
-    /// Returns what `look` makes of a name's entry, if there is one.
+    /// Returns the index of an empty store.
+    pub(crate) fn index(&self) -> Index {
+        Index::new(self.limit)
+    }
+
     #[inline]
-    fn with<T>(&self, name: NameRef<'_>, look: impl FnOnce(&Entry) -> T) -> Option<T> {
-        let root = self.root.load();
-        let hash = self.hasher.hash_one(name);
-        let (_, entry) = find(root.as_deref()?, hash, |other, _| name.is(other))?;
-        Some(look(entry))
+    fn shape(&self) -> Shape {
+        // Acquires what `reshape` releases: the heads of all these buckets.
+        let shape = self.shape.load(Ordering::Acquire);
+        Shape { buckets: shape as u32, mask: (shape >> 32) as u32 }
     }
 
-    /// Returns what `give` makes of the answer for a name, if it is fresh. Built in place: a hit has no time to move
-    /// addresses.
+    fn reshape(&self, Shape { buckets, mask }: Shape) {
+        self.shape.store(u64::from(buckets) | u64::from(mask) << 32, Ordering::Release);
+    }
+
+    /// Looks up a name without the lock. If there is a fresh answer, calls `hit` and returns what `give` makes of it. Built in
+    /// place: a hit has no time to move addresses. If there is something else, returns the result of `otherwise`.
     #[inline]
-    pub(crate) fn fresh<T>(&self, name: NameRef<'_>, now: Coarse, give: impl FnOnce(Addrs) -> T) -> Option<T> {
-        self.with(name, |entry| entry.fresh(now).map(give))?
-    }
-
-    /// Looks up a name.
-    pub(crate) fn look(&self, name: NameRef<'_>, now: Instant) -> Look {
-        if !self.cache.is_enabled() {
-            return Look::Nothing;
+    pub(crate) fn read<T>(
+        &self,
+        name: NameRef<'_>,
+        now: impl FnOnce() -> Coarse,
+        hit: impl FnOnce(),
+        give: impl FnOnce(Addrs) -> T,
+        otherwise: impl FnOnce(Seen) -> Option<T>,
+    ) -> Option<T> {
+        let shape = self.shape();
+        if shape.buckets == 0 {
+            return None;
         }
-        self.with(name, |entry| entry.look(now)).unwrap_or(Look::Nothing)
+        let hash = self.hasher.hash_one(name);
+        let first = self.slots.get(self.heads.get(shape.bucket(hash))?.get()?)?;
+        let (slot, begun) = match first.begin(name, hash) {
+            Some(begun) => (first, begun),
+            None => self.seek(first, name, hash, shape)?,
+        };
+        let now = now();
+        if let Some((packed, many)) = slot.fresh(begun, now) {
+            hit();
+            return Some(give(Addrs::unpacked(packed, many, Source::Cache)));
+        }
+        otherwise(slot.otherwise(begun, now))
+    }
+
+    /// Finds the slot of a name without the lock, after another slot in its bucket. Begins to read it.
+    // Most names are first in their bucket.
+    #[inline(never)]
+    fn seek<'a>(&'a self, mut slot: &'a Slot, name: NameRef<'_>, hash: u64, shape: Shape) -> Option<(&'a Slot, Begun)> {
+        for _ in 0..LOOKED_AT {
+            if shape.bucket(slot.hash()) != shape.bucket(hash) {
+                break;
+            }
+            slot = self.slots.get(slot.next.get()?)?;
+            if let Some(begun) = slot.begin(name, hash) {
+                return Some((slot, begun));
+            }
+        }
+        Some((slot, Begun::IN_VAIN))
+    }
+
+    /// Looks up a name under the lock. Claims its refresh if that is due.
+    pub(crate) fn look(&self, index: &mut Index, name: NameRef<'_>, now: Instant) -> Look {
+        let Some((place, slot)) = self.find(index, name, self.hasher.hash_one(name)) else { return Look::Nothing };
+        let Some(entry) = index.entry(place) else { return Look::Nothing };
+        slot.visit();
+        let old = |entry: &Entry| Old::new(slot.addrs(Source::Cache), entry.old_until());
+        match entry.look(now) {
+            Look::Fresh(()) => Look::Fresh(old(entry)),
+            Look::Stale { old: (), refresh } => {
+                if refresh {
+                    slot.fill(None, None, ages(entry, name));
+                }
+                Look::Stale { old: old(entry), refresh }
+            }
+            Look::Old(()) => Look::Old(old(entry)),
+            Look::Failed(error) => Look::Failed(error),
+            Look::Nothing => Look::Nothing,
+        }
+    }
+
+    /// Finds the slot of a name.
+    fn find(&self, index: &Index, name: NameRef<'_>, hash: u64) -> Option<(u32, &Slot)> {
+        let is_here = |place: u32, slot: &Slot| {
+            slot.hash() == hash && slot.may_be(name) && (fits(name) || index.is_at(place, name))
+        };
+        let mut link = self.head(hash)?;
+        loop {
+            let (place, slot) = self.follow(link)?;
+            if is_here(place, slot) {
+                return Some((place, slot));
+            }
+            link = &slot.next;
+        }
+    }
+
+    /// Returns the link to the first slot of the bucket that a hash leads to.
+    fn head(&self, hash: u64) -> Option<&Link> {
+        let shape = self.shape();
+        if shape.buckets > 0 { self.heads.get(shape.bucket(hash)) } else { None }
+    }
+
+    fn follow(&self, link: &Link) -> Option<(u32, &Slot)> {
+        #[cfg(test)]
+        LOOKED.set(LOOKED.get() + 1);
+        let place = link.get()?;
+        Some((place, self.slots.get(place)?))
     }
 
     /// Stores the result of a lookup. An error must be one that may be [kept](Error::cached).
     pub(crate) fn fill(&self, index: &mut Index, name: &Name, result: &Result<Answer, Error>, at: Moment) {
-        if !self.cache.is_enabled() {
+        if self.limit == 0 {
             return;
         }
-        let jitter = self.hasher.hash_one((name, at.exact)) as u8;
-        let after =
-            |former: Option<&Entry>| (former.map(Entry::place), Entry::after(former, result, at, &self.cache, jitter));
-        let (place, entry) = self.with(name.borrowed(), |former| after(Some(former))).unwrap_or_else(|| after(None));
-        let hash = self.hasher.hash_one(name.borrowed());
-        match (place, entry) {
-            (None, None) => {}
-            (Some(place), None) => self.remove(index, place, hash, name),
-            (place, Some(entry)) => {
-                // One write for the eviction and the entry: a write looks at every thread that has ever read.
-                let mut tree = self.root.load_full();
-                let place = place.unwrap_or_else(|| {
-                    self.make_room(&mut tree, index, at.exact);
-                    index.push(hash)
-                });
-                set(&mut tree, self.depth, hash, name, Some(entry.at(place)));
-                self.root.store(tree);
+        let borrowed = name.borrowed();
+        let hash = self.hasher.hash_one(borrowed);
+        let jitter = self.hasher.hash_one((hash, at.coarse.nanos())) as u8;
+        let found = self.find(index, borrowed, hash);
+        let former = found.and_then(|(slot, _)| index.entry(slot));
+        let entry = Entry::after(former.as_deref(), result, at, &self.cache, jitter);
+        let Some(entry) = entry else {
+            return found.into_iter().for_each(|(place, slot)| self.remove(index, place, slot));
+        };
+        let Some((place, slot)) = found.or_else(|| self.make_room(index, at.exact)) else { return };
+        let renamed = if found.is_none() { Some((borrowed, hash)) } else { None };
+        slot.fill(renamed, result.as_ref().ok().map(|answer| (answer, at.coarse)), ages(&entry, borrowed));
+        slot.forget_visits();
+        if !entry.has_answer() {
+            slot.drop_many();
+        }
+        let name = if fits(borrowed) { None } else { Some(name.clone()) };
+        index.set(place, Some(Kept { entry, name }));
+        if found.is_none() {
+            self.link(hash, place, slot);
+        }
+    }
+
+    /// Adds a slot to its bucket.
+    fn link(&self, hash: u64, place: u32, slot: &Slot) {
+        if let Some(head) = self.head(hash) {
+            slot.next.set(head.get());
+            head.set(Some(place));
+        }
+    }
+
+    /// Removes a slot from its bucket, and its entry from the index.
+    fn unlink(&self, index: &mut Index, place: u32, slot: &Slot) {
+        let mut link = self.head(slot.hash());
+        while let Some((other, before)) = link.and_then(|link| self.follow(link)) {
+            if other == place {
+                link.into_iter().for_each(|link| link.set(slot.next.get()));
+                break;
             }
+            link = Some(&before.next);
         }
+        slot.drop_many();
+        index.set(place, None);
     }
 
-    fn remove(&self, index: &mut Index, place: u64, hash: u64, name: &Name) {
-        index.order.remove(&place);
-        let mut tree = self.root.load_full();
-        set(&mut tree, self.depth, hash, name, None);
-        self.root.store(tree);
+    fn remove(&self, index: &mut Index, place: u32, slot: &Slot) {
+        self.unlink(index, place, slot);
+        index.free.push(place);
     }
 
-    /// Evicts one name from `tree` if there is no room for another: the first in the order that is gone or was not visited.
+    /// Returns a slot for another name. If there is none, evicts a name: the first one in the order of the slots that is gone or
+    /// was not visited.
     ///
-    /// Visited names that it passes by go to the end, not visited. After [`PASSED_BY`] of them, it evicts the next one
-    /// regardless.
-    fn make_room(&self, tree: &mut Option<Arc<Tree>>, index: &mut Index, now: Instant) {
-        if index.order.len() < self.cache.max_names {
-            return;
+    /// Visited names that it passes by are then not visited. After [`PASSED_BY`] of them, it evicts the next one regardless.
+    fn make_room(&self, index: &mut Index, now: Instant) -> Option<(u32, &Slot)> {
+        if let Some(place) = index.free.pop() {
+            return Some((place, self.slots.get(place)?));
+        }
+        let buckets = self.shape().buckets;
+        if (buckets as usize) < self.limit {
+            self.grow(index, buckets);
+            return Some((buckets, self.slots.get(buckets)?));
         }
         let mut passed_by = 0;
-        while let Some((place, hash)) = index.order.pop_first() {
-            let Some(root) = tree.as_deref() else { return };
-            let Some((name, entry)) = find(root, hash, |_, entry| entry.place() == place) else { continue };
-            if passed_by == PASSED_BY || entry.is_gone(now) || !entry.pass_by(index.end) {
-                let name = name.clone();
-                return set(tree, self.depth, hash, &name, None);
+        loop {
+            let place = index.hand;
+            index.hand = (place + 1) % buckets;
+            let slot = self.slots.get(place)?;
+            let is_gone = index.entry(place).is_none_or(|entry| entry.is_gone(now));
+            if passed_by == PASSED_BY || is_gone || !slot.is_visited() {
+                self.unlink(index, place, slot);
+                return Some((place, slot));
             }
+            slot.forget_visits();
             passed_by += 1;
-            index.push(hash);
         }
+    }
+
+    /// Adds a slot, and a bucket that is split off another.
+    fn grow(&self, index: &Index, buckets: u32) {
+        self.slots.allocate(buckets, Slot::new);
+        self.heads.allocate(buckets, Link::new);
+        index.entries.allocate(buckets, || None);
+        let shape = Shape::new(buckets + 1);
+        let Some(head) = self.heads.get(buckets) else { return };
+        let mut moved = head;
+        if let Some(mut stayed) = self.heads.get(buckets & (shape.mask >> 1)).filter(|_| buckets > 0) {
+            let mut next = stayed.get();
+            while let Some((place, slot)) = next.and_then(|place| Some((place, self.slots.get(place)?))) {
+                next = slot.next.get();
+                let last = if shape.bucket(slot.hash()) == buckets { &mut moved } else { &mut stayed };
+                last.set(Some(place));
+                *last = &slot.next;
+            }
+            stayed.set(None);
+        }
+        moved.set(None);
+        self.reshape(shape);
     }
 
     /// Gives up the claim to a refresh that `look` has given out and that did not come about.
-    pub(crate) fn release(&self, name: &Name) {
-        self.with(name.borrowed(), Entry::release);
+    pub(crate) fn release(&self, index: &mut Index, name: &Name) {
+        let name = name.borrowed();
+        let Some((place, slot)) = self.find(index, name, self.hasher.hash_one(name)) else { return };
+        if let Some(entry) = index.entry(place) {
+            entry.release();
+            slot.fill(None, None, ages(entry, name));
+        }
     }
 
+    /// Removes all names. The slots stay for the next names, and until then so do lists of addresses that are not stored inline.
     pub(crate) fn flush(&self, index: &mut Index) -> Flushed {
-        Flushed { _tree: self.root.swap(None), _order: std::mem::take(&mut index.order) }
+        self.reshape(Shape { buckets: 0, mask: 0 });
+        let Index { entries, free, .. } = mem::replace(index, self.index());
+        Flushed { _entries: entries, _free: free }
     }
 
     pub(crate) fn flush_name(&self, index: &mut Index, name: &Name) {
-        if let Some(place) = self.with(name.borrowed(), Entry::place) {
-            self.remove(index, place, self.hasher.hash_one(name.borrowed()), name);
+        let name = name.borrowed();
+        if let Some((place, slot)) = self.find(index, name, self.hasher.hash_one(name)) {
+            self.remove(index, place, slot);
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        let mut len = 0;
-        self.for_each(|_, _| len += 1);
-        len
-    }
-
-    /// Calls `look` for every entry, in no particular order.
-    #[cfg(test)]
-    pub(super) fn for_each(&self, mut look: impl FnMut(&Name, &Entry)) {
-        fn walk(tree: Option<&Tree>, look: &mut impl FnMut(&Name, &Entry)) {
-            match tree {
-                Some(Tree::Branch(branches)) => branches.iter().for_each(|branch| walk(branch.as_deref(), look)),
-                Some(Tree::Leaf { name, next, entry }) => {
-                    look(name, entry);
-                    walk(next.as_deref(), look);
-                }
-                None => {}
-            }
-        }
-        walk(self.root.load().as_deref(), &mut look);
-    }
-
-    /// Returns whether the order has every name at the place in its entry, and nothing else.
-    #[cfg(test)]
-    pub(super) fn is_ordered_by(&self, index: &Index) -> bool {
-        let mut order = BTreeMap::new();
-        self.for_each(|name, entry| _ = order.insert(entry.place(), self.hasher.hash_one(name)));
-        order == index.order && self.len() == order.len()
-    }
-
-    /// Returns the number of names in the fullest leaf.
-    #[cfg(test)]
-    pub(super) fn most_in_a_leaf(&self) -> usize {
-        fn most(tree: Option<&Tree>) -> usize {
-            match tree {
-                Some(Tree::Branch(branches)) => {
-                    branches.iter().map(|branch| most(branch.as_deref())).max().unwrap_or_default()
-                }
-                Some(Tree::Leaf { next, .. }) => 1 + most(next.as_deref()),
-                None => 0,
-            }
-        }
-        most(self.root.load().as_deref())
     }
 }
 
-/// Finds the name with that hash for which `is` returns true, and its entry.
-#[inline]
-fn find(mut tree: &Tree, mut hash: u64, is: impl Fn(&Name, &Entry) -> bool) -> Option<(&Name, &Entry)> {
-    loop {
-        tree = match tree {
-            Tree::Branch(branches) => {
-                let branch = &branches[hash as usize % WIDTH];
-                hash /= WIDTH as u64;
-                branch
-            }
-            Tree::Leaf { name, entry, .. } if is(name, entry) => return Some((name, entry)),
-            Tree::Leaf { next, .. } => next,
+#[cfg(test)]
+impl Index {
+    fn has(&self, place: u32) -> bool {
+        self.entries.get(place).is_some_and(Option::is_some)
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    fn is_linked(&self, place: u32, slot: &Slot) -> bool {
+        let first = self.head(slot.hash()).and_then(Link::get);
+        std::iter::successors(first, |at| self.slots.get(*at)?.next.get()).any(|at| at == place)
+    }
+
+    /// Returns the number of names.
+    pub(super) fn len(&self, index: &Index) -> usize {
+        self.shape().buckets as usize - index.free.len()
+    }
+
+    /// Returns whether a name was visited, if it is there.
+    pub(super) fn is_visited(&self, index: &Index, name: &Name) -> Option<bool> {
+        let hash = self.hasher.hash_one(name);
+        Some(self.find(index, name.borrowed(), hash)?.1.is_visited())
+    }
+
+    /// Returns whether a name is found, with the lock or without it, if its hash is that of `other`.
+    pub(super) fn is_found_by_hash_of(&self, index: &Index, name: &Name, other: &Name) -> bool {
+        let hash = self.hasher.hash_one(other);
+        let first = self.head(hash).and_then(Link::get).and_then(|place| self.slots.get(place));
+        let is_read = fits(name.borrowed()) && first.is_some_and(|slot| slot.begin(name.borrowed(), hash).is_some());
+        is_read || self.find(index, name.borrowed(), hash).is_some()
+    }
+
+    /// Returns the number of names in each bucket.
+    pub(super) fn buckets(&self) -> impl Iterator<Item = usize> {
+        let buckets = self.shape().buckets;
+        (0..buckets).map(move |bucket| {
+            let first = self.heads.get(bucket).unwrap().get();
+            let next = |place: &u32| self.slots.get(*place).unwrap().next.get();
+            std::iter::successors(first, next).take(buckets as usize + 1).count()
+        })
+    }
+
+    /// Checks that each slot is in its bucket and has an entry, or is free.
+    pub(super) fn check(&self, index: &Index) {
+        let buckets = self.shape().buckets;
+        let mut used = 0;
+        for place in (0..buckets).filter(|place| !index.free.contains(place)) {
+            let slot = self.slots.get(place).unwrap();
+            assert!(self.is_linked(place, slot), "a slot is not in its bucket");
+            assert!(index.has(place), "a slot without an entry");
+            used += 1;
         }
-        .as_deref()?;
+        assert_eq!(self.buckets().sum::<usize>(), used, "a slot in two buckets");
+        let entries = (0..buckets).filter(|place| index.has(*place)).count();
+        assert_eq!(entries, used, "an entry without a slot");
     }
 }
 
-/// Sets a name's entry in `tree`, or removes the name. The name's leaf is `depth` branches further down. Branches that others have
-/// too are copied.
-fn set(tree: &mut Option<Arc<Tree>>, depth: u32, hash: u64, name: &Name, entry: Option<Entry>) {
-    let Some(depth) = depth.checked_sub(1) else {
-        let next = without(tree.as_ref(), name);
-        *tree = match entry {
-            Some(entry) => Some(Arc::new(Tree::Leaf { name: name.clone(), next, entry })),
-            None => next,
-        };
-        return;
-    };
-    let root = tree.get_or_insert_with(|| Arc::new(Tree::Branch(Default::default())));
-    // There is no leaf above the last branch.
-    let Tree::Branch(branches) = Arc::make_mut(root) else { return };
-    set(&mut branches[hash as usize % WIDTH], depth, hash / WIDTH as u64, name, entry);
-    if branches.iter().all(Option::is_none) {
-        *tree = None;
-    }
+/// Returns when callers get what without the lock: nothing, if the slot does not have the whole name.
+fn ages(entry: &Entry, name: NameRef<'_>) -> Ages {
+    if fits(name) { entry.ages() } else { entry.ages().locked() }
 }
 
-/// Returns the leaves without that of `name`. Those before it are copied, those after it are shared.
-fn without(leaf: Option<&Arc<Tree>>, name: &Name) -> Option<Arc<Tree>> {
-    let Tree::Leaf { name: other, next, entry } = &**leaf? else { return None };
-    if other == name {
-        return next.clone();
-    }
-    let next = without(next.as_ref(), name);
-    Some(Arc::new(Tree::Leaf { name: other.clone(), next, entry: entry.clone() }))
-}
+// Number of slots that this thread has looked at under the lock.
+#[cfg(test)]
+thread_local!(pub(super) static LOOKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });

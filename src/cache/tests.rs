@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::entry::CLAIM;
-use super::store::PASSED_BY;
+use super::entry::{CLAIM, LAG};
+use super::store::{LOOKED, PASSED_BY};
 use super::*;
-use crate::addrs::{Answer, Source};
-use crate::clock::{Coarse, Moment, Tick};
+use crate::addrs::{Addrs, Answer, Source};
+use crate::clock::{Moment, Tick};
 use crate::error::{Error, ErrorKind};
-use crate::name::{COMPARED, Name, NameRef};
-use std::time::Instant;
+use crate::name::{Name, NameRef};
 
 const NAMES: u8 = 6;
 
@@ -20,9 +22,33 @@ fn borrowed(text: &str) -> NameRef<'_> {
     NameRef::new(text).expect("short enough")
 }
 
-/// Returns a moment in virtual time, of which the coarse clock knows nothing.
+static FIRST: LazyLock<Moment> = LazyLock::new(Moment::now);
+
+fn now() -> Instant {
+    FIRST.exact.max(Instant::now())
+}
+
+/// Returns a moment in virtual time, not before the first one. Its clocks are always the same time apart.
 fn at(exact: Instant) -> Moment {
-    Moment { exact, coarse: Coarse::now().after(exact.saturating_duration_since(Instant::now())) }
+    let first = *FIRST;
+    Moment { exact, coarse: first.coarse.after(exact.saturating_duration_since(first.exact)) }
+}
+
+/// What a caller gets without the lock.
+#[derive(Debug)]
+enum Read {
+    Given(Addrs),
+    Unsettled,
+    Nothing,
+}
+
+fn read(store: &Store, name: NameRef<'_>, now: Instant) -> Read {
+    let otherwise = |seen| match seen {
+        Seen::Stale(addrs) => Some(Read::Given(addrs)),
+        Seen::Unsettled => Some(Read::Unsettled),
+        Seen::Nothing => None,
+    };
+    store.read(name, || at(now).coarse, || {}, Read::Given, otherwise).unwrap_or(Read::Nothing)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,15 +126,23 @@ struct Model {
     full: bool,
 }
 
+/// Returns a name in any case. One of them is too long for a slot.
+fn text(number: u8) -> String {
+    let text = format!("Name-{number}");
+    if number + 1 == NAMES { text + &".label".repeat(20) } else { text }
+}
+
 fn name(number: u8) -> Name {
-    Name::parse(&format!("Name-{number}")).unwrap()
+    Name::parse(&text(number)).unwrap()
 }
 
 impl Model {
     fn fill(&mut self, number: u8, result: Result<Option<u8>, ErrorKind>) {
         self.filled = self.filled.wrapping_add(1);
         let answer = |ttl: Option<u8>| {
-            let answer = Answer::from([IpAddr::V4(Ipv4Addr::new(10, 0, 0, self.filled))]);
+            // More addresses than fit into a slot, or one.
+            let count = if self.filled % 3 == 0 { 20 } else { 1 };
+            let answer: Answer = (0..count).map(|n| IpAddr::V4(Ipv4Addr::new(10, 0, n, self.filled))).collect();
             ttl.map_or(answer.clone(), |ttl| answer.with_ttl(Duration::from_secs(ttl.into())))
         };
         let result_here = result.map(answer).map_err(|kind| Error::from(kind).cached());
@@ -116,7 +150,7 @@ impl Model {
         self.store.fill(&mut self.index, &name(number), &result_here, stored);
 
         let known = self.known.entry(number).or_default();
-        self.full |= self.store.len() >= self.cache.max_names;
+        self.full |= self.store.len(&self.index) >= self.cache.max_names;
         match result {
             Ok(ttl) => {
                 let ttl = match ttl {
@@ -140,8 +174,29 @@ impl Model {
     }
 
     fn look(&mut self, number: u8) {
-        let text = format!("nAME-{number}");
-        let look = self.store.look(borrowed(&text), self.now);
+        let text = if self.filled % 2 == 0 { text(number).to_lowercase() } else { text(number).to_uppercase() };
+        let read = read(&self.store, borrowed(&text), self.now);
+        let look = self.store.look(&mut self.index, borrowed(&text), self.now);
+        let is_long = number + 1 == NAMES;
+        match (&read, &look) {
+            (Read::Given(addrs), Look::Fresh(old)) => {
+                assert_eq!(
+                    (format!("{addrs:?}"), addrs.source()),
+                    (format!("{:?}", old.addrs(Source::Cache)), Source::Cache)
+                );
+            }
+            (Read::Given(addrs), Look::Stale { old, refresh: false }) => {
+                assert_eq!(
+                    (format!("{addrs:?}"), addrs.source()),
+                    (format!("{:?}", old.addrs(Source::Cache)), Source::Stale)
+                );
+            }
+            (Read::Unsettled, Look::Fresh(_) | Look::Stale { refresh: false, .. }) => {
+                assert!(is_long, "no lock is needed")
+            }
+            (Read::Unsettled, _) | (Read::Nothing, Look::Old(_) | Look::Nothing) => {}
+            (read, look) => panic!("{read:?} without the lock, {look:?} with it"),
+        }
         let known = self.known.entry(number).or_default();
         let CacheConfig { stale_while_revalidate: stale, stale_if_error, .. } = self.cache;
         let windows = stale.max(stale_if_error);
@@ -205,7 +260,7 @@ impl Model {
             Op::Fill { name, result } => self.fill(name, result),
             Op::Look { name } => self.look(name),
             Op::Release { name: number } => {
-                self.store.release(&name(number));
+                self.store.release(&mut self.index, &name(number));
                 self.known.entry(number).or_default().refreshing = None;
             }
             Op::Pass { millis } => self.now += Duration::from_millis(millis.into()),
@@ -218,8 +273,8 @@ impl Model {
                 self.known.remove(&number);
             }
         }
-        assert!(self.store.len() <= self.cache.max_names, "more names than there may be");
-        assert!(self.store.is_ordered_by(&self.index), "a name without a place, or a place without a name");
+        assert!(self.store.len(&self.index) <= self.cache.max_names, "more names than there may be");
+        self.store.check(&self.index);
     }
 }
 
@@ -228,17 +283,25 @@ proptest! {
 
     #[test]
     fn every_answer_has_its_reason(cache in cache(), ops in prop::collection::vec(op(), 0..120)) {
-        let (store, index) = (Store::new(cache.clone()), Index::default());
-        let mut model = Model { cache, store, index, now: Instant::now(), known: HashMap::new(), filled: 0, full: false };
+        let store = Store::new(cache.clone());
+        let index = store.index();
+        let mut model = Model { cache, store, index, now: now(), known: HashMap::new(), filled: 0, full: false };
         for op in ops {
             model.step(op);
         }
     }
 }
 
+/// Returns an empty store, its index, and the time.
+fn new(cache: CacheConfig) -> (Store, Index, Instant) {
+    let store = Store::new(cache);
+    let index = store.index();
+    (store, index, now())
+}
+
 /// Returns a store of `names` names, filled with the first `filled` of them.
 fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
-    let (store, mut index, now) = (Store::new(CacheConfig::new().max_names(names)), Index::default(), Instant::now());
+    let (store, mut index, now) = new(CacheConfig::new().max_names(names));
     for number in 0..filled {
         let name = Name::parse(&format!("n{number}")).unwrap();
         store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
@@ -247,23 +310,31 @@ fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
 }
 
 #[test]
-fn names_are_found_and_forgotten_in_a_tree_of_any_depth() {
+fn names_are_found_and_forgotten_in_a_store_of_any_size() {
     for names in [1, 4, 5, 100, 1000, 1024, 5000, 1_000_000, usize::MAX] {
         let count = names.min(5000);
         let (store, mut index, now) = filled(names, count);
-        assert_eq!(store.len(), count);
-        assert!(store.most_in_a_leaf() <= 24, "{} in a leaf of {names}", store.most_in_a_leaf());
-        let is_found = |number: usize| matches!(store.look(borrowed(&format!("N{number}")), now), Look::Fresh(_));
-        assert!((0..count).all(is_found) && !is_found(count));
+        assert_eq!(store.len(&index), count);
+        store.check(&index);
+        let most = store.buckets().max().unwrap();
+        assert!(most <= 16, "{most} in a bucket of {names}");
+        let is_found = |store: &Store, index: &mut Index, number: usize| {
+            let name = format!("N{number}");
+            let read = matches!(read(store, borrowed(&name), now), Read::Given(_));
+            assert_eq!(matches!(store.look(index, borrowed(&name), now), Look::Fresh(_)), read);
+            read
+        };
+        assert!((0..count).all(|number| is_found(&store, &mut index, number)));
+        assert!(!is_found(&store, &mut index, count));
         for number in (0..count).step_by(2) {
             store.flush_name(&mut index, &Name::parse(&format!("n{number}")).unwrap());
         }
-        assert!((0..count).all(|number| is_found(number) == (number % 2 == 1)), "{names}");
-        assert_eq!(store.len(), count / 2);
+        assert!((0..count).all(|number| is_found(&store, &mut index, number) == (number % 2 == 1)), "{names}");
+        assert_eq!(store.len(&index), count / 2);
         for number in (1..count).step_by(2) {
             store.flush_name(&mut index, &Name::parse(&format!("n{number}")).unwrap());
         }
-        assert_eq!(store.len(), 0);
+        assert_eq!(store.len(&index), 0);
     }
 }
 
@@ -271,15 +342,16 @@ fn names_are_found_and_forgotten_in_a_tree_of_any_depth() {
 fn what_is_asked_for_outlives_what_is_not() {
     let (store, mut index, now) = filled(100, 100);
     for number in (0..100).step_by(2) {
-        assert!(matches!(store.look(borrowed(&format!("n{number}")), now), Look::Fresh(_)));
+        assert!(matches!(read(&store, borrowed(&format!("n{number}")), now), Read::Given(_)));
     }
     for number in 100..150 {
         let name = Name::parse(&format!("n{number}")).unwrap();
         store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     }
-    let kept = |number: &usize| matches!(store.look(borrowed(&format!("n{number}")), now), Look::Fresh(_));
-    assert_eq!((0..100).step_by(2).filter(kept).count(), 50, "all that were asked for");
-    assert_eq!((100..150).filter(kept).count(), 50);
+    let mut kept =
+        |number: &usize| matches!(store.look(&mut index, borrowed(&format!("n{number}")), now), Look::Fresh(_));
+    assert_eq!((0..100).step_by(2).filter(&mut kept).count(), 50, "all that were asked for");
+    assert_eq!((100..150).filter(&mut kept).count(), 50);
 }
 
 #[test]
@@ -287,33 +359,33 @@ fn of_those_that_nobody_asks_for_the_oldest_goes_first() {
     let (store, mut index, now) = filled(3, 3);
     let name = Name::parse("n3").unwrap();
     store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
-    let kept = |number: &usize| matches!(store.look(borrowed(&format!("n{number}")), now), Look::Fresh(_));
-    assert_eq!((0..4).filter(kept).collect::<Vec<_>>(), [1, 2, 3]);
+    let mut kept =
+        |number: &usize| matches!(store.look(&mut index, borrowed(&format!("n{number}")), now), Look::Fresh(_));
+    assert_eq!((0..4).filter(&mut kept).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 #[test]
 fn an_eviction_ends_although_every_name_is_in_use() {
     let (store, mut index, now) = filled(10, 10);
     for number in 10..1000 {
-        (0..number).for_each(|number| _ = store.look(borrowed(&format!("n{number}")), now));
+        (0..number).for_each(|number| _ = store.look(&mut index, borrowed(&format!("n{number}")), now));
         let name = Name::parse(&format!("n{number}")).unwrap();
         store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
-        assert_eq!(store.len(), 10);
+        assert_eq!(store.len(&index), 10);
     }
 }
 
-/// Returns the number of every cached name, and whether it has been visited.
-fn kept(store: &Store) -> BTreeMap<usize, bool> {
-    let mut kept = BTreeMap::new();
-    store.for_each(|name, entry| _ = kept.insert(name.as_str()[1..].parse().unwrap(), entry.is_visited()));
-    kept
+/// Returns the number of every cached name below `names`, and whether it has been visited.
+fn kept(store: &Store, index: &Index, names: usize) -> BTreeMap<usize, bool> {
+    let is_visited = |number| store.is_visited(index, &Name::parse(&format!("n{number}")).unwrap());
+    (0..names).filter_map(|number| Some((number, is_visited(number)?))).collect()
 }
 
 #[test]
 fn an_eviction_passes_by_few_names_although_every_name_is_in_use() {
     const NAMES: usize = 1000;
     let (store, mut index, now) = filled(NAMES, NAMES);
-    (0..NAMES).for_each(|number| _ = store.look(borrowed(&format!("n{number}")), now));
+    (0..NAMES).for_each(|number| _ = store.look(&mut index, borrowed(&format!("n{number}")), now));
     for turn in 0..3 {
         let name = Name::parse(&format!("n{}", NAMES + turn)).unwrap();
         store.fill(&mut index, &name, &Ok(answer()), at(now));
@@ -323,23 +395,23 @@ fn an_eviction_passes_by_few_names_although_every_name_is_in_use() {
     let expected = (0..NAMES + 3)
         .filter(|number| *number >= 3 * each || number % each != PASSED_BY)
         .map(|number| (number, (3 * each..NAMES).contains(&number)));
-    assert_eq!(kept(&store), expected.collect());
+    assert_eq!(kept(&store, &index, NAMES + 3), expected.collect());
 }
 
 /// Writes hold the engine's lock, so they must be short.
 #[test]
-fn a_write_compares_the_names_of_its_leaf_alone() {
+fn a_write_looks_at_the_names_of_its_bucket_alone() {
     const NAMES: usize = 5000;
     let (store, mut index, now) = filled(NAMES, NAMES);
-    (0..NAMES).for_each(|number| _ = store.look(borrowed(&format!("n{number}")), now));
-    let leaf = store.most_in_a_leaf();
+    (0..NAMES).for_each(|number| _ = store.look(&mut index, borrowed(&format!("n{number}")), now));
+    let most = store.buckets().max().unwrap();
     let name = |number| Name::parse(&format!("n{number}")).unwrap();
     let mut compares_few = |what: &str, write: &dyn Fn(&mut Index)| {
-        let before = COMPARED.get();
+        let before = LOOKED.get();
         write(&mut index);
-        let compared = COMPARED.get() - before;
-        // To find the name, to remove or add it, and to remove the one that is evicted.
-        assert!(compared <= 3 * (leaf + 1), "{what}: {compared} comparisons, with up to {leaf} names in a leaf");
+        let looked = LOOKED.get() - before;
+        // To find the name, and to remove it or the one that is evicted.
+        assert!(looked <= 2 * most, "{what}: {looked} names, with up to {most} in a bucket");
     };
     compares_few("a name is added", &|index| store.fill(index, &name(NAMES), &Ok(answer()), at(now)));
     compares_few("a name is flushed", &|index| store.flush_name(index, &name(NAMES / 2)));
@@ -349,13 +421,16 @@ fn a_write_compares_the_names_of_its_leaf_alone() {
 
 #[test]
 fn names_stored_together_do_not_expire_together() {
-    let (store, _, now) = filled(1000, 1000);
-    let fresh_at = |share: u32| {
+    let (store, mut index, now) = filled(1000, 1000);
+    let mut fresh_at = |share: u32| {
         let at = now + CacheConfig::new().ttl * share / 100;
-        (0..1000).filter(|number| matches!(store.look(borrowed(&format!("n{number}")), at), Look::Fresh(_))).count()
+        (0..1000)
+            .filter(|number| matches!(store.look(&mut index, borrowed(&format!("n{number}")), at), Look::Fresh(_)))
+            .count()
     };
     assert_eq!((fresh_at(89), fresh_at(111)), (1000, 0));
-    assert!((300..700).contains(&fresh_at(100)), "{}", fresh_at(100));
+    let halfway = fresh_at(100);
+    assert!((300..700).contains(&halfway), "{halfway}");
 }
 
 #[test]
@@ -365,23 +440,27 @@ fn no_time_is_too_long_and_no_bounds_are_too_odd() {
     odd = odd.negative_ttl(Duration::MAX).cooldown(Duration::MAX);
     (odd.min_ttl, odd.max_ttl) = (Duration::MAX, Duration::ZERO);
     for number in 0..100 {
-        let (store, mut index, now) = (Store::new(odd.clone()), Index::default(), Instant::now());
+        let (store, mut index, now) = new(odd.clone());
         let name = Name::parse(&format!("n{number}")).unwrap();
         let answer = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         for answer in [answer(), answer().with_ttl(Duration::MAX), answer().with_ttl(Duration::ZERO)] {
             store.fill(&mut index, &name, &Ok(answer), at(now));
-            assert!(matches!(store.look(name.borrowed(), now + Duration::from_secs(1 << 30)), Look::Fresh(_)));
+            assert!(matches!(
+                store.look(&mut index, name.borrowed(), now + Duration::from_secs(1 << 30)),
+                Look::Fresh(_)
+            ));
         }
         store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), at(now));
-        assert!(matches!(store.look(name.borrowed(), now + Duration::from_secs(3600)), Look::Failed(_)));
+        assert!(matches!(store.look(&mut index, name.borrowed(), now + Duration::from_secs(3600)), Look::Failed(_)));
     }
 }
 
 #[test]
 fn a_disabled_cache_keeps_nothing() {
-    let (store, _, now) = filled(0, 10);
-    assert_eq!(store.len(), 0);
-    assert!(matches!(store.look(borrowed("n0"), now), Look::Nothing));
+    assert!(CacheConfig::new().is_enabled() && !CacheConfig::disabled().is_enabled());
+    let (store, mut index, now) = filled(0, 10);
+    assert_eq!(store.len(&index), 0);
+    assert!(matches!(store.look(&mut index, borrowed("n0"), now), Look::Nothing));
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -396,7 +475,7 @@ fn by_tens(names: usize) -> (Store, Index, Instant) {
         .max_ttl(ten)
         .stale_while_revalidate(ten)
         .stale_if_error(2 * ten);
-    (Store::new(cache.negative_ttl(ten).cooldown(ten)), Index::default(), Instant::now())
+    new(cache.negative_ttl(ten).cooldown(ten))
 }
 
 fn answer() -> Answer {
@@ -408,18 +487,70 @@ fn every_time_ends_when_it_has_passed_and_not_before() {
     let (store, mut index, now) = by_tens(10);
     store.fill(&mut index, &name(0), &Ok(answer()), at(now));
     store.fill(&mut index, &name(1), &Err(ErrorKind::NotFound.into()), at(now));
-    let at = |seconds| {
+    let mut at = |seconds| {
         (
-            store.look(borrowed("name-0"), now + seconds * SECOND - MOMENT),
-            store.look(borrowed("name-0"), now + seconds * SECOND),
+            store.look(&mut index, borrowed("name-0"), now + seconds * SECOND - MOMENT),
+            store.look(&mut index, borrowed("name-0"), now + seconds * SECOND),
         )
     };
     assert!(matches!(at(10), (Look::Fresh(_), Look::Stale { .. })));
     assert!(matches!(at(20), (Look::Stale { .. }, Look::Old(_))));
     let (Look::Old(old), Look::Nothing) = at(30) else { panic!("it is old for ten seconds") };
     assert!(old.is_usable(now + 30 * SECOND - MOMENT) && !old.is_usable(now + 30 * SECOND));
-    assert!(matches!(store.look(borrowed("name-1"), now + 10 * SECOND - MOMENT), Look::Failed(_)));
-    assert!(matches!(store.look(borrowed("name-1"), now + 10 * SECOND), Look::Nothing));
+    assert!(matches!(store.look(&mut index, borrowed("name-1"), now + 10 * SECOND - MOMENT), Look::Failed(_)));
+    assert!(matches!(store.look(&mut index, borrowed("name-1"), now + 10 * SECOND), Look::Nothing));
+    // The lock is taken a little longer than there may be something to give at once.
+    for (name, settled) in [("name-0", now + 20 * SECOND + LAG), ("name-1", now + 10 * SECOND + LAG)] {
+        assert!(matches!(read(&store, borrowed(name), settled - MOMENT), Read::Unsettled));
+        assert!(matches!(read(&store, borrowed(name), settled), Read::Nothing));
+    }
+}
+
+#[test]
+fn a_hash_alone_is_not_trusted() {
+    for length in [1, 7, 8, 9, 16, 87, 88, 200] {
+        let (store, mut index, now) = by_tens(1);
+        let name = Name::parse(&"a".repeat(length)).unwrap();
+        store.fill(&mut index, &name, &Ok(answer()), at(now));
+        assert!(store.is_found_by_hash_of(&index, &name, &name));
+        for other in
+            (0..length).map(|at| "a".repeat(at) + "b" + &"a".repeat(length - at - 1)).chain(["a".repeat(length + 1)])
+        {
+            assert!(!store.is_found_by_hash_of(&index, &Name::parse(&other).unwrap(), &name), "{other}");
+        }
+    }
+}
+
+#[test]
+fn a_new_answer_is_yet_to_be_visited() {
+    let (store, mut index, now) = by_tens(1);
+    for visit in [true, false] {
+        store.fill(&mut index, &name(0), &Ok(answer()), at(now));
+        assert_eq!(store.is_visited(&index, &name(0)), Some(false));
+        if visit {
+            _ = store.look(&mut index, borrowed("name-0"), now);
+            assert_eq!(store.is_visited(&index, &name(0)), Some(true));
+        }
+    }
+}
+
+#[test]
+fn addresses_are_dropped_with_their_answer() {
+    let (store, mut index, now) = by_tens(1);
+    let (old, new) = (numbered(0, 0), numbered(0, 3));
+    let is_kept = |answer: &Answer| Arc::strong_count(answer.many().expect("more than fit")) > 1;
+    let ends: [&dyn Fn(&mut Index); 4] = [
+        &|index| store.fill(index, &name(0), &Ok(new.clone()), at(now)),
+        &|index| store.fill(index, &name(0), &Err(ErrorKind::NotFound.into()), at(now)),
+        &|index| store.fill(index, &name(1), &Err(ErrorKind::NotFound.into()), at(now)),
+        &|index| store.flush_name(index, &name(0)),
+    ];
+    for (number, end) in ends.into_iter().enumerate() {
+        store.fill(&mut index, &name(0), &Ok(old.clone()), at(now));
+        assert!(is_kept(&old), "{number}");
+        end(&mut index);
+        assert!(!is_kept(&old), "{number}");
+    }
 }
 
 /// Tests that a fresh answer is found without reading the exact time.
@@ -427,45 +558,51 @@ fn every_time_ends_when_it_has_passed_and_not_before() {
 fn a_hit_is_a_hit_at_once() {
     let (store, mut index, now) = by_tens(10);
     store.fill(&mut index, &name(0), &Ok(answer()), at(now));
-    assert_eq!(store.fresh(borrowed("NAME-0"), Coarse::now(), |addrs| addrs.len()), Some(1));
-    assert!(store.fresh(borrowed("name-0"), Coarse::now().after(10 * SECOND), drop).is_none());
-    assert!(store.fresh(borrowed("name-1"), Coarse::now(), drop).is_none());
+    let fresh = |text, then: Instant| {
+        let mut hits = 0;
+        let found = store.read(borrowed(text), || at(then).coarse, || hits += 1, |addrs| Some(addrs.len()), |_| None);
+        (found.flatten(), hits)
+    };
+    assert_eq!(fresh("NAME-0", now), (Some(1), 1));
+    assert_eq!(fresh("name-0", now + 10 * SECOND), (None, 0));
+    assert_eq!(fresh("name-1", now), (None, 0));
 }
 
 #[test]
 fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
     let (store, mut index, now) = by_tens(10);
     store.fill(&mut index, &name(0), &Ok(answer()), at(now));
-    let refreshes = |at| matches!(store.look(borrowed("name-0"), at), Look::Stale { refresh: true, .. });
+    let refreshes = |store: &Store, index: &mut Index, at| {
+        matches!(store.look(index, borrowed("name-0"), at), Look::Stale { refresh: true, .. })
+    };
     let first = now + 10 * SECOND;
-    assert!(refreshes(first) && !refreshes(first) && !refreshes(first + CLAIM / 2));
-    store.release(&name(0));
-    assert!(refreshes(first), "it was released");
+    assert!([first, first, first + CLAIM / 2].map(|at| refreshes(&store, &mut index, at)) == [true, false, false]);
+    store.release(&mut index, &name(0));
+    assert!(refreshes(&store, &mut index, first), "it was released");
 
     let lasting = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(10 * CLAIM);
-    let (store, mut index) = (Store::new(lasting), Index::default());
+    let (store, mut index, now) = new(lasting);
     store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
-    let refreshes = |at| matches!(store.look(borrowed("name-0"), at), Look::Stale { refresh: true, .. });
-    assert!(refreshes(now) && !refreshes(now + CLAIM) && refreshes(now + CLAIM + MOMENT));
+    let refreshed = [now, now + CLAIM, now + CLAIM + MOMENT].map(|at| refreshes(&store, &mut index, at));
+    assert_eq!(refreshed, [true, false, true]);
 }
 
 #[test]
 fn a_failure_that_is_believed_for_no_time_takes_no_room() {
     let never = CacheConfig::new().negative_ttl(Duration::ZERO).cooldown(Duration::ZERO);
-    let (store, mut index, now) = (Store::new(never), Index::default(), Instant::now());
+    let (store, mut index, now) = new(never);
     for kind in [ErrorKind::NotFound, ErrorKind::NoData, ErrorKind::Temporary, ErrorKind::Permanent, ErrorKind::System]
     {
         store.fill(&mut index, &name(0), &Err(kind.into()), at(now));
-        assert_eq!(store.len(), 0, "{kind:?}");
+        assert_eq!(store.len(&index), 0, "{kind:?}");
     }
 }
 
 #[test]
 fn a_failure_may_be_believed_for_days() {
-    let (store, mut index, now) =
-        (Store::new(CacheConfig::new().negative_ttl(100 * 86_400 * SECOND)), Index::default(), Instant::now());
+    let (store, mut index, now) = new(CacheConfig::new().negative_ttl(100 * 86_400 * SECOND));
     store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), at(now));
-    assert!(matches!(store.look(borrowed("name-0"), now + 99 * 86_400 * SECOND), Look::Failed(_)));
+    assert!(matches!(store.look(&mut index, borrowed("name-0"), now + 99 * 86_400 * SECOND), Look::Failed(_)));
 }
 
 /// A visited name is evicted too, once it is gone.
@@ -478,10 +615,57 @@ fn what_is_gone_makes_room_first() {
             store.fill(&mut index, &name(0), &result, at(now));
             let then = now + age;
             store.fill(&mut index, &name(1), &Ok(answer()), at(then));
-            _ = store.look(borrowed("name-0"), now);
+            _ = store.look(&mut index, borrowed("name-0"), now);
             store.fill(&mut index, &name(2), &Ok(answer()), at(then));
-            let is_other_there = matches!(store.look(borrowed("name-1"), then), Look::Fresh(_));
+            let is_other_there = matches!(store.look(&mut index, borrowed("name-1"), then), Look::Fresh(_));
             assert_eq!(is_other_there, is_evicted, "{result:?} after {age:?}");
         }
     }
+}
+
+/// Returns the addresses of the `number`th answer for a name: too many for a slot now and then.
+fn numbered(name: u8, number: usize) -> Answer {
+    let number = number as u8;
+    let count = if number % 3 == 0 { 20 } else { 10 };
+    (0..count).map(|_| IpAddr::V4(Ipv4Addr::new(10, name, 0, number))).collect()
+}
+
+#[test]
+fn whoever_reads_beside_writes_gets_the_whole_of_an_answer_for_the_name() {
+    const NAMES: u8 = 4;
+    // There is a slot less than there are names.
+    let (store, mut index, now) = new(CacheConfig::new().max_names(usize::from(NAMES) - 1));
+    let read_some = |reader: usize| {
+        let mut given = 0;
+        for turn in reader.. {
+            let number = (turn % usize::from(NAMES)) as u8;
+            if let Read::Given(addrs) = read(&store, borrowed(&format!("name-{number}")), now) {
+                let all: Vec<_> = addrs.map(|addr| addr.ip()).collect();
+                let IpAddr::V4(first) = all[0] else { panic!("{all:?}") };
+                assert_eq!(first.octets()[1], number, "another name's");
+                assert_eq!(all.len(), if first.octets()[3] % 3 == 0 { 20 } else { 10 });
+                assert!(all.iter().all(|ip| *ip == all[0]), "of two answers: {all:?}");
+                given += 1;
+            }
+            if given == 10_000 {
+                break;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let readers = [0, 1].map(|reader| {
+            scope.spawn({
+                let read_some = &read_some;
+                move || read_some(reader)
+            })
+        });
+        for number in 0.. {
+            let of = (number * 7 / 3 % usize::from(NAMES)) as u8;
+            store.fill(&mut index, &name(of), &Ok(numbered(of, number)), at(now));
+            if readers.iter().all(|reader| reader.is_finished()) {
+                break;
+            }
+        }
+    });
+    store.check(&index);
 }

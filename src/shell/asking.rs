@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Shell, State};
 use crate::addrs::{Addrs, Source};
-use crate::cache::{Look, Old};
+use crate::cache::{Look, Old, Seen};
 use crate::clock::Coarse;
 use crate::engine::{Asked, Rouse, Ticket};
 use crate::error::{Error, ErrorKind};
@@ -28,31 +28,39 @@ impl Shell {
         name: NameRef<'_>,
         give: impl Fn(Result<Addrs, Error>) -> T,
     ) -> Option<T> {
-        if !self.setup.cache.is_enabled() {
-            return None;
-        }
-        let given = self.store.fresh(name, Coarse::now(), |addrs| give(Ok(addrs)));
-        if given.is_none() {
-            return self.cached_but_not_fresh(name).map(give);
-        }
-        self.at_once.count_hit();
-        given
+        let hit = || self.at_once.count_hit();
+        let otherwise = |seen| self.cached_otherwise(name, seen).map(&give);
+        self.store.read(name, Coarse::now, hit, |addrs| give(Ok(addrs)), otherwise)
     }
 
     #[cold]
-    fn cached_but_not_fresh(self: &Arc<Self>, name: NameRef<'_>) -> Option<Result<Addrs, Error>> {
+    fn cached_otherwise(self: &Arc<Self>, name: NameRef<'_>, seen: Seen) -> Option<Result<Addrs, Error>> {
+        match seen {
+            Seen::Stale(addrs) => {
+                self.at_once.count_stale();
+                Some(Ok(addrs))
+            }
+            Seen::Unsettled => self.cached_by_the_lock(name),
+            Seen::Nothing => None,
+        }
+    }
+
+    /// Looks up a name in the cache under the lock of the state.
+    fn cached_by_the_lock(self: &Arc<Self>, name: NameRef<'_>) -> Option<Result<Addrs, Error>> {
         let now = sync::now();
-        let look = self.store.look(name, now);
-        let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let given = match self.give(look) {
+        let mut state = self.lock();
+        let look = self.store.look(&mut state.index, name, now);
+        let rouse = match look {
+            // The cache has this name, so it is valid.
+            Look::Stale { refresh: true, .. } => Name::parse(name.as_str())
+                .map_or_else(|_| Rouse::default(), |name| self.refresh(&mut state, now, &name)),
+            _ => Rouse::default(),
+        };
+        self.rouse(state, rouse);
+        match self.give(look) {
             Given::Now(given) => Some(given),
             Given::Later(_) => None,
-        };
-        if wants_refresh {
-            // The cache has this name, so it is valid.
-            Name::parse(name.as_str()).into_iter().for_each(|name| self.refresh(name));
         }
-        given
     }
 
     /// Returns what the cache has for a caller. Counts the caller if that answers it now.
@@ -76,21 +84,10 @@ impl Shell {
         Given::Now(Ok(old.addrs(source)))
     }
 
-    /// Starts a background refresh of a name.
-    fn refresh(self: &Arc<Self>, name: Name) {
-        let now = sync::now();
-        let mut state = self.lock();
-        let rouse = self.refresh_in(&mut state, now, &name);
-        self.rouse(state, rouse);
-    }
-
-    /// Does the same under the lock of the state, where nobody else fills the cache.
-    fn refresh_in(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
-        if self.store.fresh(name.borrowed(), Coarse::now(), drop).is_some() {
-            return Rouse::default();
-        }
+    /// Starts a background refresh of a name, which the cache has no fresh answer for.
+    fn refresh(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
         state.engine.refresh(now, name.clone()).unwrap_or_else(|| {
-            self.store.release(name);
+            self.store.release(&mut state.index, name);
             Rouse::default()
         })
     }
@@ -99,11 +96,12 @@ impl Shell {
     pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Ask {
         let now = waiter.asked;
         let mut state = self.lock();
-        let look = if state.engine.is_closed() { Look::Nothing } else { self.store.look(name.borrowed(), now) };
+        let is_closed = state.engine.is_closed();
+        let look = if is_closed { Look::Nothing } else { self.store.look(&mut state.index, name.borrowed(), now) };
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
         let old = match self.give(look) {
             Given::Now(given) => {
-                let rouse = if wants_refresh { self.refresh_in(&mut state, now, name) } else { Rouse::default() };
+                let rouse = if wants_refresh { self.refresh(&mut state, now, name) } else { Rouse::default() };
                 self.rouse(state, rouse);
                 return Ask::Given(given);
             }
@@ -113,7 +111,7 @@ impl Shell {
         let relief = match old {
             // Others have waited this long for a lookup in progress, and no caller need do so again.
             Some(old) if state.engine.is_slow(now, name, patience) => {
-                let rouse = self.refresh_in(&mut state, now, name);
+                let rouse = self.refresh(&mut state, now, name);
                 self.rouse(state, rouse);
                 self.at_once.count_stale();
                 return Ask::Given(Ok(old.addrs(Source::Stale)));

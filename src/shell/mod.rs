@@ -120,9 +120,10 @@ impl Shell {
             // There is no thread to wake yet.
             _ = engine.close();
         }
+        let store = Store::new(setup.cache.clone());
         let state = State {
             engine,
-            index: Index::default(),
+            index: store.index(),
             workers: HashMap::new(),
             landings: HashMap::new(),
             #[cfg(feature = "async-backend")]
@@ -131,14 +132,7 @@ impl Shell {
             closers: Closers::default(),
         };
         let roster = Arc::new(Roster::new(generation));
-        Self {
-            store: Store::new(setup.cache.clone()),
-            state: Mutex::new(state),
-            at_once: AtOnce::new(),
-            roster,
-            setup,
-            generation,
-        }
+        Self { store, state: Mutex::new(state), at_once: AtOnce::new(), roster, setup, generation }
     }
 
     /// Returns whether these threads belong to a process that this one was forked from.

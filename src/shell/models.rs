@@ -310,7 +310,7 @@ fn whoever_is_given_up_on_has_an_answer() {
 fn two_who_ask_for_a_name_make_one_call() {
     explore(2, &[], || {
         let backend = Counting::default();
-        let resolver = backend.builder().cache(CacheConfig::new()).build();
+        let resolver = backend.builder().cache(CacheConfig::new().max_names(1)).build();
         let other = {
             let resolver = resolver.clone();
             thread::spawn(move || kind(block_on(resolver.resolve("a"))))
@@ -343,7 +343,7 @@ fn whoever_asks_after_a_flush_does_not_get_what_was_there_before() {
     // Takes 3 interruptions: the call begins before the flush, and ends between the flush and the second ask.
     explore(3, &[], || {
         let backend = Counting::default();
-        let resolver = backend.builder().cache(CacheConfig::new()).build();
+        let resolver = backend.builder().cache(CacheConfig::new().max_names(1)).build();
         let before = resolver.resolve("a");
         resolver.flush();
         let calls = backend.calls();

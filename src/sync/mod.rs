@@ -7,9 +7,13 @@ mod model;
 #[cfg(all(test, gaiter_loom))]
 pub(crate) use self::model::explore;
 #[cfg(gaiter_loom)]
-pub(crate) use self::model::{AtomicBool, Condvar, Mutex, MutexGuard, now, thread};
+pub(crate) use self::model::{
+    AtomicBool, AtomicU16, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, fence, now, thread,
+};
 #[cfg(not(gaiter_loom))]
-pub(crate) use self::system::{AtomicBool, Condvar, Mutex, MutexGuard, now, thread};
+pub(crate) use self::system::{
+    AtomicBool, AtomicU16, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, fence, now, thread,
+};
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -27,7 +31,7 @@ pub(crate) fn unparker() -> Waker {
 
 #[cfg(not(gaiter_loom))]
 mod system {
-    pub(crate) use std::sync::atomic::AtomicBool;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     use std::time::Instant;
 
