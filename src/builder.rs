@@ -42,6 +42,7 @@ impl Config {
             max_queued: self.max_queued,
             thread_keep_alive: self.thread_keep_alive,
             timeout: self.timeout,
+            patience: self.cache.stale_answer_timeout,
         }
     }
 }

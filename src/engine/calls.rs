@@ -1,10 +1,8 @@
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-
 use super::crew::WorkerId;
-use super::flights::{FlightId, Lane};
+use super::flights::{FlightId, Hashed, Lane};
+use super::slab::{List, Slab};
 use crate::name::Name;
 
 /// Number of calls of a share below which a name gets a thread at once if none is idle. More threads than this make most
@@ -16,11 +14,16 @@ const EAGER: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The call of each worker, from when the worker takes a flight until it asks for the next. At most one for each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Calls {
-    calls: HashMap<WorkerId, Call>,
+    /// Each at the key of its worker.
+    calls: Slab<Call, 2>,
     shares: Shares,
 }
+
+// The kinds of lists that a call may be in.
+const BEGUN: usize = 0;
+const RUNNING: usize = 1;
 
 /// The share of the workers that a call counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +65,13 @@ impl Shares {
     }
 }
 
+/// The calls of a share, the oldest first. A call that was demoted is first, whatever its age, which is more than the timeout.
 #[derive(Debug, Default)]
 struct InShare {
-    /// All calls, by when they began, until their workers are done with them.
-    calls: BTreeSet<(Instant, WorkerId)>,
+    /// All calls, until their workers are done with them.
+    begun: List<BEGUN>,
     /// Of these, the calls that run: they have no result yet, and are not stopped.
-    running: BTreeSet<(Instant, WorkerId)>,
+    running: List<RUNNING>,
     last_result: Option<Instant>,
 }
 
@@ -75,6 +79,8 @@ struct InShare {
 struct Call {
     flight: FlightId,
     name: Name,
+    /// The hash of the name.
+    hash: u64,
     since: Instant,
     share: Share,
     /// Set once the call has its result, and its worker tells the waiters, or once it is stopped.
@@ -92,53 +98,72 @@ pub(super) enum End {
 }
 
 impl Calls {
-    pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Name, share: Share, now: Instant) {
-        let in_share = self.shares.get_mut(share);
-        in_share.calls.insert((now, worker));
-        in_share.running.insert((now, worker));
-        self.calls.insert(worker, Call { flight, name, since: now, share, over: None, abandoned: false });
+    pub(super) fn new() -> Self {
+        Self { calls: Slab::new(), shares: Shares::default() }
     }
 
-    /// Marks the call of `worker` as finished, because it has its result. Returns its flight and name, and when it began.
-    pub(super) fn finish(&mut self, worker: WorkerId, now: Instant) -> Option<(FlightId, Name, Instant)> {
-        let call = self.calls.get_mut(&worker).filter(|call| call.over.is_none())?;
-        call.over = Some(End::Finished);
+    fn get(&self, worker: WorkerId) -> Option<&Call> {
+        self.calls.get(worker.0)
+    }
+
+    pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Hashed<'_>, share: Share, now: Instant) {
+        let Hashed { name, hash } = name;
+        let call = Call { flight, name: name.clone(), hash, since: now, share, over: None, abandoned: false };
+        self.calls.put(worker.0, call);
+        let in_share = self.shares.get_mut(share);
+        in_share.begun.push_back(&mut self.calls, worker.0);
+        in_share.running.push_back(&mut self.calls, worker.0);
+    }
+
+    /// Marks the call of `worker` as finished, because it has its result. Returns its flight, the hash of its name, and when
+    /// it began.
+    pub(super) fn finish(&mut self, worker: WorkerId, now: Instant) -> Option<(FlightId, u64, Instant)> {
+        let call = self.get(worker).filter(|call| call.over.is_none())?;
+        let found = (call.flight, call.hash, call.since);
         let in_share = self.shares.get_mut(call.share);
-        in_share.running.remove(&(call.since, worker));
-        in_share.last_result = in_share.last_result.max(Some(now));
-        Some((call.flight, call.name.clone(), call.since))
+        in_share.last_result = Some(now);
+        self.end_run(worker, End::Finished);
+        Some(found)
     }
 
     /// Marks the call of `worker` as stopped, so that it is dropped.
     pub(super) fn stop(&mut self, worker: WorkerId) {
-        if let Some(call) = self.calls.get_mut(&worker) {
-            call.over = Some(End::Stopped);
-            self.shares.get_mut(call.share).running.remove(&(call.since, worker));
+        self.end_run(worker, End::Stopped);
+    }
+
+    fn end_run(&mut self, worker: WorkerId, end: End) {
+        let Some(call) = self.calls.get_mut(worker.0) else { return };
+        let (share, was_running) = (call.share, call.over.replace(end).is_none());
+        if was_running {
+            self.shares.get_mut(share).running.remove(&mut self.calls, worker.0);
         }
     }
 
-    /// Returns the known name that `worker` calls for, if its call waits rather than works.
-    pub(super) fn hung_known(&self, worker: WorkerId, now: Instant) -> Option<&Name> {
-        let call = self.calls.get(&worker).filter(|call| call.share == Share::Known)?;
-        (now.saturating_duration_since(call.since) >= PATIENCE).then_some(&call.name)
+    /// Returns the hash of the known name that `worker` calls for, if its call waits rather than works.
+    pub(super) fn hung_known(&self, worker: WorkerId, now: Instant) -> Option<u64> {
+        let call = self.get(worker).filter(|call| call.share == Share::Known)?;
+        (now.saturating_duration_since(call.since) >= PATIENCE).then_some(call.hash)
     }
 
     pub(super) fn is_stopped(&self, worker: WorkerId) -> bool {
-        self.calls.get(&worker).is_some_and(|call| call.over == Some(End::Stopped))
+        self.get(worker).is_some_and(|call| call.over == Some(End::Stopped))
     }
 
     /// Removes the call of `worker`, if it has one, and returns how it ended.
     pub(super) fn end(&mut self, worker: WorkerId) -> Option<End> {
-        let call = self.calls.remove(&worker)?;
-        let in_share = self.shares.get_mut(call.share);
-        in_share.calls.remove(&(call.since, worker));
-        in_share.running.remove(&(call.since, worker));
-        Some(call.over.unwrap_or(End::Finished))
+        let call = self.get(worker)?;
+        let (share, over) = (call.share, call.over);
+        if over.is_none() {
+            self.end_run(worker, End::Finished);
+        }
+        self.shares.get_mut(share).begun.remove(&mut self.calls, worker.0);
+        self.calls.take(worker.0);
+        Some(over.unwrap_or(End::Finished))
     }
 
     /// Returns the number of workers with a call of `share`, until each is done with its call.
     pub(super) fn workers_in(&self, share: Share) -> usize {
-        self.shares.get(share).calls.len()
+        self.shares.get(share).begun.len()
     }
 
     /// Returns the number of calls of `share` that run.
@@ -153,57 +178,60 @@ impl Calls {
 
     /// Returns the number of calls that have run for longer than `long`.
     pub(super) fn running_long(&self, now: Instant, long: Duration) -> usize {
-        let Some(then) = now.checked_sub(long) else { return 0 };
-        // The oldest come first.
-        let older = |in_share: &InShare| in_share.running.iter().take_while(|&&(since, _)| since < then).count();
-        older(&self.shares.known) + older(&self.shares.other)
+        let running = [Share::Known, Share::Other].map(|share| self.shares.get(share).running.iter(&self.calls));
+        running.into_iter().flatten().filter(|call| now.saturating_duration_since(call.since) > long).count()
     }
 
     /// Returns from when on a thread may be started for a call of `share` that has been queued since `queued`.
     pub(super) fn start_from(&self, share: Share, queued: Instant) -> Instant {
         let in_share = self.shares.get(share);
-        let Some(&(eager, _)) = in_share.calls.iter().nth_back(EAGER - 1) else { return queued };
+        if in_share.begun.len() < EAGER {
+            return queued;
+        }
+        let Some(eager) = in_share.begun.iter_back(&self.calls).nth(EAGER - 1) else { return queued };
         let stalled = in_share.last_result.map_or(queued, |last| last.max(queued));
-        let since = eager.min(stalled);
+        let since = eager.since.min(stalled);
         queued.max(since.checked_add(PATIENCE).unwrap_or(since))
     }
 
     /// Returns when the oldest running call for a known name began.
     pub(super) fn oldest_known(&self) -> Option<Instant> {
-        self.shares.known.running.first().map(|&(since, _)| since)
+        let oldest = self.shares.known.running.first(&self.calls)?;
+        Some(self.calls.get(oldest)?.since)
     }
 
-    /// Moves the oldest running call for a known name to the other share, and returns its name.
-    pub(super) fn demote_oldest_known(&mut self) -> Option<&Name> {
+    /// Moves the oldest running call for a known name to the other share, and returns the hash of its name.
+    pub(super) fn demote_oldest_known(&mut self) -> Option<u64> {
         let Shares { known, other } = &mut self.shares;
-        let (since, worker) = known.running.pop_first()?;
-        let call = self.calls.get_mut(&worker)?;
+        let oldest = known.running.first(&self.calls)?;
+        known.running.remove(&mut self.calls, oldest);
+        known.begun.remove(&mut self.calls, oldest);
+        other.begun.push_front(&mut self.calls, oldest);
+        other.running.push_front(&mut self.calls, oldest);
+        let call = self.calls.get_mut(oldest)?;
         call.share = Share::Other;
-        known.calls.remove(&(since, worker));
-        other.calls.insert((since, worker));
-        other.running.insert((since, worker));
-        Some(&call.name)
+        Some(call.hash)
     }
 
     pub(super) fn flight(&self, worker: WorkerId) -> Option<FlightId> {
-        self.calls.get(&worker).map(|call| call.flight)
+        self.get(worker).map(|call| call.flight)
     }
 
     /// Moves the call of `worker` to `flight`, in which the lookup of its name goes on.
     pub(super) fn move_to(&mut self, worker: WorkerId, flight: FlightId) {
-        if let Some(call) = self.calls.get_mut(&worker) {
+        if let Some(call) = self.calls.get_mut(worker.0) {
             call.flight = flight;
         }
     }
 
     pub(super) fn flights(&self) -> Vec<FlightId> {
-        self.calls.values().map(|call| call.flight).collect()
+        self.calls.iter().map(|call| call.flight).collect()
     }
 
     /// Returns the name and the age of every call that a worker is not done with, the oldest first.
     pub(super) fn outstanding(&self, now: Instant) -> Vec<(Name, Duration)> {
         let age = |call: &Call| now.saturating_duration_since(call.since);
-        let mut calls: Vec<_> = self.calls.values().map(|call| (call.name.clone(), age(call))).collect();
+        let mut calls: Vec<_> = self.calls.iter().map(|call| (call.name.clone(), age(call))).collect();
         calls.sort_by(|(a_name, a), (b_name, b)| b.cmp(a).then_with(|| a_name.as_str().cmp(b_name.as_str())));
         calls
     }
@@ -211,7 +239,7 @@ impl Calls {
     /// Marks all calls as abandoned. Returns how many were not so before.
     pub(super) fn abandon(&mut self) -> usize {
         let mut new = 0;
-        for call in self.calls.values_mut() {
+        for call in self.calls.iter_mut() {
             new += usize::from(!std::mem::replace(&mut call.abandoned, true));
         }
         new

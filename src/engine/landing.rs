@@ -16,14 +16,15 @@ impl<W> Engine<W> {
     /// Ends the call of a worker with its result. The worker does this exactly once, tells the waiters, and then takes the next
     /// call or retires.
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
-        let Some((flight, name, since)) = self.calls.finish(worker, now) else {
+        let now = self.at(now);
+        let Some((flight, hash, since)) = self.calls.finish(worker, now) else {
             let (waiter, landed, stopped) = (None, None, Vec::new());
             return Finished { waiter, landed, since: now, shared: false, stopped, timekeeper: None };
         };
         let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
         let in_time = self.limits.timeout.is_none_or(|timeout| now.saturating_duration_since(since) <= timeout);
         if answered && in_time {
-            self.known.insert(&name);
+            self.known.insert(hash);
         }
         self.flights.end_call(flight, worker, answered);
         let shared = self.flights.is_shared(flight);
@@ -65,6 +66,7 @@ impl<W> Engine<W> {
     /// callers' code runs on that thread.
     #[cfg(feature = "async-backend")]
     pub(crate) fn watch(&mut self, Landed(flight): Landed, now: Instant) -> Option<super::RouseTimekeeper> {
+        let now = self.at(now);
         let is_set = self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
         if is_set { self.rouse_timekeeper() } else { None }
     }

@@ -2,7 +2,7 @@
 //!
 //! Each input is a method. It takes the time, and returns what the shell does next, in a type of its own. Waiters are moved out
 //! and never dropped here: the engine runs under a lock, and waiters hold foreign values. The time may run backwards from one
-//! input to the next, because it is read before the lock is taken.
+//! input to the next, because it is read before the lock is taken. An earlier time than the latest one counts as the latest.
 
 mod calls;
 mod closing;
@@ -11,11 +11,15 @@ mod flights;
 mod known;
 mod landing;
 mod outcomes;
+mod slab;
 mod waiters;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 
+use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
+
+use hashbrown::DefaultHashBuilder;
 
 pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 pub(crate) use self::flights::Ticket;
@@ -23,7 +27,7 @@ pub(crate) use self::outcomes::{Alarm, Asked, Batch, Expired, Landed, Leaving, N
 
 use self::calls::{Calls, End, Share};
 use self::crew::Crew;
-use self::flights::{Deadline, FlightId, Flights, Lane, Left};
+use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left};
 use self::known::Known;
 use crate::error::ErrorKind;
 use crate::name::Name;
@@ -45,6 +49,8 @@ pub(crate) struct Limits {
     pub(crate) max_queued: usize,
     pub(crate) thread_keep_alive: Duration,
     pub(crate) timeout: Option<Duration>,
+    /// How long a caller with an old answer to fall back on waits, if that is less than the timeout.
+    pub(crate) patience: Duration,
 }
 
 /// How workers and calls run.
@@ -63,6 +69,9 @@ pub(crate) enum Execution {
 #[derive(Debug)]
 pub(crate) struct Engine<W> {
     limits: Limits,
+    hasher: DefaultHashBuilder,
+    /// The latest time of an input.
+    latest: Option<Instant>,
     flights: Flights<W>,
     calls: Calls,
     crew: Crew,
@@ -88,8 +97,10 @@ pub(crate) struct Tally {
 impl<W> Engine<W> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
+            hasher: DefaultHashBuilder::default(),
+            latest: None,
             flights: Flights::new(),
-            calls: Calls::default(),
+            calls: Calls::new(),
             crew: Crew::new(limits.execution, limits.max_calls, limits.thread_keep_alive),
             known: Known::default(),
             closed: false,
@@ -101,21 +112,33 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Returns the time of an input: `now`, or that of an earlier input if that is later.
+    fn at(&mut self, now: Instant) -> Instant {
+        *self.latest.insert(self.latest.map_or(now, |latest| latest.max(now)))
+    }
+
+    fn hashed<'a>(&self, name: &'a Name) -> Hashed<'a> {
+        Hashed { name, hash: self.hasher.hash_one(name) }
+    }
+
     /// Adds a caller of `name` to the flight in progress, or queues a new flight at the end of its lane. A caller with an old
-    /// answer to fall back on waits at most `relief`.
-    pub(crate) fn ask(&mut self, now: Instant, name: Name, waiter: W, relief: Option<Duration>) -> Asked<W> {
-        let why = match self.admit(now, &name) {
-            Ok(lane) => {
-                let wait = [relief, self.limits.timeout].into_iter().flatten().min();
-                let deadline = wait.and_then(|wait| now.checked_add(wait));
-                let deadline = deadline.map(|at| Deadline { at, relief: relief.is_some() });
+    /// answer to fall back on has `relief`.
+    pub(crate) fn ask(&mut self, now: Instant, name: &Name, waiter: W, relief: bool) -> Asked<W> {
+        let now = self.at(now);
+        let name = self.hashed(name);
+        let why = match self.admit(now, name) {
+            Ok((flight, lane)) => {
+                let patience = relief.then_some(self.limits.patience);
+                let wait = [patience, self.limits.timeout].into_iter().flatten().min();
+                let deadline = wait.and_then(|wait| now.checked_add(wait)).map(|at| Deadline { at, relief });
                 self.stats.started += 1;
-                let (ticket, joined) = self.flights.join(name, waiter, deadline);
+                let flight = flight.unwrap_or_else(|| self.flights.begin(name));
+                let (ticket, joined) = self.flights.join(flight, waiter, deadline);
                 self.stats.shared += u64::from(joined);
                 if let Some(lane) = lane {
-                    self.flights.enqueue(ticket.flight, now, lane);
+                    self.flights.enqueue(flight, now, lane);
                 }
-                return Asked::Waits { ticket, rouse: self.rouse(now) };
+                return Asked::Waits { ticket, rouse: self.rouse_at(now) };
             }
             Err(why) => why,
         };
@@ -123,37 +146,41 @@ impl<W> Engine<W> {
         Asked::Refused { waiter, why }
     }
 
-    /// Returns the lane in which a call must be queued for another caller of `name`. Returns `None` if the flight in progress
-    /// is enough.
-    fn admit(&mut self, now: Instant, name: &Name) -> Result<Option<Lane>, ErrorKind> {
+    /// Returns the flight for another caller of `name`, if there is one, and the lane in which a call must be queued. The flight
+    /// in progress is enough if that is `None`.
+    fn admit(&mut self, now: Instant, name: Hashed<'_>) -> Result<(Option<FlightId>, Option<Lane>), ErrorKind> {
         if self.closed {
             return Err(ErrorKind::Closed);
         }
-        if let Some(flight) = self.flights.find(name) {
-            // A queued refresh becomes the caller's lookup, if the lane for that has room.
-            if self.flights.lane(flight) == Some(Lane::Refresh) {
-                let lane = self.lane_of(name);
-                let promoted = self.has_room(lane) && self.flights.dequeue(flight);
-                return Ok(promoted.then_some(lane));
-            }
-            // A call that has run for longer than the timeout is stuck. Its name gets a second call, but no third.
-            if self.flights.is_queued(flight)
-                || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
-                || self.flights.calls(flight).count() >= 2
-            {
-                return Ok(None);
-            }
-            self.demote_stuck(now);
-            let lane = self.lane_of(name);
-            // Joining is never refused. If the lane is full, the caller waits for the call that is running.
-            return Ok(self.has_room(lane).then_some(lane));
+        let Some(flight) = self.flights.find(name) else {
+            let lane = self.lane_of(name.hash);
+            return if self.has_room(lane) { Ok((None, Some(lane))) } else { Err(ErrorKind::Overloaded) };
+        };
+        // A queued refresh becomes the caller's lookup, if the lane for that has room.
+        if self.flights.lane(flight) == Some(Lane::Refresh) {
+            let lane = self.lane_of(name.hash);
+            let promoted = self.has_room(lane) && self.flights.dequeue(flight);
+            return Ok((Some(flight), promoted.then_some(lane)));
         }
-        let lane = self.lane_of(name);
-        if self.has_room(lane) { Ok(Some(lane)) } else { Err(ErrorKind::Overloaded) }
+        if self.is_coming(flight, now) {
+            return Ok((Some(flight), None));
+        }
+        self.demote_stuck(now);
+        let lane = self.lane_of(name.hash);
+        // Joining is never refused. If the lane is full, the caller waits for the call that is running.
+        Ok((Some(flight), self.has_room(lane).then_some(lane)))
     }
 
-    fn lane_of(&self, name: &Name) -> Lane {
-        if self.known.contains(name) { Lane::Known } else { Lane::New }
+    /// Returns whether a flight needs no other call. A call that has run for longer than the timeout is stuck: its name gets a
+    /// second call, but no third.
+    fn is_coming(&self, flight: FlightId, now: Instant) -> bool {
+        self.flights.is_queued(flight)
+            || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
+            || self.flights.calls(flight).count() >= 2
+    }
+
+    fn lane_of(&self, hash: u64) -> Lane {
+        if self.known.contains(hash) { Lane::Known } else { Lane::New }
     }
 
     /// Returns whether a lane has room for another name. Its bound is `max_queued`, plus the number of further calls that may
@@ -177,8 +204,8 @@ impl<W> Engine<W> {
     /// the other share. The age of the call decides, because its callers may have left before their deadlines.
     fn demote_stuck(&mut self, now: Instant) {
         while self.next_stuck().is_some_and(|at| at <= now) {
-            if let Some(name) = self.calls.demote_oldest_known() {
-                self.known.remove(name);
+            if let Some(hash) = self.calls.demote_oldest_known() {
+                self.known.remove(hash);
             }
         }
     }
@@ -196,6 +223,7 @@ impl<W> Engine<W> {
         };
         self.stats.cancelled += 1;
         let stopped = self.tidy(ticket.flight);
+        let now = self.at(now);
         self.demote_stopped(&stopped, now);
         Leaving { waiter: Some(waiter), stopped, timekeeper: self.dismiss_timekeeper() }
     }
@@ -204,33 +232,32 @@ impl<W> Engine<W> {
     /// could hold the workers reserved for known names, one short call after another.
     fn demote_stopped(&mut self, stopped: &Stopped, now: Instant) {
         for &worker in stopped {
-            if let Some(name) = self.calls.hung_known(worker, now) {
-                self.known.remove(name);
+            if let Some(hash) = self.calls.hung_known(worker, now) {
+                self.known.remove(hash);
             }
         }
     }
 
     /// Queues a background lookup of `name`, in the lane that is served last, unless a call is coming already. Returns `None`
     /// if there is no room, or the engine is closed.
-    pub(crate) fn refresh(&mut self, now: Instant, name: Name) -> Option<Rouse> {
+    pub(crate) fn refresh(&mut self, now: Instant, name: &Name) -> Option<Rouse> {
         if self.closed || !self.has_room(Lane::Refresh) {
             return None;
         }
-        let flight = self.flights.find_or_begin(name);
-        let coming = self.flights.is_queued(flight)
-            || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
-            || self.flights.calls(flight).count() >= 2;
-        if !coming {
+        let now = self.at(now);
+        let name = self.hashed(name);
+        let flight = self.flights.find(name).unwrap_or_else(|| self.flights.begin(name));
+        if !self.is_coming(flight, now) {
             self.stats.refreshed += 1;
             self.enqueue_in_background(flight, now, now);
         }
-        Some(self.rouse(now))
+        Some(self.rouse_at(now))
     }
 
-    /// Returns whether a lookup of `name` has been in progress for at least `patience`.
-    pub(crate) fn is_slow(&self, now: Instant, name: &Name, patience: Duration) -> bool {
-        let since = self.flights.find(name).and_then(|flight| self.flights.sought_since(flight));
-        since.is_some_and(|since| now.saturating_duration_since(since) >= patience)
+    /// Returns whether a lookup of `name` has been in progress for longer than a caller with an old answer waits.
+    pub(crate) fn is_slow(&self, now: Instant, name: &Name) -> bool {
+        let since = self.flights.find(self.hashed(name)).and_then(|flight| self.flights.sought_since(flight));
+        since.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.patience)
     }
 
     /// Ends a flight without waiters, unless it goes on in the background. Dequeues it, stops its calls if they can be stopped,
@@ -270,12 +297,14 @@ impl<W> Engine<W> {
     pub(crate) fn take(&mut self, worker: WorkerId, now: Instant) -> Next {
         self.crew.arrive(worker);
         self.end_call(worker);
+        let now = self.at(now);
         self.next(worker, now)
     }
 
     /// Returns what a worker does next, after it was told to sleep and has woken, for whatever reason.
     pub(crate) fn woke(&mut self, worker: WorkerId, now: Instant) -> Next {
         if self.crew.arrive(worker) || !self.crew.is_idle(worker) {
+            let now = self.at(now);
             return self.next(worker, now);
         }
         Next::Sleep { rouse: Rouse::default() }
@@ -300,7 +329,7 @@ impl<W> Engine<W> {
     /// [forgotten](Self::forget) before.
     #[cfg(feature = "async-backend")]
     pub(crate) fn driver_lost(&mut self, now: Instant) -> Rouse {
-        self.crew.forget_all();
+        self.crew.forget_idle();
         self.rouse(now)
     }
 
@@ -330,19 +359,19 @@ impl<W> Engine<W> {
         let is_dismissed = self.crew.is_dismissed(worker);
         let lane = Lane::ALL.into_iter().find(|&lane| self.open_from(lane).is_some());
         let popped = lane.and_then(|lane| Some((lane, self.flights.pop(lane, worker, now)?)));
-        let Some((lane, (flight, name))) = popped else {
+        let Some((lane, (flight, name, hash))) = popped else {
             let is_spare = self.limits.execution == Execution::Async && !self.crew.is_last();
             if self.closed || is_dismissed || is_spare {
                 self.crew.leave(worker);
-                return Next::Leave { rouse: self.rouse(now) };
+                return Next::Leave { rouse: self.rouse_at(now) };
             }
             return Next::Sleep { rouse: Rouse { timekeeper: self.crew.idle(worker, now), worker: None } };
         };
-        self.calls.begin(worker, flight, name.clone(), Share::of(lane), now);
+        self.calls.begin(worker, flight, Hashed { name: &name, hash }, Share::of(lane), now);
         if lane == Lane::Refresh {
             self.limit_background(flight, now);
         }
-        Next::Call { name, rouse: self.rouse(now) }
+        Next::Call { name, rouse: self.rouse_at(now) }
     }
 
     /// Returns the waiters on the call of `worker`, the one that has waited longest first.
@@ -362,6 +391,7 @@ impl<W> Engine<W> {
     /// take the queue, and a later tick tries again. If not, [`strand`](Self::strand) must empty the queue before anybody is
     /// roused.
     pub(crate) fn worker_refused(&mut self, now: Instant) {
+        let now = self.at(now);
         self.crew.worker_refused(now);
     }
 
@@ -379,6 +409,7 @@ impl<W> Engine<W> {
 
     /// Returns what the timekeeper does next, after it has started or woken.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick<W> {
+        let now = self.at(now);
         self.demote_stuck(now);
         let (expired, stopped) = self.expire(now);
         let may_leave = self.may_leave();
@@ -475,6 +506,11 @@ impl<W> Engine<W> {
 
     /// Picks the worker and the timekeeper to start or wake for the work there is.
     pub(crate) fn rouse(&mut self, now: Instant) -> Rouse {
+        let now = self.at(now);
+        self.rouse_at(now)
+    }
+
+    fn rouse_at(&mut self, now: Instant) -> Rouse {
         let worker = self.rouse_worker(now);
         Rouse { timekeeper: self.rouse_timekeeper(), worker }
     }

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-
 use super::crew::{Rouse, RouseTimekeeper, WorkerId};
 use super::flights::{FlightId, Ticket};
 use crate::error::ErrorKind;
@@ -115,8 +113,6 @@ pub(crate) struct Expired<W> {
 #[must_use]
 #[derive(Debug, Default)]
 pub(crate) struct Flushed {
-    /// Must be dropped while no lock is held.
-    pub(super) _names: HashMap<Name, FlightId>,
     pub(crate) stopped: Stopped,
 }
 

@@ -89,7 +89,7 @@ impl Shell {
         if self.store.fresh(name.borrowed(), Coarse::now(), drop).is_some() {
             return Rouse::default();
         }
-        state.engine.refresh(now, name.clone()).unwrap_or_else(|| {
+        state.engine.refresh(now, name).unwrap_or_else(|| {
             self.store.release(name);
             Rouse::default()
         })
@@ -112,7 +112,7 @@ impl Shell {
         let patience = self.setup.cache.stale_answer_timeout;
         let relief = match old {
             // Others have waited this long for a lookup in progress, and no caller need do so again.
-            Some(old) if state.engine.is_slow(now, name, patience) => {
+            Some(old) if state.engine.is_slow(now, name) => {
                 let rouse = self.refresh_in(&mut state, now, name);
                 self.rouse(state, rouse);
                 self.at_once.count_stale();
@@ -122,11 +122,11 @@ impl Shell {
                 // An answer that expires sooner is given if the lookup fails before that, but sets no deadline.
                 let lasts = now.checked_add(patience).is_some_and(|then| old.is_usable(then));
                 waiter.set_fallback(old);
-                lasts.then_some(patience)
+                lasts
             }
-            None => None,
+            None => false,
         };
-        match state.engine.ask(now, name.clone(), waiter, relief) {
+        match state.engine.ask(now, name, waiter, relief) {
             Asked::Waits { ticket, rouse } => {
                 self.rouse(state, rouse);
                 Ask::Waits(ticket)

@@ -38,7 +38,7 @@ impl Model {
             let flight = self.flight(name);
             let since = self.sought.get(&flight).filter(|_| self.is_sought(flight));
             let is_slow = since.is_some_and(|&since| self.now().saturating_duration_since(since) >= PATIENCE);
-            assert_eq!(self.engine.is_slow(self.now(), &text(name), PATIENCE), is_slow, "{name} since {since:?}");
+            assert_eq!(self.engine.is_slow(self.now(), &text(name)), is_slow, "{name} since {since:?}");
         }
         assert!(self.threads_of_new() <= self.limits.max_calls, "more threads than there are");
 
@@ -189,6 +189,7 @@ fn limits(is_async: bool, calls: usize, kept: usize, queued: usize, stays: bool)
         max_queued: queued.min(MAX_QUEUED),
         thread_keep_alive: Duration::from_secs(if stays { 10 } else { 0 }),
         timeout: Some(TIMEOUT),
+        patience: PATIENCE,
     }
 }
 

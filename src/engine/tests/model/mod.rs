@@ -106,6 +106,8 @@ struct Model {
     clock: Instant,
     /// How far the times that the engine gets lie behind the clock.
     lag: Duration,
+    /// The latest time that the engine got.
+    latest: Instant,
     waiting: BTreeMap<u32, Waits>,
     /// Number of flushes of each name.
     flushes: [u32; NAMES as usize],
@@ -138,12 +140,14 @@ struct Model {
 
 impl Model {
     fn new(limits: Limits) -> Self {
+        let start = Instant::now() + Duration::from_secs(100);
         Self {
             engine: Engine::new(limits.clone()),
             limits,
             engine_runs: Rc::default(),
-            clock: Instant::now() + Duration::from_secs(100),
+            clock: start,
             lag: Duration::ZERO,
+            latest: start,
             waiting: BTreeMap::new(),
             flushes: [0; NAMES as usize],
             queued: BTreeMap::new(),
@@ -165,13 +169,15 @@ impl Model {
         }
     }
 
+    /// Returns the time of the next input, as the engine takes it.
     fn now(&self) -> Instant {
-        self.clock - self.lag
+        self.latest.max(self.clock - self.lag)
     }
 
     /// Runs one input. The caller drops what it returns.
     fn input<T>(&mut self, f: impl FnOnce(&mut Engine<Token>, Instant) -> T) -> T {
-        let now = self.now();
+        self.latest = self.now();
+        let now = self.clock - self.lag;
         self.engine_runs.set(true);
         let out = f(&mut self.engine, now);
         self.engine_runs.set(false);

@@ -72,8 +72,8 @@ impl Model {
         // Upper and lower case are the same name.
         let letter = if id % 2 == 0 { b'a' + name } else { b'A' + name };
         let text = Name::parse(&char::from(letter).to_string()).unwrap();
-        let relief = (id % 3 == 0).then_some(PATIENCE);
-        let asked = self.input(|engine, now| engine.ask(now, text, token, relief));
+        let relief = id % 3 == 0;
+        let asked = self.input(|engine, now| engine.ask(now, &text, token, relief));
 
         let flight = self.flight(name);
         let in_progress = self.is_sought(flight);
@@ -116,8 +116,8 @@ impl Model {
                 }
                 self.asked = asked;
                 self.counted.shared += u64::from(joins);
-                let deadline = self.now() + relief.unwrap_or(TIMEOUT);
-                self.waiting.insert(id, Waits { flight, ticket, deadline, relief: relief.is_some(), landed: None });
+                let deadline = self.now() + if relief { PATIENCE } else { TIMEOUT };
+                self.waiting.insert(id, Waits { flight, ticket, deadline, relief, landed: None });
                 self.rouse(rouse);
             }
         }
@@ -383,7 +383,7 @@ impl Model {
             }
             Op::Refresh { name } => {
                 let flight = self.flight(name);
-                let rouse = self.input(|engine, now| engine.refresh(now, text(name)));
+                let rouse = self.input(|engine, now| engine.refresh(now, &text(name)));
                 let full = !self.has_room(Lane::Refresh);
                 assert_eq!(rouse.is_none(), full || self.closed.is_some(), "refused for no reason");
                 let Some(rouse) = rouse else { return };
