@@ -73,7 +73,7 @@ impl fmt::Debug for Answer {
 
 impl FromIterator<SocketAddr> for Answer {
     fn from_iter<I: IntoIterator<Item = SocketAddr>>(addrs: I) -> Self {
-        addrs.into_iter().collect::<Vec<_>>().into()
+        Self { addrs: Addrs::collect(addrs.into_iter()), ttl: None }
     }
 }
 
@@ -97,7 +97,7 @@ impl From<Vec<IpAddr>> for Answer {
 
 impl<const N: usize> From<[SocketAddr; N]> for Answer {
     fn from(addrs: [SocketAddr; N]) -> Self {
-        Vec::from(addrs).into()
+        addrs.into_iter().collect()
     }
 }
 
@@ -230,6 +230,12 @@ impl Few {
         Some(())
     }
 
+    /// Does the same for an address without port, scope and flow. Returns `None` for another.
+    fn push_plain(&mut self, addr: &SocketAddr, at: &mut usize) -> Option<()> {
+        let is_plain = *addr == SocketAddr::new(addr.ip(), 0);
+        if is_plain { self.push(addr.ip(), at) } else { None }
+    }
+
     #[inline]
     fn left(&self) -> usize {
         (self.0[LEFT] % (1 << 16)) as usize
@@ -268,12 +274,26 @@ impl Addrs {
     }
 
     fn of(addrs: Vec<SocketAddr>) -> Self {
-        let is_plain = |addr: &SocketAddr| *addr == SocketAddr::new(addr.ip(), 0);
         let (mut few, mut at) = (Few::NONE, 0);
-        if addrs.iter().all(|addr| is_plain(addr) && few.push(addr.ip(), &mut at).is_some()) {
-            return Self(Inner { few, many: None, source: Word::Lookup });
+        if addrs.iter().all(|addr| few.push_plain(addr, &mut at).is_some()) {
+            return Self::few(few);
         }
         Self(Inner { few: Few::NONE, many: Some(Arc::new(addrs)), source: Word::Lookup })
+    }
+
+    /// Collects addresses. Allocates only if they do not fit inline.
+    fn collect(mut addrs: impl Iterator<Item = SocketAddr>) -> Self {
+        let (mut few, mut at) = (Few::NONE, 0);
+        let rest = addrs.find(|addr| few.push_plain(addr, &mut at).is_none());
+        let few = Self::few(few);
+        match rest {
+            Some(rest) => Self::of(few.chain([rest]).chain(addrs).collect()),
+            None => few,
+        }
+    }
+
+    fn few(few: Few) -> Self {
+        Self(Inner { few, many: None, source: Word::Lookup })
     }
 
     /// Returns the addresses of `answer`, as the cache gives them after it has stored them at `stored`.
@@ -446,6 +466,7 @@ mod tests {
                 let words: usize = ips.iter().map(|ip| if ip.is_ipv4() { 1 } else { 4 }).sum();
                 let mut addrs = Addrs::looked_up(ips.clone().into());
                 assert_eq!((addrs.len(), addrs.0.many.is_none()), (ips.len(), words <= WORDS));
+                assert_eq!(ips.iter().copied().collect::<Answer>(), ips.clone().into());
                 assert!(addrs.by_ref().map(|addr| addr.ip()).eq(ips));
                 assert_eq!((addrs.len(), addrs.next()), (0, None));
             }
@@ -458,6 +479,7 @@ mod tests {
             let addrs: Vec<SocketAddr> = (0..count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
             let answer = Answer::from(addrs.clone());
             assert_eq!(answer.iter().collect::<Vec<_>>(), addrs);
+            assert_eq!(addrs.iter().copied().collect::<Answer>(), answer);
             assert_eq!(Addrs::looked_up(answer).collect::<Vec<_>>(), addrs);
         }
     }
@@ -468,6 +490,7 @@ mod tests {
         for odd in ["192.0.2.1:53".parse().unwrap(), v6(0, 3), v6(7, 0)] {
             let addrs = vec!["192.0.2.2:0".parse().unwrap(), odd];
             assert_eq!(Answer::from(addrs.clone()).iter().collect::<Vec<_>>(), addrs);
+            assert_eq!(addrs.iter().copied().collect::<Answer>().iter().collect::<Vec<_>>(), addrs);
         }
     }
 }

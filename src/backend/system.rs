@@ -46,10 +46,10 @@ mod platform {
     const EAI_NODATA: c_int = if libc::EAI_NONAME < 0 { -5 } else { 7 };
 
     pub(super) fn lookup(name: &str) -> Result<Answer, Error> {
-        let Some(host) = ffi::c_string(name) else {
-            return Err(Error::invalid_name(name, "a host name cannot contain a NUL byte"));
-        };
-        ffi::getaddrinfo(&host).map(Answer::from).map_err(error)
+        match ffi::with_c_string(name, ffi::getaddrinfo) {
+            Some(answer) => answer.map_err(error),
+            None => Err(Error::invalid_name(name, "a host name cannot contain a NUL byte")),
+        }
     }
 
     fn error(GaiError { code, errno }: GaiError) -> Error {
