@@ -370,10 +370,13 @@ impl<W> Flights<W> {
     }
 
     pub(super) fn first_deadline(&self) -> Option<Instant> {
-        let first = self.deadlines.each_ref().map(|list| self.first_in(list).map(|(at, _)| at));
-        let limits = self.limits.each_ref().map(|list| self.first_limit(list).map(|(at, _)| at));
+        let [without_relief, with_relief] = &self.deadlines;
+        let first = |list| self.first_in(list).map(|(at, _)| at);
+        let limit = |list| self.first_limit(list).map(|(at, _)| at);
+        let [background, landed] = &self.limits;
         let other = self.other_deadlines.first().map(|&(at, ..)| at);
-        first.into_iter().chain(limits).chain([other]).flatten().min()
+        let waiters = earlier(earlier(first(without_relief), first(with_relief)), other);
+        earlier(waiters, earlier(limit(background), limit(landed)))
     }
 
     /// Returns the first waiter of a list of deadlines, with its deadline.
@@ -564,5 +567,13 @@ impl<W> Flights<W> {
     /// Returns whether a flight has no waiters.
     pub(super) fn is_deserted(&self, flight: FlightId) -> bool {
         self.get(flight).is_some_and(|flight| flight.waiters.is_empty())
+    }
+}
+
+/// Returns the earlier of two times. `None` is later than all.
+pub(super) fn earlier(first: Option<Instant>, second: Option<Instant>) -> Option<Instant> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.min(second)),
+        (first, second) => first.or(second),
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use self::outcomes::{Alarm, Asked, Batch, Expired, Landed, Leaving, N
 
 use self::calls::{Calls, End, Share};
 use self::crew::Crew;
-use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left};
+use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left, earlier};
 use self::known::Known;
 use crate::error::ErrorKind;
 use crate::name::Name;
@@ -499,9 +499,10 @@ impl<W> Engine<W> {
 
     /// Returns when the timekeeper must come next.
     fn next_tick(&self) -> Option<Instant> {
-        let start = Lane::ALL.into_iter().filter_map(|lane| self.crew.next_start(self.open_from(lane)?)).min();
-        let others = [self.next_stuck(), self.flights.first_deadline(), self.crew.next_dismissal(), self.alarm.at()];
-        start.into_iter().chain(others.into_iter().flatten()).min()
+        let start = |lane| self.crew.next_start(self.open_from(lane)?);
+        let starts = Lane::ALL.into_iter().fold(None, |first, lane| earlier(first, start(lane)));
+        let waits = earlier(self.flights.first_deadline(), self.next_stuck());
+        earlier(earlier(starts, waits), earlier(self.crew.next_dismissal(), self.alarm.at()))
     }
 
     /// Picks the worker and the timekeeper to start or wake for the work there is.

@@ -256,9 +256,8 @@ mod tests {
         ]
     }
 
-    fn pick<T: Copy>(from: impl Iterator<Item = T>, which: u8) -> Option<T> {
-        let from: Vec<T> = from.collect();
-        (!from.is_empty()).then(|| from[usize::from(which) % from.len()])
+    fn pick(keys: &[Key], which: u8) -> Option<Key> {
+        keys.get(usize::from(which) % keys.len().max(1)).copied()
     }
 
     proptest! {
@@ -279,21 +278,21 @@ mod tests {
                         *slab.get_mut(key).expect("it is new") = key.number;
                         prop_assert_eq!(values.insert(key, key.number), None);
                     }
-                    Op::PushBack(which) => for key in pick(free.into_iter(), which) {
+                    Op::PushBack(which) => if let Some(key) = pick(&free, which) {
                         ours[usize::from(which & 1)].push_back(&mut slab, key);
                         model[usize::from(which & 1)].push_back(key);
                     }
-                    Op::PushFront(which) => for key in pick(free.into_iter(), which) {
+                    Op::PushFront(which) => if let Some(key) = pick(&free, which) {
                         ours[usize::from(which & 1)].push_front(&mut slab, key);
                         model[usize::from(which & 1)].push_front(key);
                     }
-                    Op::Unlink(which) => for key in pick(all.into_iter(), which) {
+                    Op::Unlink(which) => if let Some(key) = pick(&all, which) {
                         let list = linked(&key, &model).expect("it is in one");
                         ours[list].remove(&mut slab, key);
                         model[list].retain(|other| *other != key);
                     }
                     Op::Replace(which, by) => {
-                        if let (Some(key), Some(by)) = (pick(all.into_iter(), which), pick(free.into_iter(), by)) {
+                        if let (Some(key), Some(by)) = (pick(&all, which), pick(&free, by)) {
                             let list = linked(&key, &model).expect("it is in one");
                             ours[list].replace(&mut slab, key, by);
                             model[list].iter_mut().filter(|other| **other == key).for_each(|other| *other = by);
@@ -304,7 +303,7 @@ mod tests {
                         first.append(&mut slab, second);
                         model_first.append(model_second);
                     }
-                    Op::Remove(which) => for key in pick(free.into_iter(), which) {
+                    Op::Remove(which) => if let Some(key) = pick(&free, which) {
                         slab.remove(key);
                         values.remove(&key);
                         removed.push(key);
