@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::backend::AsyncBackend;
 use crate::backend::{Backend, Origin, System};
 use crate::cache::CacheConfig;
-use crate::engine::{Execution, Limits};
+use crate::engine::{Execution, Hedge, Limits};
 use crate::ffi;
 use crate::resolver::Resolver;
 use crate::shell::Setup;
@@ -25,6 +25,8 @@ pub struct Config {
     pub max_queued: usize,
     /// Longest time that a caller waits, or `None` for no limit: [`Builder::timeout`].
     pub timeout: Option<Duration>,
+    /// When a slow call gets a second one: [`Builder::hedge`].
+    pub hedge: Hedge,
     /// Settings of the cache: [`Builder::cache`].
     pub cache: CacheConfig,
     /// How long a thread stays without work: [`Builder::thread_keep_alive`].
@@ -43,6 +45,7 @@ impl Config {
             thread_keep_alive: self.thread_keep_alive,
             timeout: self.timeout,
             patience: self.cache.stale_answer_timeout,
+            hedge: self.hedge,
         }
     }
 }
@@ -69,6 +72,7 @@ pub struct Builder {
     reserved_for_known: Option<usize>,
     max_queued: usize,
     timeout: Option<Duration>,
+    hedge: Hedge,
     cache: CacheConfig,
     thread_keep_alive: Duration,
     thread_stack_size: Option<usize>,
@@ -83,6 +87,7 @@ impl Default for Builder {
             reserved_for_known: None,
             max_queued: 1024,
             timeout: Some(Duration::from_secs(10)),
+            hedge: Hedge::adaptive(),
             cache: CacheConfig::default(),
             thread_keep_alive: Duration::from_secs(10),
             thread_stack_size: None,
@@ -176,6 +181,14 @@ impl Builder {
         self
     }
 
+    /// Sets when a call that is slow gets a second one. Default: [`Hedge::adaptive`].
+    ///
+    /// The future of an async backend is dropped when the other call has answered. A blocking call runs to its end.
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = hedge;
+        self
+    }
+
     /// Sets how long a thread stays when it has no work. Default: 10 seconds, as in Tokio's blocking pool.
     pub fn thread_keep_alive(mut self, duration: Duration) -> Self {
         self.thread_keep_alive = duration;
@@ -209,6 +222,7 @@ impl Builder {
             reserved_for_known,
             max_queued: self.max_queued,
             timeout: self.timeout,
+            hedge: self.hedge,
             cache: self.cache,
             thread_keep_alive: self.thread_keep_alive,
             thread_stack_size: self.thread_stack_size,
@@ -228,12 +242,13 @@ fn default_max_lookups(execution: Execution) -> usize {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin: _, max_lookups, reserved_for_known, max_queued, timeout, cache, .. } = self;
+        let Self { origin: _, max_lookups, reserved_for_known, max_queued, timeout, hedge, cache, .. } = self;
         f.debug_struct("Builder")
             .field("max_lookups", max_lookups)
             .field("reserved_for_known", reserved_for_known)
             .field("max_queued", max_queued)
             .field("timeout", timeout)
+            .field("hedge", hedge)
             .field("cache", cache)
             .field("thread_keep_alive", &self.thread_keep_alive)
             .field("thread_stack_size", &self.thread_stack_size)

@@ -86,6 +86,7 @@
 //! | `gaiter.addresses` | number of addresses |
 //! | `gaiter.source` | where the result came from: `lookup`; `stale` for an old answer from the cache; `cache` if another caller filled the cache at that moment |
 //! | `gaiter.shared` | whether other callers waited for the same call |
+//! | `gaiter.hedged` | whether a [second call](Builder::hedge) was made because the first was slow |
 //! | `gaiter.queued_us` | how long the caller waited for the call to begin, in microseconds |
 //! | `gaiter.call_us` | how long the call took, or for a caller that did not wait for its end how long it waited, in microseconds |
 //! | `error.type` | the error: the name of the platform's code, such as `EAI_NONAME`, or the kind |
@@ -177,6 +178,7 @@ pub use crate::backend::Hickory;
 pub use crate::backend::{Backend, System, Untraced};
 pub use crate::builder::{Builder, Config};
 pub use crate::cache::CacheConfig;
+pub use crate::engine::Hedge;
 pub use crate::error::{Error, ErrorKind};
 pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;

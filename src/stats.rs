@@ -40,6 +40,10 @@ pub struct Stats {
     pub stale: u64,
     /// Callers who joined a lookup in progress. They are counted in `started` too.
     pub shared: u64,
+    /// Second calls that were made because the first was [slow](crate::Builder::hedge).
+    pub hedged: u64,
+    /// Number of these that answered before the first call ended, while somebody waited.
+    pub hedges_won: u64,
     /// Callers whose deadline passed.
     pub timed_out: u64,
     /// Callers who dropped their future before it had a result.

@@ -17,12 +17,13 @@ pub(crate) struct Reply {
     pub(crate) queued: Duration,
     pub(crate) in_call: Duration,
     pub(crate) shared: bool,
+    pub(crate) hedged: bool,
 }
 
 impl Reply {
     /// Returns the reply to a caller that has not waited.
     pub(crate) fn of(result: Result<Addrs, Error>) -> Self {
-        Self { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false }
+        Self { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false, hedged: false }
     }
 }
 

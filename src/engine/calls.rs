@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use super::crew::WorkerId;
 use super::flights::{FlightId, Hashed, Lane};
 use super::slab::{List, Slab};
+use super::zones::{ZoneId, Zones};
 use crate::name::Name;
 
 /// Number of calls of a share below which a name gets a thread at once if none is idle. More threads than this make most
@@ -17,13 +18,28 @@ const PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Calls {
     /// Each at the key of its worker.
-    calls: Slab<Call, 2>,
+    calls: Slab<Call, 3>,
     shares: Shares,
+    /// Running calls of new names that have run for [`LONG`], the oldest first.
+    long: List<RUNNING>,
+    /// Running calls that are not slow yet, the oldest first. Second calls are in neither of these lists.
+    fresh: List<PACE>,
+    /// Running calls that are slow and have no second call, the oldest first.
+    slow: List<PACE>,
+    /// Number of running calls that were made because another was slow.
+    hedges: usize,
 }
+
+/// How long a call runs until it counts as one that may never end.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Maximum number of calls that one input moves from one list to the next because time has passed.
+const STEPS: usize = 64;
 
 // The kinds of lists that a call may be in.
 const BEGUN: usize = 0;
 const RUNNING: usize = 1;
+const PACE: usize = 2;
 
 /// The share of the workers that a call counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +86,8 @@ impl Shares {
 struct InShare {
     /// All calls, until their workers are done with them.
     begun: List<BEGUN>,
-    /// Of these, the calls that run: they have no result yet, and are not stopped.
+    /// Of these, the calls that run: they have no result yet, and are not stopped. Those of new names that have run for
+    /// long are in [`Calls::long`].
     running: List<RUNNING>,
     last_result: Option<Instant>,
 }
@@ -83,10 +100,45 @@ struct Call {
     hash: u64,
     since: Instant,
     share: Share,
+    /// The zone of the name, if it is a new name and the call runs.
+    zone: Option<ZoneId>,
+    is_long: bool,
+    is_hedge: bool,
+    pace: Pace,
     /// Set once the call has its result, and its worker tells the waiters, or once it is stopped.
     over: Option<End>,
     /// Whether it was counted as abandoned.
     abandoned: bool,
+}
+
+/// The list of paces that a call is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Fresh,
+    Slow,
+    /// In none: it is a second call, or it has one, or it does not run, or nobody waits for it.
+    Neither,
+}
+
+/// What is known of a call at its end.
+pub(super) struct Run {
+    pub(super) flight: FlightId,
+    /// The hash of its name.
+    pub(super) hash: u64,
+    pub(super) since: Instant,
+    pub(super) is_hedge: bool,
+}
+
+/// How a call begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning {
+    pub(super) share: Share,
+    /// The zone of a new name.
+    pub(super) zone: Option<ZoneId>,
+    /// Whether its flight has another call.
+    pub(super) is_second: bool,
+    /// Whether it is made because that is slow.
+    pub(super) is_hedge: bool,
 }
 
 /// How a call has ended.
@@ -99,43 +151,130 @@ pub(super) enum End {
 
 impl Calls {
     pub(super) fn new() -> Self {
-        Self { calls: Slab::new(), shares: Shares::default() }
+        let (fresh, slow) = (List::default(), List::default());
+        Self { calls: Slab::new(), shares: Shares::default(), long: List::default(), fresh, slow, hedges: 0 }
     }
 
     fn get(&self, worker: WorkerId) -> Option<&Call> {
         self.calls.get(worker.0)
     }
 
-    pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Hashed<'_>, share: Share, now: Instant) {
+    pub(super) fn begin(&mut self, worker: WorkerId, flight: FlightId, name: Hashed<'_>, as_: Beginning, now: Instant) {
         let Hashed { name, hash } = name;
-        let call = Call { flight, name: name.clone(), hash, since: now, share, over: None, abandoned: false };
+        let Beginning { share, zone, is_second, is_hedge } = as_;
+        let pace = if is_second { Pace::Neither } else { Pace::Fresh };
+        let (name, since, is_long, over, abandoned) = (name.clone(), now, false, None, false);
+        let call = Call { flight, name, hash, since, share, zone, is_long, is_hedge, pace, over, abandoned };
         self.calls.put(worker.0, call);
         let in_share = self.shares.get_mut(share);
         in_share.begun.push_back(&mut self.calls, worker.0);
         in_share.running.push_back(&mut self.calls, worker.0);
+        self.hedges += usize::from(is_hedge);
+        if pace == Pace::Fresh {
+            self.fresh.push_back(&mut self.calls, worker.0);
+        }
     }
 
-    /// Marks the call of `worker` as finished, because it has its result. Returns its flight, the hash of its name, and when
-    /// it began.
-    pub(super) fn finish(&mut self, worker: WorkerId, now: Instant) -> Option<(FlightId, u64, Instant)> {
+    /// Marks the call of `worker` as finished, because it has its result.
+    pub(super) fn finish(&mut self, worker: WorkerId, zones: &mut Zones, now: Instant, answered: bool) -> Option<Run> {
         let call = self.get(worker).filter(|call| call.over.is_none())?;
-        let found = (call.flight, call.hash, call.since);
-        let in_share = self.shares.get_mut(call.share);
-        in_share.last_result = Some(now);
-        self.end_run(worker, End::Finished);
-        Some(found)
+        let Call { flight, hash, since, is_hedge, .. } = *call;
+        self.shares.get_mut(call.share).last_result = Some(now);
+        self.end_run(worker, zones, End::Finished, answered, now);
+        Some(Run { flight, hash, since, is_hedge })
     }
 
     /// Marks the call of `worker` as stopped, so that it is dropped.
-    pub(super) fn stop(&mut self, worker: WorkerId) {
-        self.end_run(worker, End::Stopped);
+    pub(super) fn stop(&mut self, worker: WorkerId, zones: &mut Zones, now: Instant) {
+        self.end_run(worker, zones, End::Stopped, false, now);
     }
 
-    fn end_run(&mut self, worker: WorkerId, end: End) {
+    fn end_run(&mut self, worker: WorkerId, zones: &mut Zones, end: End, answered: bool, now: Instant) {
         let Some(call) = self.calls.get_mut(worker.0) else { return };
-        let (share, was_running) = (call.share, call.over.replace(end).is_none());
-        if was_running {
+        let (share, zone, is_long) = (call.share, call.zone.take(), call.is_long);
+        if call.over.replace(end).is_some() {
+            return;
+        }
+        self.hedges -= usize::from(call.is_hedge);
+        if is_long {
+            self.long.remove(&mut self.calls, worker.0);
+        } else {
             self.shares.get_mut(share).running.remove(&mut self.calls, worker.0);
+        }
+        self.set_pace(worker, Pace::Neither);
+        if let Some(zone) = zone {
+            zones.end(zone, is_long, answered, now);
+        }
+    }
+
+    fn set_pace(&mut self, worker: WorkerId, pace: Pace) {
+        let Some(call) = self.calls.get_mut(worker.0) else { return };
+        match std::mem::replace(&mut call.pace, pace) {
+            Pace::Fresh => self.fresh.remove(&mut self.calls, worker.0),
+            Pace::Slow => self.slow.remove(&mut self.calls, worker.0),
+            Pace::Neither => {}
+        }
+        match pace {
+            Pace::Fresh => self.fresh.push_back(&mut self.calls, worker.0),
+            Pace::Slow => self.slow.push_back(&mut self.calls, worker.0),
+            Pace::Neither => {}
+        }
+    }
+
+    /// Returns when the oldest call that is not slow began.
+    pub(super) fn first_fresh(&self) -> Option<Instant> {
+        Some(self.calls.get(self.fresh.first(&self.calls)?)?.since)
+    }
+
+    /// Marks a batch of calls as slow that have run for `delay`.
+    pub(super) fn slow_down(&mut self, now: Instant, delay: Duration) {
+        for _ in 0..STEPS {
+            let Some(first) = self.fresh.first(&self.calls) else { return };
+            let due = self.calls.get(first).and_then(|call| call.since.checked_add(delay));
+            if due.is_none_or(|due| now < due) {
+                return;
+            }
+            self.set_pace(WorkerId(first), Pace::Slow);
+        }
+    }
+
+    /// Returns the call that was the last to become slow, with its flight and the hash of its name.
+    pub(super) fn last_slow(&self) -> Option<(WorkerId, FlightId, u64)> {
+        let last = self.slow.last(&self.calls)?;
+        let call = self.calls.get(last)?;
+        Some((WorkerId(last), call.flight, call.hash))
+    }
+
+    /// Takes a call from the slow ones.
+    pub(super) fn give_up_slow(&mut self, worker: WorkerId) {
+        self.set_pace(worker, Pace::Neither);
+    }
+
+    /// Counts a call as slow again, since somebody waits for it now, if it had been given up.
+    pub(super) fn reconsider(&mut self, worker: WorkerId) {
+        let was_given_up = |call: &Call| call.over.is_none() && call.pace == Pace::Neither && !call.is_hedge;
+        if self.get(worker).is_some_and(was_given_up) {
+            self.set_pace(worker, Pace::Slow);
+        }
+    }
+
+    /// Returns the number of running calls that were made because another was slow.
+    pub(super) fn hedges(&self) -> usize {
+        self.hedges
+    }
+
+    /// Moves a batch of calls of new names that have run for long to [`Calls::long`].
+    pub(super) fn lengthen(&mut self, zones: &mut Zones, now: Instant) {
+        for _ in 0..STEPS {
+            let Some(first) = self.shares.other.running.first(&self.calls) else { return };
+            let Some(call) = self.calls.get_mut(first) else { return };
+            if now.saturating_duration_since(call.since) <= LONG {
+                return;
+            }
+            call.is_long = true;
+            call.zone.into_iter().for_each(|zone| zones.lengthen(zone));
+            self.shares.other.running.remove(&mut self.calls, first);
+            self.long.push_back(&mut self.calls, first);
         }
     }
 
@@ -150,11 +289,11 @@ impl Calls {
     }
 
     /// Removes the call of `worker`, if it has one, and returns how it ended.
-    pub(super) fn end(&mut self, worker: WorkerId) -> Option<End> {
+    pub(super) fn end(&mut self, worker: WorkerId, zones: &mut Zones, now: Instant) -> Option<End> {
         let call = self.get(worker)?;
         let (share, over) = (call.share, call.over);
         if over.is_none() {
-            self.end_run(worker, End::Finished);
+            self.end_run(worker, zones, End::Finished, false, now);
         }
         self.shares.get_mut(share).begun.remove(&mut self.calls, worker.0);
         self.calls.take(worker.0);
@@ -168,7 +307,8 @@ impl Calls {
 
     /// Returns the number of calls of `share` that run.
     pub(super) fn running_in(&self, share: Share) -> usize {
-        self.shares.get(share).running.len()
+        let long = if share == Share::Other { self.long.len() } else { 0 };
+        self.shares.get(share).running.len() + long
     }
 
     /// Returns the number of calls that run.
@@ -179,7 +319,12 @@ impl Calls {
     /// Returns the number of calls that have run for longer than `long`.
     pub(super) fn running_long(&self, now: Instant, long: Duration) -> usize {
         let running = [Share::Known, Share::Other].map(|share| self.shares.get(share).running.iter(&self.calls));
-        running.into_iter().flatten().filter(|call| now.saturating_duration_since(call.since) > long).count()
+        running
+            .into_iter()
+            .flatten()
+            .chain(self.long.iter(&self.calls))
+            .filter(|call| now.saturating_duration_since(call.since) > long)
+            .count()
     }
 
     /// Returns from when on a thread may be started for a call of `share` that has been queued since `queued`.
@@ -200,8 +345,9 @@ impl Calls {
         Some(self.calls.get(oldest)?.since)
     }
 
-    /// Moves the oldest running call for a known name to the other share, and returns the hash of its name.
-    pub(super) fn demote_oldest_known(&mut self) -> Option<u64> {
+    /// Moves the oldest running call for a known name to the other share, and returns the hash of its name. `zone` counts it
+    /// in the zone of its name.
+    pub(super) fn demote_oldest_known(&mut self, zone: impl FnOnce(&Name) -> ZoneId) -> Option<u64> {
         let Shares { known, other } = &mut self.shares;
         let oldest = known.running.first(&self.calls)?;
         known.running.remove(&mut self.calls, oldest);
@@ -209,7 +355,7 @@ impl Calls {
         other.begun.push_front(&mut self.calls, oldest);
         other.running.push_front(&mut self.calls, oldest);
         let call = self.calls.get_mut(oldest)?;
-        call.share = Share::Other;
+        (call.share, call.zone) = (Share::Other, Some(zone(&call.name)));
         Some(call.hash)
     }
 

@@ -106,6 +106,11 @@ impl Crew {
         self.workers.len() == self.leaving
     }
 
+    /// Returns whether there is no place for another worker, and none is idle.
+    pub(super) fn is_full(&self) -> bool {
+        self.workers.len() >= self.max_workers && self.idle.len() == 0
+    }
+
     /// Returns whether there is exactly one worker.
     pub(super) fn is_last(&self) -> bool {
         self.workers.len() == 1

@@ -6,6 +6,7 @@ use hashbrown::HashTable;
 use super::crew::WorkerId;
 use super::slab::{Key, List, Slab};
 use super::waiters::Waiters;
+use super::zones::{LANE, ZoneId, Zones};
 use crate::name::Name;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +54,8 @@ struct Flight<W> {
     asked: bool,
     /// Whether more than one caller has.
     shared: bool,
+    /// Whether it has had a second call because the first was slow.
+    hedged: bool,
     /// Whether it goes on without waiters.
     is_background: bool,
     /// Whether this very name was flushed: the answer is for its waiters only.
@@ -74,7 +77,13 @@ struct Flight<W> {
 #[derive(Clone, Copy, Debug)]
 struct Queued {
     lane: Lane,
+    /// The place in the order in which flights were queued.
+    place: u64,
     since: Instant,
+    /// Set if the flight is parked because its zone is blocked.
+    parked: Option<ZoneId>,
+    /// Whether this is for a second call because the first is slow.
+    is_hedge: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +104,7 @@ impl<W> Flight<W> {
             waiters: Waiters::NONE,
             asked: false,
             shared: false,
+            hedged: false,
             is_background: false,
             flushed: false,
             landed: false,
@@ -126,7 +136,6 @@ pub(super) struct Deadline {
 }
 
 // The kinds of lists that a flight may be in.
-const LANE: usize = 0;
 const BACKGROUND: usize = 1;
 const LIMIT: usize = 2;
 const DEADLINE: usize = 3;
@@ -144,8 +153,9 @@ pub(super) struct Flights<W> {
     flights: Slab<Flight<W>, 4>,
     /// The flight that later callers of a name join.
     by_name: HashTable<FlightId>,
-    /// The flights of each lane.
+    /// The flights of each lane, except for those that are parked.
     lanes: [List<LANE>; 3],
+    pub(super) zones: Zones,
     /// Flights that go on without waiters: those that began before everything was flushed, and the others.
     background: [List<BACKGROUND>; 2],
     /// Flights up to this number began before everything was flushed.
@@ -171,6 +181,16 @@ pub(super) enum Due {
     Landed(FlightId),
 }
 
+/// A flight that was taken from its lane.
+pub(super) struct Taken {
+    pub(super) name: Name,
+    pub(super) hash: u64,
+    /// Whether it has another call.
+    pub(super) is_second: bool,
+    /// Whether it gets a call because that one is slow.
+    pub(super) is_hedge: bool,
+}
+
 /// A waiter that was taken out of its flight.
 pub(super) struct Left<W> {
     pub(super) waiter: W,
@@ -179,11 +199,13 @@ pub(super) struct Left<W> {
 }
 
 impl<W> Flights<W> {
-    pub(super) fn new() -> Self {
+    /// `places` is the maximum number of calls for new names.
+    pub(super) fn new(places: usize) -> Self {
         Self {
             flights: Slab::new(),
             by_name: HashTable::new(),
             lanes: Default::default(),
+            zones: Zones::new(places),
             background: Default::default(),
             flushed: 0,
             landed: 0,
@@ -335,8 +357,10 @@ impl<W> Flights<W> {
         (rest.limit, rest.is_background) = (entry.limit.take(), std::mem::take(&mut entry.is_background));
         let (queued, limit, is_background) = (rest.queued, rest.limit, rest.is_background);
         let rest = self.flights.insert(rest);
-        if let Some(Queued { lane, .. }) = queued {
-            self.lanes[lane as usize].replace(&mut self.flights, flight.0, rest);
+        match queued {
+            Some(Queued { parked: Some(zone), .. }) => self.zones.replace(zone, &mut self.flights, flight.0, rest),
+            Some(Queued { lane, .. }) => self.lanes[lane as usize].replace(&mut self.flights, flight.0, rest),
+            None => {}
         }
         if limit.is_some() {
             self.limits[BACKGROUND_LIMIT].replace(&mut self.flights, flight.0, rest);
@@ -367,6 +391,18 @@ impl<W> Flights<W> {
 
     pub(super) fn is_shared(&self, flight: FlightId) -> bool {
         self.get(flight).is_some_and(|flight| flight.shared)
+    }
+
+    pub(super) fn is_hedged(&self, flight: FlightId) -> bool {
+        self.get(flight).is_some_and(|flight| flight.hedged)
+    }
+
+    /// Queues a flight for a second call because the first is slow.
+    pub(super) fn hedge(&mut self, flight: FlightId, now: Instant, lane: Lane) {
+        self.enqueue(flight, now, lane, None);
+        if let Some(queued) = self.get_mut(flight).and_then(|flight| flight.queued.as_mut()) {
+            queued.is_hedge = true;
+        }
     }
 
     pub(super) fn first_deadline(&self) -> Option<Instant> {
@@ -409,23 +445,43 @@ impl<W> Flights<W> {
         waiters.chain(flights).filter(|(at, _)| *at <= now).min_by_key(|(at, _)| *at).map(|(_, due)| due)
     }
 
-    pub(super) fn enqueue(&mut self, flight: FlightId, since: Instant, lane: Lane) {
+    /// Queues a flight in a lane, or parks it if its `zone` is blocked.
+    pub(super) fn enqueue(&mut self, flight: FlightId, since: Instant, lane: Lane, zone: Option<ZoneId>) {
         self.set_background(flight, lane == Lane::Refresh);
+        let place = self.next_number();
         let Some(entry) = self.get_mut(flight) else { return };
         // A second call is for the waiters on the first.
         if !entry.is_called_for() {
             entry.sought = Some(since);
         }
-        entry.queued = Some(Queued { lane, since });
-        self.lanes[lane as usize].push_back(&mut self.flights, flight.0);
+        entry.queued = Some(Queued { lane, place, since, parked: zone, is_hedge: false });
+        match zone {
+            Some(zone) => self.zones.park(zone, &mut self.flights, flight.0, place),
+            None => self.lanes[lane as usize].push_back(&mut self.flights, flight.0),
+        }
     }
 
-    /// Removes a flight from its lane. Returns whether it was in one.
+    /// Parks a flight that is queued.
+    pub(super) fn park(&mut self, flight: FlightId, zone: ZoneId) {
+        let Some(queued) = self.get_mut(flight).and_then(|flight| flight.queued.as_mut()) else { return };
+        let (lane, place) = (queued.lane, queued.place);
+        queued.parked = Some(zone);
+        self.lanes[lane as usize].remove(&mut self.flights, flight.0);
+        self.zones.park(zone, &mut self.flights, flight.0, place);
+    }
+
+    /// Removes a flight from its lane, or from where it is parked. Returns whether it was queued.
     pub(super) fn dequeue(&mut self, flight: FlightId) -> bool {
-        let Some(Queued { lane, .. }) = self.get_mut(flight).and_then(|flight| flight.queued.take()) else {
+        let Some(Queued { lane, parked, .. }) = self.get_mut(flight).and_then(|flight| flight.queued.take()) else {
             return false;
         };
-        self.lanes[lane as usize].remove(&mut self.flights, flight.0);
+        match parked {
+            Some(zone) => {
+                let place = |flight: &Flight<W>| flight.queued.map(|queued| queued.place);
+                self.zones.unpark(zone, &mut self.flights, flight.0, place);
+            }
+            None => self.lanes[lane as usize].remove(&mut self.flights, flight.0),
+        }
         true
     }
 
@@ -436,6 +492,10 @@ impl<W> Flights<W> {
     /// Returns the lane in which a flight waits.
     pub(super) fn lane(&self, flight: FlightId) -> Option<Lane> {
         self.get(flight)?.queued.map(|queued| queued.lane)
+    }
+
+    pub(super) fn is_parked(&self, flight: FlightId) -> bool {
+        self.get(flight).and_then(|flight| flight.queued).is_some_and(|queued| queued.parked.is_some())
     }
 
     /// Returns since when a flight has been queued or called for.
@@ -490,25 +550,40 @@ impl<W> Flights<W> {
         }
     }
 
-    /// Returns the number of flights in a lane.
+    /// Returns the number of flights in a lane that are not parked.
     pub(super) fn queued(&self, lane: Lane) -> usize {
         self.lanes[lane as usize].len()
     }
 
     /// Returns the head of the first lane that is not empty.
     pub(super) fn first_queued(&self) -> Option<FlightId> {
-        self.lanes.iter().find_map(|lane| lane.first(&self.flights)).map(FlightId)
+        let queued = self.lanes.iter().find_map(|lane| lane.first(&self.flights));
+        queued.or_else(|| self.zones.first_parked(&self.flights, None)).map(FlightId)
     }
 
-    /// Returns since when the head of a lane has been waiting.
-    pub(super) fn head(&self, lane: Lane) -> Option<Instant> {
-        let head = self.lanes[lane as usize].first(&self.flights)?;
-        Some(self.flights.get(head)?.queued?.since)
+    /// Returns the first flight of a lane that is not parked, and its name.
+    pub(super) fn first_in_lane(&self, lane: Lane) -> Option<(FlightId, &Name)> {
+        let flight = self.lanes[lane as usize].first(&self.flights)?;
+        Some((FlightId(flight), &self.flights.get(flight)?.name))
     }
 
-    /// Removes the head of a lane, and returns it with its name and that name's hash. `worker` calls for it from now on.
-    pub(super) fn pop(&mut self, lane: Lane, worker: WorkerId, now: Instant) -> Option<(FlightId, Name, u64)> {
-        let flight = FlightId(self.lanes[lane as usize].first(&self.flights)?);
+    /// Returns the head of a lane, and since when it has been waiting. A parked flight counts once its zone is open.
+    pub(super) fn head(&self, lane: Lane, now: Instant) -> Option<(FlightId, Instant)> {
+        let first = self.lanes[lane as usize].first(&self.flights);
+        let open = if lane == Lane::New { self.zones.first_open(now) } else { None };
+        let place = |flight| self.flights.get(flight).and_then(|flight| flight.queued).map(|queued| queued.place);
+        let head = match open {
+            Some((open, zone)) if first.and_then(place).is_none_or(|first| open < first) => {
+                self.zones.first_parked(&self.flights, Some(zone))
+            }
+            _ => first,
+        }?;
+        Some((FlightId(head), self.flights.get(head)?.queued?.since))
+    }
+
+    /// Removes a flight from its lane. `worker` calls for it from now on.
+    pub(super) fn take(&mut self, flight: FlightId, worker: WorkerId, now: Instant) -> Option<Taken> {
+        let is_hedge = self.get(flight)?.queued?.is_hedge;
         self.dequeue(flight);
         let number = self.next_number();
         let entry = self.get_mut(flight)?;
@@ -516,7 +591,9 @@ impl<W> Flights<W> {
         if let Some(free) = entry.calls.iter_mut().find(|call| call.is_none()) {
             *free = Some(Calling { worker, since: now, number, superseded: false });
         }
-        Some((flight, entry.name.clone(), entry.hash))
+        entry.hedged |= is_hedge;
+        let is_second = entry.calls.iter().flatten().count() > 1;
+        Some(Taken { name: entry.name.clone(), hash: entry.hash, is_second, is_hedge })
     }
 
     /// Removes the call of `worker` from a flight. `answered` is false if its result says nothing about the name.
@@ -542,9 +619,12 @@ impl<W> Flights<W> {
         entry.is_some_and(|entry| entry.calls.iter().flatten().any(is_last_word))
     }
 
-    /// Returns whether a call is running that is not older than `age`, or any call if `age` is `None`.
+    /// Returns whether a call is running that is not older than `age`, or any call if `age` is `None`. A call does not count if
+    /// a later one has answered: it was slow then.
     pub(super) fn has_call_younger_than(&self, flight: FlightId, now: Instant, age: Option<Duration>) -> bool {
-        self.calls(flight).any(|(_, since)| age.is_none_or(|age| now.saturating_duration_since(since) <= age))
+        let is_young = |since| age.is_none_or(|age| now.saturating_duration_since(since) <= age);
+        let mut calls = self.get(flight).into_iter().flat_map(|flight| &flight.calls).flatten();
+        calls.any(|call| !call.superseded && is_young(call.since))
     }
 
     /// Removes a flight if it has no waiter, no place in a lane and no call.

@@ -8,11 +8,13 @@ mod calls;
 mod closing;
 mod crew;
 mod flights;
+mod hedging;
 mod known;
 mod landing;
 mod outcomes;
 mod slab;
 mod waiters;
+mod zones;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 
@@ -23,12 +25,15 @@ use hashbrown::DefaultHashBuilder;
 
 pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 pub(crate) use self::flights::Ticket;
+pub use self::hedging::Hedge;
 pub(crate) use self::outcomes::{Alarm, Asked, Batch, Expired, Landed, Leaving, Next, Stopped, Telling, Tick};
 
-use self::calls::{Calls, End, Share};
+use self::calls::{Beginning, Calls, End, Share};
 use self::crew::Crew;
-use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left, earlier};
+use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left, Taken, earlier};
+use self::hedging::Hedging;
 use self::known::Known;
+use self::zones::ZoneId;
 use crate::error::ErrorKind;
 use crate::name::Name;
 use crate::stats::Stats;
@@ -51,6 +56,7 @@ pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
     /// How long a caller with an old answer to fall back on waits, if that is less than the timeout.
     pub(crate) patience: Duration,
+    pub(crate) hedge: Hedge,
 }
 
 /// How workers and calls run.
@@ -71,11 +77,12 @@ pub(crate) struct Engine<W> {
     limits: Limits,
     hasher: DefaultHashBuilder,
     /// The latest time of an input.
-    latest: Option<Instant>,
+    latest: Instant,
     flights: Flights<W>,
     calls: Calls,
     crew: Crew,
     known: Known,
+    hedging: Hedging,
     closed: bool,
     /// The alarm that the shell has set for the timekeeper.
     alarm: Alarm,
@@ -95,14 +102,16 @@ pub(crate) struct Tally {
 }
 
 impl<W> Engine<W> {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// `now` is the time before the first input.
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
-            latest: None,
-            flights: Flights::new(),
+            latest: now,
+            flights: Flights::new(limits.max_calls.saturating_sub(limits.reserved_for_known)),
             calls: Calls::new(),
             crew: Crew::new(limits.execution, limits.max_calls, limits.thread_keep_alive),
             known: Known::default(),
+            hedging: Hedging::new(limits.hedge, limits.max_calls),
             closed: false,
             alarm: Alarm::Unset,
             given_up: Vec::new(),
@@ -114,7 +123,8 @@ impl<W> Engine<W> {
 
     /// Returns the time of an input: `now`, or that of an earlier input if that is later.
     fn at(&mut self, now: Instant) -> Instant {
-        *self.latest.insert(self.latest.map_or(now, |latest| latest.max(now)))
+        self.latest = self.latest.max(now);
+        self.latest
     }
 
     fn hashed<'a>(&self, name: &'a Name) -> Hashed<'a> {
@@ -125,6 +135,7 @@ impl<W> Engine<W> {
     /// answer to fall back on has `relief`.
     pub(crate) fn ask(&mut self, now: Instant, name: &Name, waiter: W, relief: bool) -> Asked<W> {
         let now = self.at(now);
+        self.settle(now);
         let name = self.hashed(name);
         let why = match self.admit(now, name) {
             Ok((flight, lane)) => {
@@ -135,8 +146,9 @@ impl<W> Engine<W> {
                 let flight = flight.unwrap_or_else(|| self.flights.begin(name));
                 let (ticket, joined) = self.flights.join(flight, waiter, deadline);
                 self.stats.shared += u64::from(joined);
-                if let Some(lane) = lane {
-                    self.flights.enqueue(flight, now, lane);
+                match lane {
+                    Some(lane) => self.enqueue(flight, now, lane, now),
+                    None => self.reconsider(flight),
                 }
                 return Asked::Waits { ticket, rouse: self.rouse_at(now) };
             }
@@ -154,12 +166,16 @@ impl<W> Engine<W> {
         }
         let Some(flight) = self.flights.find(name) else {
             let lane = self.lane_of(name.hash);
-            return if self.has_room(lane) { Ok((None, Some(lane))) } else { Err(ErrorKind::Overloaded) };
+            return if self.has_room(lane, name.name, None, now) {
+                Ok((None, Some(lane)))
+            } else {
+                Err(ErrorKind::Overloaded)
+            };
         };
         // A queued refresh becomes the caller's lookup, if the lane for that has room.
         if self.flights.lane(flight) == Some(Lane::Refresh) {
             let lane = self.lane_of(name.hash);
-            let promoted = self.has_room(lane) && self.flights.dequeue(flight);
+            let promoted = self.has_room(lane, name.name, Some(flight), now) && self.flights.dequeue(flight);
             return Ok((Some(flight), promoted.then_some(lane)));
         }
         if self.is_coming(flight, now) {
@@ -168,7 +184,7 @@ impl<W> Engine<W> {
         self.demote_stuck(now);
         let lane = self.lane_of(name.hash);
         // Joining is never refused. If the lane is full, the caller waits for the call that is running.
-        Ok((Some(flight), self.has_room(lane).then_some(lane)))
+        Ok((Some(flight), self.has_room(lane, name.name, Some(flight), now).then_some(lane)))
     }
 
     /// Returns whether a flight needs no other call. A call that has run for longer than the timeout is stuck: its name gets a
@@ -184,12 +200,73 @@ impl<W> Engine<W> {
     }
 
     /// Returns whether a lane has room for another name. Its bound is `max_queued`, plus the number of further calls that may
-    /// run. A call that has its result no longer counts as running, even while its thread tells the waiters.
-    fn has_room(&self, lane: Lane) -> bool {
+    /// run. A call that has its result no longer counts as running, even while its thread tells the waiters. Names of blocked
+    /// zones have the bound `max_queued`, all together. A `flight` for the name may be parked already.
+    fn has_room(&self, lane: Lane, name: &Name, flight: Option<FlightId>, now: Instant) -> bool {
+        if self.blocked(name, lane, now).is_some() {
+            let own = usize::from(flight.is_some_and(|flight| self.flights.is_parked(flight)));
+            return self.flights.zones.parked() - own < self.limits.max_queued;
+        }
         let share = Share::of(lane);
         let theirs = self.max_workers_for(share).saturating_sub(self.calls.running_in(share));
         let free = theirs.min(self.limits.max_calls.saturating_sub(self.calls.running()));
         self.flights.queued(lane) < self.limits.max_queued.saturating_add(free)
+    }
+
+    /// Queues a flight, or parks it if its zone is blocked.
+    fn enqueue(&mut self, flight: FlightId, since: Instant, lane: Lane, now: Instant) {
+        let zone = self.flights.name(flight).and_then(|name| self.blocked(name, lane, now));
+        self.flights.enqueue(flight, since, lane, zone);
+    }
+
+    /// Returns the zone of a name, if it is blocked. Names that have answered before are called for regardless.
+    fn blocked(&self, name: &Name, lane: Lane, now: Instant) -> Option<ZoneId> {
+        if lane == Lane::Known {
+            return None;
+        }
+        let running = self.calls.running_in(Share::Other);
+        self.flights.zones.blocked(running, || self.zone_of(name), now)
+    }
+
+    /// Returns the hash of a name's zone.
+    fn zone_of(&self, name: &Name) -> u64 {
+        self.hasher.hash_one(name.borrowed().zone())
+    }
+
+    /// Parks a batch of names at the heads of the lanes whose zones are blocked. Returns whether there may be more.
+    ///
+    /// If too many are parked, names are called for in their order, whatever their zone.
+    fn settle(&mut self, now: Instant) -> bool {
+        self.calls.lengthen(&mut self.flights.zones, now);
+        let mut left = BATCH;
+        for lane in [Lane::New, Lane::Refresh] {
+            while let Some((flight, name)) = self.flights.first_in_lane(lane) {
+                let Some(zone) = self.blocked(name, lane, now) else { break };
+                if self.flights.zones.parked() >= self.max_parked() {
+                    break;
+                }
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                self.flights.park(flight, zone);
+            }
+        }
+        false
+    }
+
+    /// Returns the maximum number of parked names: as many as can be in two lanes.
+    fn max_parked(&self) -> usize {
+        self.limits.max_queued.saturating_add(self.limits.max_calls).saturating_mul(2)
+    }
+
+    /// Hedges the call of a flight that a caller has joined, if nobody waited for it when it became slow.
+    fn reconsider(&mut self, flight: FlightId) {
+        let mut calls = self.flights.calls(flight).map(|(worker, _)| worker);
+        if let (Some(only), None) = (calls.next(), calls.next()) {
+            drop(calls);
+            self.calls.reconsider(only);
+        }
     }
 
     /// Returns the maximum number of workers for the calls of a share.
@@ -204,9 +281,12 @@ impl<W> Engine<W> {
     /// the other share. The age of the call decides, because its callers may have left before their deadlines.
     fn demote_stuck(&mut self, now: Instant) {
         while self.next_stuck().is_some_and(|at| at <= now) {
-            if let Some(hash) = self.calls.demote_oldest_known() {
+            let Self { calls, flights, hasher, .. } = self;
+            let zone = |name: &Name| flights.zones.begin(hasher.hash_one(name.borrowed().zone()));
+            if let Some(hash) = calls.demote_oldest_known(zone) {
                 self.known.remove(hash);
             }
+            self.calls.lengthen(&mut self.flights.zones, now);
         }
     }
 
@@ -241,12 +321,14 @@ impl<W> Engine<W> {
     /// Queues a background lookup of `name`, in the lane that is served last, unless a call is coming already. Returns `None`
     /// if there is no room, or the engine is closed.
     pub(crate) fn refresh(&mut self, now: Instant, name: &Name) -> Option<Rouse> {
-        if self.closed || !self.has_room(Lane::Refresh) {
+        let now = self.at(now);
+        self.settle(now);
+        let hashed = self.hashed(name);
+        let flight = self.flights.find(hashed);
+        if self.closed || !self.has_room(Lane::Refresh, name, flight, now) {
             return None;
         }
-        let now = self.at(now);
-        let name = self.hashed(name);
-        let flight = self.flights.find(name).unwrap_or_else(|| self.flights.begin(name));
+        let flight = flight.unwrap_or_else(|| self.flights.begin(hashed));
         if !self.is_coming(flight, now) {
             self.stats.refreshed += 1;
             self.enqueue_in_background(flight, now, now);
@@ -283,7 +365,7 @@ impl<W> Engine<W> {
         let stopped: Stopped = self.flights.calls(flight).map(|(worker, _)| worker).collect();
         for &worker in &stopped {
             self.flights.end_call(flight, worker, false);
-            self.calls.stop(worker);
+            self.calls.stop(worker, &mut self.flights.zones, self.latest);
         }
         stopped
     }
@@ -336,7 +418,7 @@ impl<W> Engine<W> {
     /// Ends the call of a worker. A thread's call is outstanding until here, so that its replies are sent and everything that
     /// they drop is dropped.
     fn end_call(&mut self, worker: WorkerId) {
-        match self.calls.end(worker).filter(|_| self.closed) {
+        match self.calls.end(worker, &mut self.flights.zones, self.latest).filter(|_| self.closed) {
             Some(End::Finished) => self.tally.finished += 1,
             Some(End::Stopped) => self.tally.cancelled += 1,
             None => {}
@@ -356,10 +438,15 @@ impl<W> Engine<W> {
     }
 
     fn next(&mut self, worker: WorkerId, now: Instant) -> Next {
-        let is_dismissed = self.crew.is_dismissed(worker);
+        let more = self.settle(now);
+        self.hedge(now, true);
         let lane = Lane::ALL.into_iter().find(|&lane| self.open_from(lane).is_some());
-        let popped = lane.and_then(|lane| Some((lane, self.flights.pop(lane, worker, now)?)));
-        let Some((lane, (flight, name, hash))) = popped else {
+        if more && lane != Some(Lane::Known) {
+            return Next::Again;
+        }
+        let is_dismissed = self.crew.is_dismissed(worker);
+        let head = lane.and_then(|lane| self.flights.head(lane, now));
+        let Some(name) = head.and_then(|(flight, _)| self.begin(worker, flight, now)) else {
             let is_spare = self.limits.execution == Execution::Async && !self.crew.is_last();
             if self.closed || is_dismissed || is_spare {
                 self.crew.leave(worker);
@@ -367,11 +454,27 @@ impl<W> Engine<W> {
             }
             return Next::Sleep { rouse: Rouse { timekeeper: self.crew.idle(worker, now), worker: None } };
         };
-        self.calls.begin(worker, flight, Hashed { name: &name, hash }, Share::of(lane), now);
+        Next::Call { name, rouse: self.rouse_at(now) }
+    }
+
+    /// Begins a call of `worker` for a queued flight, and returns the name.
+    fn begin(&mut self, worker: WorkerId, flight: FlightId, now: Instant) -> Option<Name> {
+        let lane = self.flights.lane(flight)?;
+        let share = Share::of(lane);
+        let zone = match share {
+            Share::Known => None,
+            // Before the name leaves its zone's queue, which the zone may not outlast.
+            Share::Other => self.flights.name(flight).map(|name| self.zone_of(name)),
+        };
+        let zone = zone.map(|zone| self.flights.zones.begin(zone));
+        let Taken { name, hash, is_second, is_hedge } = self.flights.take(flight, worker, now)?;
+        self.stats.hedged += u64::from(is_hedge);
+        let beginning = Beginning { share, zone, is_second, is_hedge };
+        self.calls.begin(worker, flight, Hashed { name: &name, hash }, beginning, now);
         if lane == Lane::Refresh {
             self.limit_background(flight, now);
         }
-        Next::Call { name, rouse: self.rouse_at(now) }
+        Some(name)
     }
 
     /// Returns the waiters on the call of `worker`, the one that has waited longest first.
@@ -417,6 +520,8 @@ impl<W> Engine<W> {
             self.crew.timekeeper_left();
             return Tick::Leave;
         }
+        self.settle(now);
+        self.hedge(now, false);
         let worker = self.rouse_worker(now);
         let idle = self.crew.dismiss_tired(now);
         let until = if may_leave { Some(now) } else { self.next_tick() };
@@ -454,7 +559,8 @@ impl<W> Engine<W> {
 
     pub(crate) fn stats(&self, now: Instant) -> Stats {
         let mut stats = self.stats.clone();
-        stats.queued = Lane::ALL.into_iter().map(|lane| self.flights.queued(lane)).sum();
+        let lanes: usize = Lane::ALL.into_iter().map(|lane| self.flights.queued(lane)).sum();
+        stats.queued = lanes + self.flights.zones.parked();
         stats.running = self.calls.running();
         stats.running_long = self.calls.running_long(now, Duration::from_secs(1));
         (stats.threads, stats.idle_threads) = self.crew.count();
@@ -470,7 +576,7 @@ impl<W> Engine<W> {
     /// Returns from when on a worker may be started for the head of `lane`. Returns `None` if the lane is empty, or the calls
     /// of its share have the maximum number of workers.
     fn open_from(&self, lane: Lane) -> Option<Instant> {
-        let head = self.flights.head(lane)?;
+        let (_, head) = self.flights.head(lane, self.latest)?;
         let share = Share::of(lane);
         if self.calls.workers_in(share) >= self.max_workers_for(share) {
             return None;
@@ -501,7 +607,7 @@ impl<W> Engine<W> {
     fn next_tick(&self) -> Option<Instant> {
         let start = |lane| self.crew.next_start(self.open_from(lane)?);
         let starts = Lane::ALL.into_iter().fold(None, |first, lane| earlier(first, start(lane)));
-        let waits = earlier(self.flights.first_deadline(), self.next_stuck());
+        let waits = earlier(self.flights.first_deadline(), earlier(self.next_stuck(), self.next_hedge()));
         earlier(earlier(starts, waits), earlier(self.crew.next_dismissal(), self.alarm.at()))
     }
 
@@ -512,6 +618,8 @@ impl<W> Engine<W> {
     }
 
     fn rouse_at(&mut self, now: Instant) -> Rouse {
+        self.settle(now);
+        self.hedge(now, false);
         let worker = self.rouse_worker(now);
         Rouse { timekeeper: self.rouse_timekeeper(), worker }
     }

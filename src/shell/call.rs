@@ -58,7 +58,8 @@ impl<'a> Call<'a> {
             self.shell.store.fill(&mut state.index, &self.name, &kept, at);
         }
         let finished = state.engine.finish(self.id, at.exact, kind);
-        let landing = Landing { result, since: finished.since, at: at.exact, shared: finished.shared };
+        let (since, at) = (finished.since, at.exact);
+        let landing = Landing { result, since, at, shared: finished.shared, hedged: finished.hedged };
         self.stage = match finished.landed {
             Some(landed) => {
                 state.landings.insert(landed, landing);

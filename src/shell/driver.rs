@@ -262,6 +262,7 @@ async fn work(driver: Rc<Driver>, worker: WorkerId, mut slept: bool) {
         let rouse = |state: MutexGuard<'_, State>, rouse| driver.rouse(state, rouse);
         match driver.shell.next_step(worker, mem::take(&mut slept), lend, rouse) {
             Step::Call(call, lender) => fly(&driver, worker, call, lender).await,
+            Step::Again => {}
             Step::Sleep | Step::Leave => {
                 task.has_left = true;
                 return;

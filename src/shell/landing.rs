@@ -19,6 +19,8 @@ pub(super) struct Landing {
     pub(super) at: Instant,
     /// Whether more than one caller waited for it.
     pub(super) shared: bool,
+    /// Whether a second call was made because the first was slow.
+    pub(super) hedged: bool,
 }
 
 impl Landing {
@@ -33,7 +35,7 @@ impl Landing {
             Err(error) => waiter.fallback(self.at).ok_or_else(|| error.clone()),
         };
         let result = result.map(|addrs| addrs.after(queued, in_call));
-        Reply { result, queued, in_call, shared: self.shared }
+        Reply { result, queued, in_call, shared: self.shared, hedged: self.hedged }
     }
 }
 

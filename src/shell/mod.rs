@@ -115,7 +115,7 @@ impl State {
 
 impl Shell {
     fn new(setup: Arc<Setup>, generation: u64) -> Self {
-        let mut engine = Engine::new(setup.limits.clone());
+        let mut engine = Engine::new(setup.limits.clone(), sync::now());
         if setup.is_closed() {
             // There is no thread to wake yet.
             _ = engine.close();
@@ -237,7 +237,7 @@ impl Shell {
                 let queued = now.saturating_duration_since(waiter.asked);
                 let fallback = if error.is_closed() { None } else { waiter.fallback(now) };
                 let result = fallback.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
-                Reply { result, queued, in_call: Duration::ZERO, shared: false }
+                Reply { result, queued, in_call: Duration::ZERO, shared: false, hedged: false }
             };
             let replies: Vec<_> = waiters.iter().map(reply).collect();
             replies.iter().for_each(|reply| state.count(reply));

@@ -65,7 +65,7 @@ impl State {
     /// Returns the reply for a waiter whose deadline has passed: a result, if there is one by now, a stale answer, or a
     /// timeout.
     fn expire(&mut self, expired: Expired<Arc<Waiter>>, now: Instant) -> (Arc<Waiter>, Reply) {
-        let Expired { waiter, name, since, shared, relief, landed } = expired;
+        let Expired { waiter, name, since, shared, hedged, relief, landed } = expired;
         if let Some(landed) = landed {
             let reply = self.reply(landed, &waiter);
             return (waiter, reply);
@@ -79,7 +79,7 @@ impl State {
             Some(addrs) => Ok(addrs.after(queued, in_call)),
             None => Err(Error::timed_out(&name, queued, in_call)),
         };
-        (waiter, Reply { result, queued, in_call, shared })
+        (waiter, Reply { result, queued, in_call, shared, hedged })
     }
 }
 

@@ -18,6 +18,8 @@ use crate::waiter::Waiter;
 pub(super) enum Step<'a, C> {
     /// Makes a call, in the custody of a waiter.
     Call(Call<'a>, Option<C>),
+    /// Asks again.
+    Again,
     Sleep,
     Leave,
 }
@@ -43,6 +45,7 @@ impl Shell {
                 // From here on the call ends its flight, whatever happens.
                 (Step::Call(Call::new(self, worker, name), custody), rouse)
             }
+            Next::Again => (Step::Again, Rouse::default()),
             Next::Sleep { rouse } => (Step::Sleep, rouse),
             Next::Leave { rouse } => (Step::Leave, rouse),
         };
@@ -69,6 +72,7 @@ pub(super) fn run(shell: &Arc<Shell>, worker: WorkerId) {
                     return shell.rouse(state, rouse);
                 }
             }
+            Step::Again => slept = false,
             Step::Sleep => {
                 slept = true;
                 thread::park();

@@ -22,15 +22,19 @@ fn engine_with(max_lookups: usize, reserved_for_known: usize) -> Engine<usize> {
 }
 
 pub(super) fn engine_of(execution: Execution, max_calls: usize, reserved_for_known: usize) -> Engine<usize> {
-    Engine::new(Limits {
-        execution,
-        max_calls,
-        reserved_for_known,
-        max_queued: 1024,
-        thread_keep_alive: IDLE,
-        timeout: Some(TIMEOUT),
-        patience: PATIENCE,
-    })
+    Engine::new(
+        Limits {
+            execution,
+            max_calls,
+            reserved_for_known,
+            max_queued: 1024,
+            thread_keep_alive: IDLE,
+            timeout: Some(TIMEOUT),
+            patience: PATIENCE,
+            hedge: Hedge::off(),
+        },
+        Instant::now(),
+    )
 }
 
 pub(super) fn ask(engine: &mut Engine<usize>, now: Instant, number: usize) -> (Ticket, Rouse) {
