@@ -18,10 +18,12 @@ const PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Calls {
     /// Each at the key of its worker.
-    calls: Slab<Call, 3>,
+    calls: Slab<Call, 4>,
     shares: Shares,
     /// Running calls of new names that have run for [`LONG`], the oldest first.
     long: List<RUNNING>,
+    /// Running calls of new names that are not counted in their zones.
+    uncounted: List<ZONE>,
     /// Running calls that are not slow yet, the oldest first. Second calls are in neither of these lists.
     fresh: List<PACE>,
     /// Running calls that are slow and have no second call, the oldest first.
@@ -40,6 +42,7 @@ const STEPS: usize = 64;
 const BEGUN: usize = 0;
 const RUNNING: usize = 1;
 const PACE: usize = 2;
+const ZONE: usize = 3;
 
 /// The share of the workers that a call counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +103,7 @@ struct Call {
     hash: u64,
     since: Instant,
     share: Share,
-    /// The zone of the name, if it is a new name and the call runs.
+    /// The zone of the name, if the call runs and is counted there.
     zone: Option<ZoneId>,
     is_long: bool,
     is_hedge: bool,
@@ -133,7 +136,7 @@ pub(super) struct Run {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beginning {
     pub(super) share: Share,
-    /// The zone of a new name.
+    /// The zone of a new name, if the call is counted there.
     pub(super) zone: Option<ZoneId>,
     /// Whether its flight has another call.
     pub(super) is_second: bool,
@@ -152,7 +155,8 @@ pub(super) enum End {
 impl Calls {
     pub(super) fn new() -> Self {
         let (fresh, slow) = (List::default(), List::default());
-        Self { calls: Slab::new(), shares: Shares::default(), long: List::default(), fresh, slow, hedges: 0 }
+        let (long, uncounted) = (List::default(), List::default());
+        Self { calls: Slab::new(), shares: Shares::default(), long, uncounted, fresh, slow, hedges: 0 }
     }
 
     fn get(&self, worker: WorkerId) -> Option<&Call> {
@@ -169,6 +173,9 @@ impl Calls {
         let in_share = self.shares.get_mut(share);
         in_share.begun.push_back(&mut self.calls, worker.0);
         in_share.running.push_back(&mut self.calls, worker.0);
+        if share == Share::Other && zone.is_none() {
+            self.uncounted.push_back(&mut self.calls, worker.0);
+        }
         self.hedges += usize::from(is_hedge);
         if pace == Pace::Fresh {
             self.fresh.push_back(&mut self.calls, worker.0);
@@ -202,8 +209,10 @@ impl Calls {
             self.shares.get_mut(share).running.remove(&mut self.calls, worker.0);
         }
         self.set_pace(worker, Pace::Neither);
-        if let Some(zone) = zone {
-            zones.end(zone, is_long, answered, now);
+        match zone {
+            Some(zone) => zones.end(zone, is_long, answered, now),
+            None if share == Share::Other => self.uncounted.remove(&mut self.calls, worker.0),
+            None => {}
         }
     }
 
@@ -224,6 +233,11 @@ impl Calls {
     /// Returns when the oldest call that is not slow began.
     pub(super) fn first_fresh(&self) -> Option<Instant> {
         Some(self.calls.get(self.fresh.first(&self.calls)?)?.since)
+    }
+
+    /// Returns whether a call is slow, or may become so.
+    pub(super) fn may_be_slow(&self) -> bool {
+        self.fresh.len() + self.slow.len() > 0
     }
 
     /// Marks a batch of calls as slow that have run for `delay`.
@@ -261,6 +275,20 @@ impl Calls {
     /// Returns the number of running calls that were made because another was slow.
     pub(super) fn hedges(&self) -> usize {
         self.hedges
+    }
+
+    /// Counts a batch of calls in the zones of their names. `zone` returns the hash of a name's zone.
+    pub(super) fn count_zones(&mut self, zones: &mut Zones, zone: impl Fn(&Name) -> u64) {
+        for _ in 0..STEPS {
+            let Some(first) = self.uncounted.first(&self.calls) else { return };
+            self.uncounted.remove(&mut self.calls, first);
+            let Some(call) = self.calls.get_mut(first) else { return };
+            let zone = zones.begin(zone(&call.name));
+            call.zone = Some(zone);
+            if call.is_long {
+                zones.lengthen(zone);
+            }
+        }
     }
 
     /// Moves a batch of calls of new names that have run for long to [`Calls::long`].
@@ -345,9 +373,8 @@ impl Calls {
         Some(self.calls.get(oldest)?.since)
     }
 
-    /// Moves the oldest running call for a known name to the other share, and returns the hash of its name. `zone` counts it
-    /// in the zone of its name.
-    pub(super) fn demote_oldest_known(&mut self, zone: impl FnOnce(&Name) -> ZoneId) -> Option<u64> {
+    /// Moves the oldest running call for a known name to the other share, and returns the hash of its name.
+    pub(super) fn demote_oldest_known(&mut self) -> Option<u64> {
         let Shares { known, other } = &mut self.shares;
         let oldest = known.running.first(&self.calls)?;
         known.running.remove(&mut self.calls, oldest);
@@ -355,8 +382,10 @@ impl Calls {
         other.begun.push_front(&mut self.calls, oldest);
         other.running.push_front(&mut self.calls, oldest);
         let call = self.calls.get_mut(oldest)?;
-        (call.share, call.zone) = (Share::Other, Some(zone(&call.name)));
-        Some(call.hash)
+        call.share = Share::Other;
+        let hash = call.hash;
+        self.uncounted.push_back(&mut self.calls, oldest);
+        Some(hash)
     }
 
     pub(super) fn flight(&self, worker: WorkerId) -> Option<FlightId> {

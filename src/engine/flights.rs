@@ -568,17 +568,23 @@ impl<W> Flights<W> {
     }
 
     /// Returns the head of a lane, and since when it has been waiting. A parked flight counts once its zone is open.
+    #[inline]
     pub(super) fn head(&self, lane: Lane, now: Instant) -> Option<(FlightId, Instant)> {
-        let first = self.lanes[lane as usize].first(&self.flights);
-        let open = if lane == Lane::New { self.zones.first_open(now) } else { None };
-        let place = |flight| self.flights.get(flight).and_then(|flight| flight.queued).map(|queued| queued.place);
-        let head = match open {
-            Some((open, zone)) if first.and_then(place).is_none_or(|first| open < first) => {
-                self.zones.first_parked(&self.flights, Some(zone))
-            }
-            _ => first,
-        }?;
-        Some((FlightId(head), self.flights.get(head)?.queued?.since))
+        let in_lane = &self.lanes[lane as usize];
+        let may_be_parked = lane == Lane::New && self.zones.parked() > 0;
+        // Mostly there is none.
+        if in_lane.len() == 0 && !may_be_parked {
+            return None;
+        }
+        let queued = |flight| Some((FlightId(flight), self.flights.get(flight)?.queued.as_ref()?));
+        let first = in_lane.first(&self.flights).and_then(queued);
+        let open = if may_be_parked { self.zones.first_open(now) } else { None };
+        let is_earlier = |&(place, _): &(u64, ZoneId)| first.is_none_or(|(_, first)| place < first.place);
+        let (flight, queued) = match open.filter(is_earlier) {
+            Some((_, zone)) => queued(self.zones.first_parked(&self.flights, Some(zone))?)?,
+            None => first?,
+        };
+        Some((flight, queued.since))
     }
 
     /// Removes a flight from its lane. `worker` calls for it from now on.

@@ -160,7 +160,7 @@ impl<W> Engine<W> {
     /// Queues second calls for flights whose call is slow, as far as they are allowed. They take only places that nobody waits
     /// for. `at_hand` says whether a worker has come for its next call.
     pub(super) fn hedge(&mut self, now: Instant, at_hand: bool) {
-        let Some(delay) = self.hedging.delay() else { return };
+        let Some(delay) = self.hedging.delay().filter(|_| self.calls.may_be_slow()) else { return };
         self.calls.slow_down(now, delay);
         for _ in 0..BATCH {
             if !self.hedging.may_hedge(self.calls.hedges()) {

@@ -148,7 +148,7 @@ impl<W> Engine<W> {
                 self.stats.shared += u64::from(joined);
                 match lane {
                     Some(lane) => self.enqueue(flight, now, lane, now),
-                    None => self.reconsider(flight),
+                    None => self.reconsider(flight, now),
                 }
                 return Asked::Waits { ticket, rouse: self.rouse_at(now) };
             }
@@ -221,11 +221,23 @@ impl<W> Engine<W> {
 
     /// Returns the zone of a name, if it is blocked. Names that have answered before are called for regardless.
     fn blocked(&self, name: &Name, lane: Lane, now: Instant) -> Option<ZoneId> {
-        if lane == Lane::Known {
+        if lane == Lane::Known || !self.may_block() {
             return None;
         }
-        let running = self.calls.running_in(Share::Other);
-        self.flights.zones.blocked(running, || self.zone_of(name), now)
+        self.flights.zones.blocked(self.zone_of(name), now)
+    }
+
+    /// Counts calls in their zones, if there are enough of them that a zone could be blocked soon.
+    fn count_zones(&mut self, now: Instant) {
+        let Self { calls, flights, hasher, .. } = self;
+        if flights.zones.count_from() <= calls.running_in(Share::Other) {
+            calls.count_zones(&mut flights.zones, |name| hasher.hash_one(name.borrowed().zone()));
+            calls.lengthen(&mut flights.zones, now);
+        }
+    }
+
+    fn may_block(&self) -> bool {
+        self.flights.zones.may_block(self.calls.running_in(Share::Other))
     }
 
     /// Returns the hash of a name's zone.
@@ -237,7 +249,10 @@ impl<W> Engine<W> {
     ///
     /// If too many are parked, names are called for in their order, whatever their zone.
     fn settle(&mut self, now: Instant) -> bool {
-        self.calls.lengthen(&mut self.flights.zones, now);
+        self.count_zones(now);
+        if !self.may_block() {
+            return false;
+        }
         let mut left = BATCH;
         for lane in [Lane::New, Lane::Refresh] {
             while let Some((flight, name)) = self.flights.first_in_lane(lane) {
@@ -261,11 +276,14 @@ impl<W> Engine<W> {
     }
 
     /// Hedges the call of a flight that a caller has joined, if nobody waited for it when it became slow.
-    fn reconsider(&mut self, flight: FlightId) {
-        let mut calls = self.flights.calls(flight).map(|(worker, _)| worker);
-        if let (Some(only), None) = (calls.next(), calls.next()) {
-            drop(calls);
-            self.calls.reconsider(only);
+    fn reconsider(&mut self, flight: FlightId, now: Instant) {
+        let Some(delay) = self.hedging.delay() else { return };
+        let mut calls = self.flights.calls(flight);
+        let only = calls.next().filter(|_| calls.next().is_none());
+        let slow = only.filter(|(_, since)| now.saturating_duration_since(*since) >= delay);
+        drop(calls);
+        if let Some((worker, _)) = slow {
+            self.calls.reconsider(worker);
         }
     }
 
@@ -281,12 +299,10 @@ impl<W> Engine<W> {
     /// the other share. The age of the call decides, because its callers may have left before their deadlines.
     fn demote_stuck(&mut self, now: Instant) {
         while self.next_stuck().is_some_and(|at| at <= now) {
-            let Self { calls, flights, hasher, .. } = self;
-            let zone = |name: &Name| flights.zones.begin(hasher.hash_one(name.borrowed().zone()));
-            if let Some(hash) = calls.demote_oldest_known(zone) {
+            if let Some(hash) = self.calls.demote_oldest_known() {
                 self.known.remove(hash);
             }
-            self.calls.lengthen(&mut self.flights.zones, now);
+            self.count_zones(now);
         }
     }
 
@@ -461,12 +477,9 @@ impl<W> Engine<W> {
     fn begin(&mut self, worker: WorkerId, flight: FlightId, now: Instant) -> Option<Name> {
         let lane = self.flights.lane(flight)?;
         let share = Share::of(lane);
-        let zone = match share {
-            Share::Known => None,
-            // Before the name leaves its zone's queue, which the zone may not outlast.
-            Share::Other => self.flights.name(flight).map(|name| self.zone_of(name)),
-        };
-        let zone = zone.map(|zone| self.flights.zones.begin(zone));
+        // Counted before the name leaves its zone's queue, which the zone may not outlast.
+        let parked = self.flights.name(flight).filter(|_| self.flights.is_parked(flight) && share == Share::Other);
+        let zone = parked.map(|name| self.zone_of(name)).map(|zone| self.flights.zones.begin(zone));
         let Taken { name, hash, is_second, is_hedge } = self.flights.take(flight, worker, now)?;
         self.stats.hedged += u64::from(is_hedge);
         let beginning = Beginning { share, zone, is_second, is_hedge };

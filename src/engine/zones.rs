@@ -61,12 +61,20 @@ impl Zones {
         self.parked
     }
 
-    /// Returns the zone with that hash, if it is blocked. `running` is the number of calls in all zones.
-    pub(super) fn blocked(&self, running: usize, hash: impl FnOnce() -> u64, now: Instant) -> Option<ZoneId> {
-        if running < self.half {
-            return None;
-        }
-        self.find(hash()).filter(|&zone| self.is_blocked(zone, now))
+    /// Returns the number of calls from which on they must be counted: early enough that all have been when a zone could be
+    /// blocked, and late enough that a few calls cost nothing.
+    pub(super) fn count_from(&self) -> usize {
+        self.half.div_ceil(2)
+    }
+
+    /// Returns whether a zone could be blocked, given the number of calls in all of them.
+    pub(super) fn may_block(&self, running: usize) -> bool {
+        running >= self.half
+    }
+
+    /// Returns the zone with that hash, if it is blocked.
+    pub(super) fn blocked(&self, hash: u64, now: Instant) -> Option<ZoneId> {
+        self.find(hash).filter(|&zone| self.is_blocked(zone, now))
     }
 
     fn find(&self, hash: u64) -> Option<ZoneId> {

@@ -256,7 +256,8 @@ impl Model {
         let calls = self.calls(flight);
         let [since] = calls[..] else { panic!("queued beside {calls:?}") };
         let delay = self.engine.hedging.delay().expect("it is not off");
-        assert!(self.now().saturating_duration_since(since) >= delay, "before its time");
+        let age = self.now().saturating_duration_since(since);
+        assert!(age >= delay, "{flight:?} before its time: {:?}, {:?}", self.workers, self.queued);
         assert!(self.closed.is_none() && self.is_waited_for(flight), "for nobody");
         // Others may have been expired just now.
         let may_wait = |other: &Flight| {
