@@ -127,6 +127,12 @@ impl Peer {
         }
     }
 
+    /// Returns gaiter with hickory as its backend, by the system's configuration, without a cache.
+    pub fn through_system_hickory() -> Self {
+        let hickory = Hickory::from_system().expect("a configuration");
+        Self::Gaiter(Resolver::builder().cache(CacheConfig::disabled()).async_backend(hickory).build())
+    }
+
     /// Returns whether `name` has addresses.
     pub async fn lookup(&self, name: String) -> bool {
         let found = match self {
