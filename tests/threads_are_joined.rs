@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::join_all;
 use gaiter::{Answer, Backend, Error, Resolver, Shutdown};
@@ -53,10 +54,7 @@ impl gaiter::AsyncBackend for Counted {
     }
 
     fn lookup(&self, (): &(), _: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
-        async {
-            tokio::task::yield_now().await;
-            Ok([ADDR].into())
-        }
+        tokio::task::yield_now().map(|()| Ok([ADDR].into()))
     }
 }
 
