@@ -207,7 +207,7 @@ impl Server {
     async fn ask_by_udp(&self, query: &Query, mut options: DnsRequestOptions) -> Result<DnsResponse, NetError> {
         let asked = Instant::now();
         // hickory waits for at least 333 ms before it sends a query again.
-        options.retry_interval = self.rtt.get() * 6 / 5;
+        options.retry_interval = self.rtt.get() * 2;
         let answer = self.udp.borrow_mut().send_message(DnsRequest::from_query(query.clone(), options));
         let response = answer.first_answer().await?;
         self.rtt.set((self.rtt.get() * 7 + asked.elapsed()) / 8);
