@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::join_all;
 use gaiter::{Answer, Backend, Error, Resolver, Shutdown};
@@ -54,7 +53,7 @@ impl gaiter::AsyncBackend for Counted {
     }
 
     fn lookup(&self, (): &(), _: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
-        tokio::task::yield_now().map(|()| Ok([ADDR].into()))
+        futures::FutureExt::map(tokio::task::yield_now(), |()| Ok([ADDR].into()))
     }
 }
 
