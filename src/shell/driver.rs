@@ -60,7 +60,8 @@ impl Inbox {
 }
 
 impl State {
-    /// Returns the driver that runs the next worker: the one with the fewest. Returns `None` if another driver must start.
+    /// Returns the driver that runs the next worker: the one with the fewest. Returns `None` if another driver must start, because
+    /// all are busy and fewer than `most`.
     fn next_driver(&mut self, most: usize) -> Option<&mut Inbox> {
         let may_start = self.drivers.len() < most;
         let least = self.drivers.iter_mut().min_by_key(|inbox| inbox.workers)?;
@@ -84,7 +85,7 @@ impl State {
             Order::Stop(_) => None,
         });
         for (worker, slept) in workers {
-            match self.next_driver(0) {
+            match self.next_driver(self.drivers.len()) {
                 Some(other) => other.put(worker, slept).notify_one(),
                 None if slept => self.engine.forget(worker),
                 None => self.engine.worker_refused(now),
@@ -107,8 +108,8 @@ impl State {
 }
 
 impl Shell {
-    /// Runs a worker on the driver that has the fewest, or on another driver that it starts. If there is no driver and none
-    /// can start, the worker is gone.
+    /// Unlocks the state, then runs a worker on the driver that has the fewest, or on another one that it starts. If there is no
+    /// driver and none can start, the worker is gone.
     pub(super) fn drive(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
