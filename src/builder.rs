@@ -31,6 +31,9 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How long a thread stays without work: [`Builder::thread_keep_alive`].
     pub thread_keep_alive: Duration,
+    /// Maximum number of threads that run lookups of an async backend: [`Builder::driver_threads`].
+    #[cfg(feature = "async-backend")]
+    pub driver_threads: usize,
     /// Stack size of each thread in bytes, or `None` for std's default: [`Builder::thread_stack_size`].
     pub thread_stack_size: Option<usize>,
 }
@@ -75,6 +78,8 @@ pub struct Builder {
     hedge: Hedge,
     cache: CacheConfig,
     thread_keep_alive: Duration,
+    #[cfg(feature = "async-backend")]
+    driver_threads: usize,
     thread_stack_size: Option<usize>,
 }
 
@@ -90,6 +95,8 @@ impl Default for Builder {
             hedge: Hedge::adaptive(),
             cache: CacheConfig::default(),
             thread_keep_alive: Duration::from_secs(10),
+            #[cfg(feature = "async-backend")]
+            driver_threads: 1,
             thread_stack_size: None,
         }
     }
@@ -104,7 +111,7 @@ impl Builder {
         self
     }
 
-    /// Sets an async backend as the source of answers. Its futures all run on one thread of the resolver's own.
+    /// Sets an async backend as the source of answers. Its futures run on [threads](Self::driver_threads) of the resolver's own.
     ///
     /// Replaces a [`backend`](Self::backend) that was set before.
     #[cfg(feature = "async-backend")]
@@ -124,9 +131,9 @@ impl Builder {
     /// Sets the maximum number of lookups that this resolver runs at once. At least 1. Callers of the same name share one.
     ///
     /// Further names wait in a [queue](Self::max_queued). A lookup of a blocking backend has a thread of its own until it
-    /// returns, even if its callers have left. Lookups of an async backend share one thread.
+    /// returns, even if its callers have left. Lookups of an async backend share [one thread or a few](Self::driver_threads).
     ///
-    /// A thread counts until it has ended, destructors of thread-locals included. These threads are called `gaiter`, and the one
+    /// A thread counts until it has ended, destructors of thread-locals included. These threads are called `gaiter`, and those
     /// of an async backend `gaiter-driver`. There is one more, `gaiter-time`, which keeps deadlines and ends after the others,
     /// and for short times there are threads called `gaiter-errand`, which wake callers whose deadline has passed. If wakers
     /// block, up to 64 of the latter may run, or `max_lookups` if that is larger.
@@ -195,6 +202,22 @@ impl Builder {
         self
     }
 
+    /// Sets the maximum number of threads that run the futures of an async backend. At least 1. Default: 1.
+    ///
+    /// Each of these threads, the [drivers](crate::AsyncBackend#the-drivers), has a runtime and a session of its own. A lookup
+    /// runs on the driver that has the fewest, whatever its name. A driver starts with the first lookup that finds all others
+    /// busy.
+    ///
+    /// A driver uses at most one processor. More than one driver pays off at thousands of lookups per second, if the program
+    /// leaves processors to them. At lower rates one is cheaper, because all lookups share its session.
+    ///
+    /// A blocking [`backend`](Self::backend) has no driver.
+    #[cfg(feature = "async-backend")]
+    pub fn driver_threads(mut self, threads: usize) -> Self {
+        self.driver_threads = threads.max(1);
+        self
+    }
+
     /// Sets the stack size of the resolver's threads, in bytes.
     ///
     /// If the platform cannot start a thread with such a stack, lookups fail with
@@ -225,9 +248,18 @@ impl Builder {
             hedge: self.hedge,
             cache: self.cache,
             thread_keep_alive: self.thread_keep_alive,
+            #[cfg(feature = "async-backend")]
+            driver_threads: self.driver_threads,
             thread_stack_size: self.thread_stack_size,
         };
-        let setup = Setup::new(self.origin, config.limits(execution), config.thread_stack_size, config.cache.clone());
+        let setup = Setup::new(
+            self.origin,
+            config.limits(execution),
+            config.thread_stack_size,
+            config.cache.clone(),
+            #[cfg(feature = "async-backend")]
+            config.driver_threads,
+        );
         Resolver::with(config, setup)
     }
 }

@@ -122,7 +122,7 @@
 //! - `hyper` (default): implements `tower_service::Service` of hyper-util's `Name` for [`Resolver`], for hyper-util 0.1.16 or later.
 //! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`], for reqwest 0.13.
 //! - `async-backend`: adds [`AsyncBackend`] and [`Builder::async_backend`]. Lookups are futures that run on one thread of the
-//!   resolver's, in a Tokio runtime of its own. All guarantees hold, except that addresses and errors are the backend's. A
+//!   resolver's, or on [several](Builder::driver_threads), each in a Tokio runtime of its own. All guarantees hold, except that addresses and errors are the backend's. A
 //!   call ends when nobody waits for it.
 //! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
 //!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
@@ -148,7 +148,7 @@ mod resolver; // the handle that programs hold
 mod builder; // the settings
 mod resolving; // the future a caller holds; dropping it leaves the flight
 mod shutdown; // the future of the end, and its report
-mod shell; // threads: workers or the driver, timekeeper, errands; and which of them are this process's
+mod shell; // threads: workers or drivers, timekeeper, errands; and which of them are this process's
 mod engine; // what is in progress: flights, lanes, deadlines, calls; no I/O
 mod waiter; // where a caller waits: reply and custody
 mod cache; // entries, and when they are fresh, stale or gone

@@ -23,8 +23,9 @@ pub struct Stats {
     pub running: usize,
     /// Number of these that have run for more than a second.
     pub running_long: usize,
-    /// Number of threads that run calls, wait for a call, or have not ended yet. An async backend has one, and at most three more
-    /// that have not ended yet. Threads that keep deadlines and wake callers are not counted.
+    /// Number of threads that run calls, wait for a call, or have not ended yet. An async backend has up to
+    /// [`driver_threads`](crate::Builder::driver_threads), and at most three times as many more that have not ended yet. Threads that
+    /// keep deadlines and wake callers are not counted.
     pub threads: usize,
     /// Number of these that wait for a call.
     pub idle_threads: usize,

@@ -53,6 +53,7 @@ const SCENARIOS: &[Scenario] = &[
     ("misses", misses::run),
     ("flood", crowd::flood),
     ("hickory", crowd::hickory),
+    ("from_system", crowd::from_system),
     ("burst", crowd::burst),
     ("herd", crowd::herd),
     ("innocents", hung::innocents),

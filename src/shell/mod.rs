@@ -28,7 +28,7 @@ pub(crate) use self::roster::CloserId;
 
 use self::closing::Closers;
 #[cfg(feature = "async-backend")]
-use self::driver::{Inbox, Order};
+use self::driver::Inbox;
 use self::errands::{Errand, Errands};
 use self::landing::Landing;
 use self::roster::{Key, Kind, Roster};
@@ -52,18 +52,37 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) stack: Option<usize>,
     pub(crate) cache: CacheConfig,
+    /// Maximum number of drivers, not counting those that are about to end.
+    #[cfg(feature = "async-backend")]
+    pub(crate) drivers: usize,
     closed: AtomicBool,
 }
 
 impl Setup {
-    pub(crate) fn new(origin: Origin, limits: Limits, stack: Option<usize>, cache: CacheConfig) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        limits: Limits,
+        stack: Option<usize>,
+        cache: CacheConfig,
+        #[cfg(feature = "async-backend")] drivers: usize,
+    ) -> Self {
         let traced = match &origin {
             // A backend that panics here has not said that it emits none.
             Origin::Blocking(backend) => caught(|| backend.emits_events()).unwrap_or(true),
             #[cfg(feature = "async-backend")]
             Origin::Async(_) => true,
         };
-        Self { origin, traced, limits, stack, cache, closed: AtomicBool::new(false) }
+        let closed = AtomicBool::new(false);
+        Self {
+            origin,
+            traced,
+            limits,
+            stack,
+            cache,
+            #[cfg(feature = "async-backend")]
+            drivers,
+            closed,
+        }
     }
 
     /// Returns whether new lookups are refused.
@@ -96,7 +115,7 @@ struct State {
     /// Results of flights that have landed, for waiters that have not been told yet.
     landings: HashMap<Landed, Landing>,
     #[cfg(feature = "async-backend")]
-    driver: Option<Inbox>,
+    drivers: Vec<Inbox>,
     errands: Errands,
     closers: Closers,
 }
@@ -126,7 +145,7 @@ impl Shell {
             workers: HashMap::new(),
             landings: HashMap::new(),
             #[cfg(feature = "async-backend")]
-            driver: None,
+            drivers: Vec::new(),
             errands: Errands::default(),
             closers: Closers::default(),
         };
@@ -156,7 +175,13 @@ impl Shell {
 
     pub(crate) fn stats(&self) -> Stats {
         let now = sync::now();
-        let mut stats = self.lock().engine.stats(now);
+        let state = self.lock();
+        let mut stats = state.engine.stats(now);
+        #[cfg(feature = "async-backend")]
+        if matches!(self.setup.origin, Origin::Async(_)) {
+            stats.idle_threads = state.idle_drivers();
+        }
+        drop(state);
         // Drivers that are slow to end count too.
         stats.threads = stats.threads.max(self.roster.count(Kind::Driver));
         self.at_once.add_to(&mut stats);
@@ -197,9 +222,9 @@ impl Shell {
                         None => None,
                     };
                     self.lock().engine.timekeeper_refused(untried);
-                    // The driver may have been waiting for the untried worker alone, and then ends.
+                    // The drivers may have been waiting for the untried worker alone.
                     #[cfg(feature = "async-backend")]
-                    driver::tell(self.lock(), []);
+                    self.lock().end_drivers();
                     return Err(error);
                 }
             }
@@ -207,16 +232,13 @@ impl Shell {
             None => {}
         }
         match rouse.worker {
-            Some(RouseWorker::Start(worker)) => {
-                let started = match &self.setup.origin {
-                    Origin::Blocking(_) => {
-                        self.start("gaiter", |_| Key::Worker(worker), move |shell| worker::run(shell, worker))
-                    }
-                    #[cfg(feature = "async-backend")]
-                    Origin::Async(_) => self.order(self.lock(), Order::Start(worker)),
-                };
-                started.inspect_err(|_| self.lock().engine.worker_refused(sync::now()))
-            }
+            Some(RouseWorker::Start(worker)) => match &self.setup.origin {
+                Origin::Blocking(_) => self
+                    .start("gaiter", |_| Key::Worker(worker), move |shell| worker::run(shell, worker))
+                    .inspect_err(|_| self.lock().engine.worker_refused(sync::now())),
+                #[cfg(feature = "async-backend")]
+                Origin::Async(_) => self.drive(self.lock(), worker, false),
+            },
             Some(RouseWorker::Wake(worker)) => {
                 self.wake(worker);
                 Ok(())
@@ -263,11 +285,9 @@ impl Shell {
                 drop(state);
                 thread.iter().for_each(Thread::unpark);
             }
-            // The driver exists, since this worker does, unless it was lost meanwhile.
             #[cfg(feature = "async-backend")]
             Origin::Async(_) => {
-                if let Err(error) = self.order(state, Order::Wake(worker)) {
-                    self.lock().engine.forget(worker);
+                if let Err(error) = self.drive(state, worker, true) {
                     self.fail(&Error::new(ErrorKind::ThreadRefused, error), Engine::strand);
                 }
             }
@@ -278,7 +298,7 @@ impl Shell {
     fn stop(&self, stopped: Stopped) {
         #[cfg(feature = "async-backend")]
         if !stopped.is_empty() {
-            driver::tell(self.lock(), stopped.into_iter().map(Order::Stop));
+            self.stop_calls(&stopped);
         }
         #[cfg(not(feature = "async-backend"))]
         drop(stopped);
