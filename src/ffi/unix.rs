@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -118,8 +119,17 @@ pub(crate) fn descriptor_limit() -> Option<usize> {
     usize::try_from(limit.rlim_cur).ok()
 }
 
+/// Returns whether this process could open a descriptor just now, or why not.
+pub(crate) fn try_descriptor() -> io::Result<()> {
+    match UnixDatagram::unbound() {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Err(error),
+        // Any other failure tells nothing of descriptors.
+        _ => Ok(()),
+    }
+}
+
 /// Returns the number of the network interface with that name.
-#[cfg(feature = "hickory")]
+#[cfg(all(feature = "hickory", not(any(target_os = "android", target_vendor = "apple"))))]
 pub(crate) fn interface(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
     // SAFETY: `name` is NUL-terminated.
@@ -279,6 +289,24 @@ mod tests {
         let (before, given, after) = (monotonic(), nanos_by(NO_CLOCK), monotonic());
         assert!(0 < before && before <= given && given <= after, "{before} {given} {after}");
         while nanos_by(NO_CLOCK) == given {}
+    }
+
+    /// In a process of its own, because the limit is the process's.
+    #[test]
+    fn a_process_without_descriptors_is_told_apart() {
+        const CHILD: &str = "GAITER_TEST_WITHOUT_DESCRIPTORS";
+        if std::env::var_os(CHILD).is_some() {
+            assert!(try_descriptor().is_ok());
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: `none` is valid for the call to read.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) }, 0, "{}", io::Error::last_os_error());
+            assert_eq!(try_descriptor().expect_err("none is left").raw_os_error(), Some(libc::EMFILE));
+            return;
+        }
+        let mut child = std::process::Command::new(std::env::current_exe().expect("this program"));
+        child.args(["--exact", "ffi::unix::tests::a_process_without_descriptors_is_told_apart"]).env(CHILD, "1");
+        let output = child.output().expect("it runs already");
+        assert!(output.status.success() && output.stdout.ends_with(b" filtered out; finished in 0.00s\n\n"), "{output:?}");
     }
 
     #[test]
