@@ -7,10 +7,34 @@ use crate::error::Error;
 /// It honours everything the machine is configured to do: `/etc/hosts`, nsswitch, VPN split DNS, mDNS, search domains.
 ///
 /// It asks for stream sockets of both families, without `AI_ADDRCONFIG`, as std and hyper do. Addresses, their order and the error
-/// code are the platform's. Off Unix it uses [`std::net::ToSocketAddrs`], and errors have the Winsock code.
+/// code are the platform's.
 ///
 /// `getaddrinfo` reads the environment. A program that calls `setenv` while a lookup runs has undefined behaviour, with any resolver
 /// that uses `getaddrinfo`.
+///
+/// # Platforms
+///
+/// glibc's `getaddrinfo` is the reference: it knows nsswitch, and its lookups work in forked children.
+///
+/// musl's
+///
+/// - reads the hosts file and asks DNS. It does not know nsswitch, mDNS or `gai.conf`.
+/// - asks all servers at once, for both families, and takes the first answer. `timeout` in `resolv.conf` bounds the whole lookup.
+/// - fails if one family fails: if either query gets "no such name", so does the lookup, and a server's failure is `EAI_AGAIN`.
+/// - uses the search list only for names with fewer dots than `ndots`.
+/// - returns at most 48 addresses. Before musl 1.2.4 it does not use TCP and returns what fits into a truncated answer, and "no address"
+///   is `EAI_NONAME`.
+///
+/// macOS's
+///
+/// - does not work in a forked child.
+/// - reports a lookup without a file descriptor as `EAI_NONAME`. If the process has no descriptor left right after that, the error here is
+///   [`System`](crate::ErrorKind::System), which is never cached. If it has one again by then, "no such name" is cached for
+///   [`negative_ttl`](crate::CacheConfig::negative_ttl()).
+///
+/// Off Unix it uses [`std::net::ToSocketAddrs`]. Errors have the Winsock code, such as `WSAHOST_NOT_FOUND`, and the source is the
+/// [`io::Error`](std::io::Error) with it. std's `getaddrinfo` on Windows is the one for the process's code page: use the `xn--` form of names
+/// that are not ASCII.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct System;

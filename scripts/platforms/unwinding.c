@@ -1,4 +1,4 @@
-// glibc's `_dl_find_object`, by which gcc's unwinder finds the unwind tables, for a static program on musl.
+// What gcc's unwinder needs of libc, for a static program on musl.
 #define _GNU_SOURCE
 #include <link.h>
 #include <pthread.h>
