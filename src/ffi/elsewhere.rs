@@ -11,7 +11,7 @@ pub(crate) fn descriptor_limit() -> Option<usize> {
     None
 }
 
-/// Returns nanoseconds since the system started, at most 16 milliseconds behind.
+/// Returns nanoseconds since the system started, in steps of 10 to 16 milliseconds. `Instant`'s clock takes longer to read.
 #[cfg(windows)]
 #[inline]
 pub(crate) fn coarse_nanos() -> u64 {

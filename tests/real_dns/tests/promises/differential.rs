@@ -63,7 +63,24 @@ const NAMES: &[&str] = &[
 ];
 
 /// Names for which musl 1.2.3 gives other addresses or another error than glibc. `System`'s docs say why.
-const UNLIKE_MUSL: &[&str] = &[];
+const UNLIKE_MUSL: &[&str] = &[
+    // Answers that do not fit into a packet of 512 bytes.
+    "many-28.test",
+    "many-30.test",
+    "many-200.test",
+    // The order of addresses that cannot be reached.
+    "scopes.test",
+    "common.test",
+    // No code for "no address".
+    "nodata.test",
+    // One family fails.
+    "nx4.test",
+    "nx6.test",
+    "servfail4.test",
+    "servfail6.test",
+    "formerr.test",
+    "silent6.test",
+];
 
 /// The result of a lookup, in terms that all three share.
 type Outcome = Result<Vec<IpAddr>, String>;
@@ -131,11 +148,19 @@ pub fn musl() {
     let mut differ = Vec::new();
     for ((name, glibc), musl) in NAMES.iter().zip(&by_glibc).zip(printed.lines()) {
         if glibc != musl {
-            println!("  {name}: glibc {glibc:.60}, musl {musl:.60}");
+            println!("  {name}: glibc {}, musl {}", shortened(glibc), shortened(musl));
             differ.push(*name);
         }
     }
     assert_eq!(differ, UNLIKE_MUSL);
+}
+
+fn shortened(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    match words[..] {
+        [.., _, _] if words.len() > 8 => format!("{} … ({})", words[..8].join(" "), words.len()),
+        _ => line.to_owned(),
+    }
 }
 
 /// Returns what `examples/lookup` prints of a name.
