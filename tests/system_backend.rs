@@ -19,7 +19,8 @@ fn assert_agrees(name: &str) {
             let text = ours.to_string();
             let (words, _symbol) = text.rsplit_once(" (").unwrap();
             // A code of the operating system is in the source, with its words.
-            let words = ours.source().map_or_else(|| words.rsplit(": ").next().unwrap().to_owned(), |os| os.to_string());
+            let words =
+                ours.source().map_or_else(|| words.rsplit(": ").next().unwrap().to_owned(), |os| os.to_string());
             assert!(std.ends_with(&words), "{name}: {ours}, std {std}");
         }
         (ours, std) => panic!("{name}: {ours:?}, std {std:?}"),

@@ -14,27 +14,31 @@ use crate::error::Error;
 ///
 /// # Platforms
 ///
-/// glibc's `getaddrinfo` is the reference: it knows nsswitch, and its lookups work in forked children.
+/// **glibc**: works in forked children.
 ///
-/// musl's
+/// **musl**:
 ///
-/// - reads the hosts file and asks DNS. It does not know nsswitch, mDNS or `gai.conf`.
-/// - asks all servers at once, for both families, and takes the first answer. `timeout` in `resolv.conf` bounds the whole lookup.
-/// - fails if one family fails: if either query gets "no such name", so does the lookup, and a server's failure is `EAI_AGAIN`.
-/// - uses the search list only for names with fewer dots than `ndots`.
-/// - returns at most 48 addresses. Before musl 1.2.4 it does not use TCP and returns what fits into a truncated answer, and "no address"
-///   is `EAI_NONAME`.
+/// - Only the hosts file and DNS are used, not nsswitch, mDNS or `gai.conf`.
+/// - All servers are asked at once, for both families, and the first answer counts.
+/// - If one family fails, the lookup fails: with "no such name" if that is the answer to either question, and with `EAI_AGAIN` if a
+///   server fails. glibc returns the addresses of the other family.
+/// - The search list is used only for names with fewer dots than `ndots`.
+/// - There are at most 48 addresses. Before musl 1.2.4, an answer that does not fit into 512 bytes is cut short, and "no address" is
+///   `EAI_NONAME`.
 ///
-/// macOS's
+/// **macOS**:
 ///
-/// - does not work in a forked child.
-/// - reports a lookup without a file descriptor as `EAI_NONAME`. If the process has no descriptor left right after that, the error here is
-///   [`System`](crate::ErrorKind::System), which is never cached. If it has one again by then, "no such name" is cached for
+/// - Lookups do not work in a forked child.
+/// - A lookup that cannot open a file descriptor fails with `EAI_NONAME`. If the process still has no descriptor left after that, the error
+///   here is [`System`](crate::ErrorKind::System), which is never cached. Otherwise "no such name" is cached for
 ///   [`negative_ttl`](crate::CacheConfig::negative_ttl()).
 ///
-/// Off Unix it uses [`std::net::ToSocketAddrs`]. Errors have the Winsock code, such as `WSAHOST_NOT_FOUND`, and the source is the
-/// [`io::Error`](std::io::Error) with it. std's `getaddrinfo` on Windows is the one for the process's code page: use the `xn--` form of names
-/// that are not ASCII.
+/// **Windows**:
+///
+/// - Lookups go through [`std::net::ToSocketAddrs`]. An error has the Winsock code, such as `WSAHOST_NOT_FOUND`, and its source is
+///   the [`io::Error`](std::io::Error) with that code.
+/// - std passes names in UTF-8, and Windows takes them for text in the process's code page. A name that is not ASCII must be in its `xn--`
+///   form.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct System;
@@ -256,8 +260,9 @@ mod winsock {
 
         #[test]
         fn another_code_has_the_kind_of_an_io_error() {
-            let (refused, kind) = if cfg!(windows) { (10061, ErrorKind::Temporary) } else { (10061, ErrorKind::System) };
-            for (code, kind) in [(refused, kind), (4711, ErrorKind::System)] {
+            // Elsewhere std does not know `WSAECONNREFUSED`.
+            let refused = if cfg!(windows) { ErrorKind::Temporary } else { ErrorKind::System };
+            for (code, kind) in [(10061, refused), (4711, ErrorKind::System)] {
                 let error = error(io::Error::from_raw_os_error(code));
                 assert_eq!((error.kind(), error.code()), (kind, Some(code)));
                 assert!(error.to_string().ends_with(&format!("(code {code})")), "{error}");
