@@ -57,7 +57,7 @@
 //! - **Shutdown.** Dropping a resolver, or a Tokio runtime on which lookups are awaited, never waits for a lookup. A shutdown waits for as
 //!   long as it is told to, and reports which names it left behind.
 //! - **Fork.** A resolver may be made before a `fork` and used on both sides of it, as far as the platform's `getaddrinfo` can be:
-//!   glibc's can, macOS's cannot.
+//!   glibc's can, macOS's cannot. See [`System`](System#platforms).
 //! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up.
 //!
 //! # Limits

@@ -19,6 +19,9 @@ use crate::stats::Stats;
 /// Threads start with the first lookup that needs one, and end when they have had no work for a while. In a forked child each
 /// clone works as in the parent, with threads of the child's own and an empty cache.
 ///
+/// What the system's lookups do differs between platforms: macOS's do not work in a forked child, for example. [`System`](crate::System#platforms)
+/// lists the differences.
+///
 /// With the feature `hyper` it implements `tower_service::Service` of hyper-util's `Name`. With the feature `reqwest` it implements
 /// `reqwest::dns::Resolve`.
 ///

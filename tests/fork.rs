@@ -174,5 +174,6 @@ fn over(kind: Kind) {
     for other in others {
         other.join().expect("no panic");
     }
-    assert!(resolver.shutdown().wait().is_clean());
+    // None of the threads may be about to end when the next kind forks.
+    assert!([resolver, used, system].iter().all(|resolver| resolver.shutdown().wait().is_clean()));
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::iter;
 use std::mem;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -114,8 +115,17 @@ pub(crate) fn descriptor_limit() -> Option<usize> {
     usize::try_from(limit.rlim_cur).ok()
 }
 
+/// Returns whether this process could open a descriptor just now, or why not.
+pub(crate) fn try_descriptor() -> io::Result<()> {
+    match UnixDatagram::unbound() {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Err(error),
+        // Any other failure tells nothing of descriptors.
+        _ => Ok(()),
+    }
+}
+
 /// Returns the number of the network interface with that name.
-#[cfg(feature = "hickory")]
+#[cfg(all(feature = "hickory", not(any(target_os = "android", target_vendor = "apple"))))]
 pub(crate) fn interface(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
     // SAFETY: `name` is NUL-terminated.
@@ -280,6 +290,26 @@ mod tests {
         let (before, given, after) = (monotonic(), nanos_by(NO_CLOCK), monotonic());
         assert!(0 < before && before <= given && given <= after, "{before} {given} {after}");
         while nanos_by(NO_CLOCK) == given {}
+    }
+
+    /// In a process of its own, because the limit is the process's.
+    #[test]
+    fn a_process_without_descriptors_is_told_apart() {
+        assert!(try_descriptor().is_ok());
+        // SAFETY: the child makes only system calls, and ends with `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: `none` is valid for the call to read.
+            let limited = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) } == 0;
+            let told = limited && try_descriptor().is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE));
+            // SAFETY: ends the process without running the parent's exit handlers.
+            unsafe { libc::_exit(i32::from(!told)) }
+        }
+        let mut status = 0;
+        // SAFETY: `status` is valid for the call to write to.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid, "{}", io::Error::last_os_error());
+        assert_eq!(status, 0);
     }
 
     #[test]
