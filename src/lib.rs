@@ -139,6 +139,8 @@
 
 // Adapters, one for each foreign trait.
 #[cfg(feature = "hyper")]
+mod guarded;
+#[cfg(feature = "hyper")]
 mod hyper;
 #[cfg(feature = "reqwest")]
 mod reqwest;
@@ -152,6 +154,11 @@ mod shell; // threads: workers or the driver, timekeeper, errands; and which of 
 mod engine; // what is in progress: flights, lanes, deadlines, calls; no I/O
 mod waiter; // where a caller waits: reply and custody
 mod cache; // entries, and when they are fresh, stale or gone
+mod policy; // which answers are let through, and what takes the place of others
+mod overrides; // addresses in place of a lookup
+mod fallbacks; // addresses in place of a lookup that failed
+mod filter; // names and addresses that are denied
+mod family; // IPv4 and IPv6
 mod backend; // where answers come from
 
 // Leaves.
@@ -180,7 +187,12 @@ pub use crate::builder::{Builder, Config};
 pub use crate::cache::CacheConfig;
 pub use crate::engine::Hedge;
 pub use crate::error::{Error, ErrorKind};
+pub use crate::family::Family;
+pub use crate::filter::AddrFilter;
+#[cfg(feature = "hyper")]
+pub use crate::guarded::{Guarded, GuardedConnecting};
 pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;
 pub use crate::shutdown::{Abandoned, Shutdown, ShutdownReport};
 pub use crate::stats::Stats;
+pub use ipnet::{IpNet, Ipv6Net};
