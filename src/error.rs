@@ -67,7 +67,7 @@ pub enum ErrorKind {
     Overloaded,
     /// The resolver is closed, or its shutdown gave up on this lookup.
     Closed,
-    /// The [filter](crate::AddrFilter) denies the name, or an address of it.
+    /// The [filter](crate::AddrFilter) denies the name, or an address of it. A backend may return this too.
     Denied,
     /// Any other error: a platform code that says nothing about the name, an error of a backend without a kind, or a future that was
     /// polled after it had completed.

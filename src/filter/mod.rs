@@ -58,7 +58,7 @@ use crate::name::Name;
 /// between check and use (DNS rebinding). The rest is up to the client:
 ///
 /// - **IP addresses in URLs.** Clients do not ask a resolver about them. Check each host with [`check_host`](Self::check_host). For
-///   hyper, `Guarded` does so on each connect.
+///   hyper, [`Guarded`](crate::Guarded) does so on each connect.
 /// - **Redirects.** Each one is a new URL. With reqwest, call [`check_host`](Self::check_host) in a `redirect::Policy::custom`.
 /// - **Proxies.** Behind a proxy, the client resolves only the proxy's name, and the proxy resolves the target by itself. reqwest takes
 ///   proxies from the environment unless `no_proxy()` is called.
@@ -120,7 +120,8 @@ impl AddrFilter {
     /// Punycode.
     ///
     /// If several patterns match, the longest decides. If the same pattern is allowed and denied, it is denied. Addresses of an allowed
-    /// name must pass too. A pattern is compared with the name as it was asked for, and not with what a search list makes of it.
+    /// name must pass too. A pattern is compared with the name as it was asked for, and not with what a search list makes of it. If there
+    /// are patterns, a name that is not plain ASCII or has a backslash is denied, since libc may read it as another name.
     ///
     /// An IP address in place of a name matches only `.`. If that makes it denied, it passes only if an [allowed](Self::allow_net)
     /// network contains it.
@@ -129,9 +130,7 @@ impl AddrFilter {
         self
     }
 
-    /// Denies names. They are not looked up. See [`allow_name`](Self::allow_name) for patterns.
-    ///
-    /// A name that is not plain ASCII, or has a backslash, is then denied too: libc may read it as another name.
+    /// Denies names. They are not looked up. Patterns are those of [`allow_name`](Self::allow_name).
     pub fn deny_name(mut self, pattern: impl AsRef<str>) -> Self {
         self.names.add(pattern.as_ref(), Rule::Deny);
         self
