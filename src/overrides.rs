@@ -52,16 +52,22 @@ impl Overrides {
         });
         let had = before.contains_key(&name);
         if before.len() == usize::from(had) {
-            let none = changes.wrapping_add(2) & !1;
-            _ = self.changes.compare_exchange(changes, none, Ordering::AcqRel, Ordering::Relaxed);
+            self.set_empty(changes);
         }
         had
+    }
+
+    /// Notes that there are none, unless there was a change after `changes` was read.
+    fn set_empty(&self, changes: usize) {
+        let none = changes.wrapping_add(2) & !1;
+        _ = self.changes.compare_exchange(changes, none, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::sync::Arc;
     use std::thread;
 
     use super::*;
@@ -85,6 +91,24 @@ mod tests {
         assert!(overrides.remove(NameRef::new("A.EXAMPLE").unwrap()));
         assert!(overrides.is_empty() && find("a.example").is_none());
         assert!(!overrides.remove(name.borrowed()) && overrides.is_empty());
+    }
+
+    #[test]
+    fn one_that_comes_while_the_last_is_removed_is_not_lost() {
+        let overrides = Overrides::new(HashMap::new());
+        let [first, second] = ["first", "second"].map(|name| Name::parse(name).unwrap());
+        overrides.insert(&first, &answer(1));
+        // What `remove` does, and the other in between.
+        let changes = overrides.changes.load(Ordering::Acquire);
+        overrides.table.store(Arc::default());
+        overrides.insert(&second, &answer(2));
+        overrides.set_empty(changes);
+        assert!(!overrides.is_empty());
+        // Not even if yet another removal has ended meanwhile.
+        assert!(overrides.remove(second.borrowed()) && overrides.is_empty());
+        overrides.insert(&second, &answer(2));
+        overrides.set_empty(changes);
+        assert!(!overrides.is_empty());
     }
 
     /// Each thread must see its own override as soon as it is set, whatever others remove meanwhile.

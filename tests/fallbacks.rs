@@ -179,6 +179,14 @@ fn it_is_given_if_the_queue_is_full_but_not_after_the_end(kind: Kind) {
     resolver.close();
     assert!(block_on(resolver.resolve("name.example")).unwrap_err().is_closed());
     drop(hangs);
+
+    let builder = backend.builder(1).cache(CacheConfig::new().cooldown(HOUR));
+    let resolver = builder.fallback_host("panic.example", OWN).build();
+    for _ in 0..2 {
+        assert_eq!(block_on(resolver.resolve("panic.example")).expect("addresses").source(), Source::Fallback);
+    }
+    resolver.close();
+    assert!(block_on(resolver.resolve("panic.example")).unwrap_err().is_closed(), "also while it is remembered");
 }
 
 #[test]

@@ -210,8 +210,8 @@ fn the_smallest_network_decides() {
         .allow_net(net("10.0.0.0/8"))
         .deny_net(net("10.1.0.0/16"))
         .allow_net(ip("10.1.1.1"))
-        .allow_net(net("10.2.0.7/16"))
-        .deny_net(net("10.2.0.0/16"));
+        .deny_net(net("10.2.0.0/16"))
+        .allow_net(net("10.2.0.7/16"));
     for (address, pass) in [
         ("8.8.8.8", false),
         ("8.8.9.8", true),
