@@ -53,6 +53,15 @@ impl Fallbacks {
         let Self { on_not_found, cooldown, .. } = *self;
         Some(Standby { addrs, fallback: Arc::clone(fallback), on_not_found, cooldown })
     }
+
+    /// Forgets that the fallback of `name`, or any if `None`, was given.
+    pub(crate) fn forget(&self, name: Option<NameRef<'_>>) {
+        let forget = |fallback: &Arc<Fallback>| fallback.until.store(0, Ordering::Relaxed);
+        match name {
+            Some(name) => self.table.get(&name).into_iter().for_each(forget),
+            None => self.table.values().for_each(forget),
+        }
+    }
 }
 
 impl Standby {
@@ -124,6 +133,19 @@ mod tests {
         let standby = self::standby(false, Duration::ZERO);
         standby.in_place_of(&error).expect("a fallback");
         assert!(standby.in_use().is_none());
+    }
+
+    #[test]
+    fn a_flush_of_its_name_or_of_all_forgets_that_it_was_given() {
+        let table = [(Name::parse("a.example").unwrap(), IpAddr::from([192, 0, 2, 1]).into())];
+        let fallbacks = Fallbacks::new(table.into_iter().collect(), false, Duration::MAX);
+        let [name, other] = ["A.example", "b.example"].map(|name| NameRef::new(name).unwrap());
+        for (flushed, forgotten) in [(Some(name), true), (None, true), (Some(other), false)] {
+            let standby = fallbacks.get(name, |_, answer| Ok(answer)).expect("a fallback");
+            standby.in_place_of(&ErrorKind::Temporary.into()).expect("a fallback");
+            fallbacks.forget(flushed);
+            assert_eq!(standby.in_use().is_none(), forgotten);
+        }
     }
 
     #[test]

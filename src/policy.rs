@@ -96,6 +96,10 @@ impl Policy {
         self.fallbacks.get(name, |name, answer| self.filter_own(name, answer))
     }
 
+    pub(crate) fn fallbacks(&self) -> &Fallbacks {
+        &self.fallbacks
+    }
+
     /// Returns what the filter lets through of addresses that the program has given.
     fn filter_own(&self, name: &Name, answer: Answer) -> Result<Answer, Error> {
         match self.filter().filter(|filter| !filter.exempts_overrides()) {

@@ -123,6 +123,7 @@ impl Resolver {
     /// The result of a lookup in progress goes to the callers that wait for it, and is not cached. Callers who ask after this start a
     /// new lookup.
     pub fn flush(&self) {
+        self.shared.epochs.setup().policy.fallbacks().forget(None);
         self.shared.epochs.current().flush(None);
     }
 
@@ -130,6 +131,7 @@ impl Resolver {
     pub fn flush_name(&self, name: impl AsRef<str>) {
         // An invalid name was never stored.
         if let Ok(name) = Name::parse(name.as_ref()) {
+            self.shared.epochs.setup().policy.fallbacks().forget(Some(name.borrowed()));
             self.shared.epochs.current().flush(Some(&name));
         }
     }
