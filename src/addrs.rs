@@ -51,6 +51,11 @@ impl Answer {
         self
     }
 
+    /// Returns an answer of other addresses, with the TTL of this one.
+    pub(crate) fn with_addrs(&self, addrs: Vec<SocketAddr>) -> Self {
+        Self { ttl: self.ttl, ..addrs.into() }
+    }
+
     /// Returns the TTL of this answer, if it has one.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
@@ -131,6 +136,10 @@ pub enum Source {
     Stale,
     /// A lookup that the caller started or joined.
     Lookup,
+    /// An override: [`Builder::override_host`](crate::Builder::override_host).
+    Override,
+    /// A fallback, because a lookup has failed: [`Builder::fallback_host`](crate::Builder::fallback_host).
+    Fallback,
 }
 
 impl Source {
@@ -141,6 +150,8 @@ impl Source {
             Self::Cache => "cache",
             Self::Stale => "stale",
             Self::Lookup => "lookup",
+            Self::Override => "override",
+            Self::Fallback => "fallback",
         }
     }
 }
@@ -174,6 +185,8 @@ enum Word {
     Cache,
     Stale,
     Lookup,
+    Override,
+    Fallback,
 }
 
 impl From<Source> for Word {
@@ -183,6 +196,8 @@ impl From<Source> for Word {
             Source::Cache => Self::Cache,
             Source::Stale => Self::Stale,
             Source::Lookup => Self::Lookup,
+            Source::Override => Self::Override,
+            Source::Fallback => Self::Fallback,
         }
     }
 }
@@ -343,6 +358,8 @@ impl Addrs {
             Word::Cache => Source::Cache,
             Word::Stale => Source::Stale,
             Word::Lookup => Source::Lookup,
+            Word::Override => Source::Override,
+            Word::Fallback => Source::Fallback,
         }
     }
 
@@ -350,7 +367,7 @@ impl Addrs {
     pub fn age(&self) -> Duration {
         match self.source() {
             Source::Cache | Source::Stale => Coarse::now().tick().since(Tick(self.0.few.0[STORED])),
-            Source::Literal | Source::Lookup => Duration::ZERO,
+            Source::Literal | Source::Lookup | Source::Override | Source::Fallback => Duration::ZERO,
         }
     }
 

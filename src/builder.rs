@@ -2,12 +2,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::addrs::Answer;
 #[cfg(feature = "async-backend")]
 use crate::backend::AsyncBackend;
 use crate::backend::{Backend, Origin, System};
 use crate::cache::CacheConfig;
 use crate::engine::{Execution, Hedge, Limits};
+use crate::family::Family;
 use crate::ffi;
+use crate::filter::AddrFilter;
+use crate::name::Name;
+use crate::policy::Rules;
 use crate::resolver::Resolver;
 use crate::shell::Setup;
 
@@ -29,6 +34,10 @@ pub struct Config {
     pub hedge: Hedge,
     /// Settings of the cache: [`Builder::cache`].
     pub cache: CacheConfig,
+    /// Which families of addresses callers get: [`Builder::family`].
+    pub family: Family,
+    /// Whether fallbacks are also used for names that do not exist: [`Builder::fallback_on_not_found`].
+    pub fallback_on_not_found: bool,
     /// How long a thread stays without work: [`Builder::thread_keep_alive`].
     pub thread_keep_alive: Duration,
     /// Maximum number of threads that run lookups of an async backend: [`Builder::driver_threads`].
@@ -77,6 +86,7 @@ pub struct Builder {
     timeout: Option<Duration>,
     hedge: Hedge,
     cache: CacheConfig,
+    rules: Rules,
     thread_keep_alive: Duration,
     #[cfg(feature = "async-backend")]
     driver_threads: usize,
@@ -94,6 +104,7 @@ impl Default for Builder {
             timeout: Some(Duration::from_secs(10)),
             hedge: Hedge::adaptive(),
             cache: CacheConfig::default(),
+            rules: Rules::default(),
             thread_keep_alive: Duration::from_secs(10),
             #[cfg(feature = "async-backend")]
             driver_threads: 1,
@@ -125,6 +136,75 @@ impl Builder {
     /// [`CacheConfig::disabled`] caches nothing.
     pub fn cache(mut self, cache: CacheConfig) -> Self {
         self.cache = cache;
+        self
+    }
+
+    /// Sets which families of addresses callers get, and in which order. Default: [`Family::Any`].
+    ///
+    /// Applies to answers of the backend, before the [filter](Self::filter). IP addresses, overrides and fallbacks stay as they are.
+    pub fn family(mut self, family: Family) -> Self {
+        self.rules.family = family;
+        self
+    }
+
+    /// Sets which names may be looked up, and which addresses are let through. Default: `None`, for all.
+    ///
+    /// [`Resolver::set_filter`] changes it later. See [`AddrFilter`] for what a filter protects, and what it cannot.
+    pub fn filter(mut self, filter: impl Into<Option<AddrFilter>>) -> Self {
+        self.rules.filter = filter.into();
+        self
+    }
+
+    /// Sets the addresses of a name, in any ASCII case, as `curl --resolve` does. Callers get them without a lookup, with the source
+    /// [`Override`](crate::Source::Override). Default: no overrides.
+    ///
+    /// The name is the one that callers ask for, without a search list. `a` and `a.` are different names. Names that are IP addresses,
+    /// or [invalid](crate::ErrorKind::InvalidName), have no override. Without addresses, the name has none: callers get an error of the
+    /// kind [`NoData`](crate::ErrorKind::NoData). The TTL does not count.
+    ///
+    /// A client uses a port in the addresses if it uses those of any resolver: hyper and reqwest do so for URLs without a port. A
+    /// [filter](Self::filter) applies, unless overrides are [exempt](AddrFilter::exempt_overrides).
+    ///
+    /// [`Resolver::override_host`] and [`Resolver::remove_override`] change overrides later. Connections that a client has in its pool
+    /// do not notice. reqwest's own `resolve()` goes before any resolver, and so before overrides, filter and statistics.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use gaiter::Resolver;
+    ///
+    /// let staging: SocketAddr = "192.0.2.1:8443".parse()?;
+    /// let resolver = Resolver::builder().override_host("api.example", staging).build();
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn override_host(mut self, name: impl AsRef<str>, addrs: impl Into<Answer>) -> Self {
+        if let Ok(name) = Name::parse(name.as_ref()) {
+            self.rules.overrides.insert(name, addrs.into());
+        }
+        self
+    }
+
+    /// Sets addresses that callers get if a lookup of the name has failed, with the source [`Fallback`](crate::Source::Fallback).
+    /// Default: no fallbacks.
+    ///
+    /// They are given in place of any error of a lookup, timeouts and overload included, but not if the name does not exist or has no
+    /// address (see [`fallback_on_not_found`](Self::fallback_on_not_found)), is denied, or the resolver is closed. An old answer of the
+    /// name's own is given first.
+    ///
+    /// Once it was given, a fallback is given without another lookup for the [`cooldown`](CacheConfig::cooldown()), unless the cache is
+    /// disabled. Names, ports and TTLs count as for [`override_host`](Self::override_host). A [filter](Self::filter) applies, unless
+    /// fallbacks are [exempt](AddrFilter::exempt_overrides). A fallback that it denies is not given.
+    pub fn fallback_host(mut self, name: impl AsRef<str>, addrs: impl Into<Answer>) -> Self {
+        if let Ok(name) = Name::parse(name.as_ref()) {
+            self.rules.fallbacks.insert(name, addrs.into());
+        }
+        self
+    }
+
+    /// Sets whether [fallbacks](Self::fallback_host) are also given if the name does not exist or has no address. Default: `false`.
+    ///
+    /// For networks whose name servers lie about names that they block.
+    pub fn fallback_on_not_found(mut self, yes: bool) -> Self {
+        self.rules.fallback_on_not_found = yes;
         self
     }
 
@@ -247,6 +327,8 @@ impl Builder {
             timeout: self.timeout,
             hedge: self.hedge,
             cache: self.cache,
+            family: self.rules.family,
+            fallback_on_not_found: self.rules.fallback_on_not_found,
             thread_keep_alive: self.thread_keep_alive,
             #[cfg(feature = "async-backend")]
             driver_threads: self.driver_threads,
@@ -257,6 +339,7 @@ impl Builder {
             config.limits(execution),
             config.thread_stack_size,
             config.cache.clone(),
+            self.rules,
             #[cfg(feature = "async-backend")]
             config.driver_threads,
         );
@@ -274,7 +357,7 @@ fn default_max_lookups(execution: Execution) -> usize {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin: _, max_lookups, reserved_for_known, max_queued, timeout, hedge, cache, .. } = self;
+        let Self { origin: _, max_lookups, reserved_for_known, max_queued, timeout, hedge, cache, rules, .. } = self;
         f.debug_struct("Builder")
             .field("max_lookups", max_lookups)
             .field("reserved_for_known", reserved_for_known)
@@ -282,6 +365,7 @@ impl fmt::Debug for Builder {
             .field("timeout", timeout)
             .field("hedge", hedge)
             .field("cache", cache)
+            .field("rules", rules)
             .field("thread_keep_alive", &self.thread_keep_alive)
             .field("thread_stack_size", &self.thread_stack_size)
             .finish_non_exhaustive()

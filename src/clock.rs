@@ -36,6 +36,10 @@ impl Coarse {
         Self { nanos: self.nanos.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)) }
     }
 
+    pub(crate) fn nanos(self) -> u64 {
+        self.nanos
+    }
+
     pub(crate) fn tick(self) -> Tick {
         Tick((self.nanos / Tick::NANOS) as u32)
     }

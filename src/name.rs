@@ -135,6 +135,12 @@ impl Hash for NameRef<'_> {
     }
 }
 
+impl hashbrown::Equivalent<Name> for NameRef<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        self.is(name)
+    }
+}
+
 fn pair_of(first: &[u8; 8], last: &[u8; 8]) -> [u8; 16] {
     (u128::from(u64::from_ne_bytes(*first)) | u128::from(u64::from_ne_bytes(*last)) << 64).to_ne_bytes()
 }

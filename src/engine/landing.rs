@@ -19,7 +19,7 @@ impl<W> Engine<W> {
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
         let now = self.at(now);
         let could_hedge = self.hedging.may_hedge(self.calls.hedges());
-        let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
+        let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData | ErrorKind::Denied));
         let Some(run) = self.calls.finish(worker, &mut self.flights.zones, now, answered) else {
             let (waiter, landed, stopped) = (None, None, Vec::new());
             return Finished { waiter, landed, since: now, shared: false, hedged: false, stopped, timekeeper: None };

@@ -38,6 +38,7 @@ use crate::engine::{Batch, Engine, Landed, Limits, Rouse, RouseTimekeeper, Rouse
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
 use crate::foreign::caught;
+use crate::policy::{Policy, Rules};
 use crate::stats::{AtOnce, Stats};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{self, AtomicBool, Mutex, MutexGuard};
@@ -52,6 +53,7 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) stack: Option<usize>,
     pub(crate) cache: CacheConfig,
+    pub(crate) policy: Policy,
     /// Maximum number of drivers, not counting those that are about to end.
     #[cfg(feature = "async-backend")]
     pub(crate) drivers: usize,
@@ -64,6 +66,7 @@ impl Setup {
         limits: Limits,
         stack: Option<usize>,
         cache: CacheConfig,
+        rules: Rules,
         #[cfg(feature = "async-backend")] drivers: usize,
     ) -> Self {
         let traced = match &origin {
@@ -72,6 +75,9 @@ impl Setup {
             #[cfg(feature = "async-backend")]
             Origin::Async(_) => true,
         };
+        // Without a cache, nothing is remembered.
+        let cooldown = if cache.is_enabled() { cache.cooldown } else { Duration::ZERO };
+        let policy = Policy::new(rules, cooldown);
         let closed = AtomicBool::new(false);
         Self {
             origin,
@@ -79,6 +85,7 @@ impl Setup {
             limits,
             stack,
             cache,
+            policy,
             #[cfg(feature = "async-backend")]
             drivers,
             closed,
@@ -249,7 +256,7 @@ impl Shell {
 
     /// Fails waiters whose lookups will have no result. `take` removes them from the engine, one batch at a time.
     ///
-    /// A waiter that has a stale answer gets that instead of `error`, unless the resolver is closed.
+    /// A waiter that has something in place of `error` gets that.
     fn fail(self: &Arc<Self>, error: &Error, take: impl Fn(&mut Engine<Arc<Waiter>>) -> Batch<Arc<Waiter>>) {
         loop {
             let now = sync::now();
@@ -257,8 +264,8 @@ impl Shell {
             let Batch { waiters, more } = take(&mut state.engine);
             let reply = |waiter: &Arc<Waiter>| {
                 let queued = now.saturating_duration_since(waiter.asked);
-                let fallback = if error.is_closed() { None } else { waiter.fallback(now) };
-                let result = fallback.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
+                let instead = waiter.in_place_of(error, now);
+                let result = instead.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
                 Reply { result, queued, in_call: Duration::ZERO, shared: false, hedged: false }
             };
             let replies: Vec<_> = waiters.iter().map(reply).collect();

@@ -554,7 +554,9 @@ fn those_who_are_to_be_told_keep_their_deadlines() {
 
 #[test]
 fn what_a_later_call_has_said_stands() {
-    for (later, stands) in [(Err(ErrorKind::NotFound), true), (Err(ErrorKind::Temporary), false)] {
+    for (later, stands) in
+        [(Err(ErrorKind::NotFound), true), (Err(ErrorKind::Denied), true), (Err(ErrorKind::Temporary), false)]
+    {
         let mut engine = engine(8);
         let start = Instant::now();
         let (_, rouse) = ask(&mut engine, start, 0);
