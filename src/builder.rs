@@ -233,6 +233,10 @@ impl Builder {
     /// names get through however many new names hang. A known name counts as new again if a call for it runs for longer than
     /// the timeout, or after 2,048 to 4,096 other names have answered. [`Resolver::flush`] does not affect which names are known.
     ///
+    /// The other places are for new names and for background refreshes. Names of one zone, which is the last two labels, get at most
+    /// half of these places if no call for the zone has been answered for a second, or if that many of its calls have run for
+    /// more than a second. Further names of the zone wait in a queue of their own.
+    ///
     /// At most all but one of [`max_lookups`](Self::max_lookups). Larger values are reduced to that.
     ///
     /// Default: an eighth of `max_lookups`, at least 1 unless `max_lookups` is 1.
@@ -243,9 +247,9 @@ impl Builder {
 
     /// Sets the maximum number of names in each queue. Names are queued when no more lookups may run.
     ///
-    /// Known names, new names and background refreshes have a queue each. If its queue is full, a name is refused at once, with an
-    /// error that [`is_overloaded`](crate::Error::is_overloaded), and a refresh is skipped. Joining a lookup that is queued or
-    /// running is never refused.
+    /// Known names, new names, names of zones that do not answer, and background refreshes have a queue each. If its queue is
+    /// full, a name is refused at once, with an error that [`is_overloaded`](crate::Error::is_overloaded), and a refresh is
+    /// skipped. Joining a lookup that is queued or running is never refused.
     ///
     /// Default: 1,024, as Envoy's pending requests.
     pub fn max_queued(mut self, names: usize) -> Self {

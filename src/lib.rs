@@ -58,6 +58,8 @@
 //!   get the old answer for a [while](CacheConfig::stale_if_error()).
 //! - **Bounds.** Threads and queue are [bounded](Builder::max_lookups), even if calls never return. Names that have answered before
 //!   have [places of their own](Builder::reserved_for_known), so that new names that hang do not hold them up.
+//! - **Silence.** A call that is slow gets a [second one](Builder::hedge), so that a lost packet costs milliseconds instead of seconds.
+//!   A zone that does not answer takes at most half of the [places](Builder::reserved_for_known) for new names.
 //! - **Shutdown.** Dropping a resolver, or a Tokio runtime on which lookups are awaited, never waits for a lookup. A shutdown waits for as
 //!   long as it is told to, and reports which names it left behind.
 //! - **Fork.** A resolver may be made before a `fork` and used on both sides of it, as far as the platform's `getaddrinfo` can be:
@@ -67,11 +69,14 @@
 //!
 //! # Limits
 //!
+//! - If many zones fall silent at once, their new names can occupy all places for new names. Other new names then wait until one of
+//!   these calls returns.
 //! - Known names that stop answering all at once can occupy every thread. Other names then wait until one of these calls returns,
 //!   or, for an async backend, reaches its deadline. A name whose call has run for longer than the [timeout](Builder::timeout)
 //!   counts as new from then on.
-//! - hyper and reqwest do not ask a resolver about an IP address in a URL. [`AddrFilter::check_host`] is for these. The exception is reqwest with a `socks4` or `socks5`
-//!   proxy: it asks for the address, with brackets around IPv6, and gets it back without a call.
+//! - hyper and reqwest do not ask a resolver about an IP address in a URL. [`AddrFilter::check_host`] is for these. The exception
+//!   is reqwest with a `socks4` or `socks5` proxy: it asks for the address, with brackets around IPv6, and gets it back without a
+//!   call.
 //! - Behind an HTTP proxy, a client resolves only the proxy's name.
 //! - Tokio's paused test clock does not know of a lookup that runs on another thread. A `tokio::time::timeout` around a lookup
 //!   fires at once.
@@ -129,8 +134,8 @@
 //!   Adds [`Guarded`].
 //! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`], for reqwest 0.13.
 //! - `async-backend`: adds [`AsyncBackend`] and [`Builder::async_backend`]. Lookups are futures that run on one thread of the
-//!   resolver's, or on [several](Builder::driver_threads), each in a Tokio runtime of its own. All guarantees hold, except that addresses and errors are the backend's. A
-//!   call ends when nobody waits for it.
+//!   resolver's, or on [several](Builder::driver_threads), each in a Tokio runtime of its own. All guarantees hold, except that
+//!   addresses and errors are the backend's. A call ends when nobody waits for it.
 //! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
 //!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
 //!   from the system's resolver.

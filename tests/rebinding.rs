@@ -54,10 +54,14 @@ fn with(kind: Kind, cache: CacheConfig, change: impl FnOnce(Builder) -> Builder)
     let builder = match kind {
         Kind::Blocking => Resolver::builder().backend(backend),
         #[cfg(feature = "async-backend")]
-        Kind::Async => Resolver::builder().async_backend(move |name: &str| {
-            let (backend, name) = (backend.clone(), name.to_owned());
-            async move { tokio::task::spawn_blocking(move || backend(&name)).await.expect("no panic") }
-        }),
+        Kind::Async | Kind::Drivers => {
+            let threads = if matches!(kind, Kind::Drivers) { 3 } else { 1 };
+            let builder = Resolver::builder().driver_threads(threads);
+            builder.async_backend(move |name: &str| {
+                let (backend, name) = (backend.clone(), name.to_owned());
+                async move { tokio::task::spawn_blocking(move || backend(&name)).await.expect("no panic") }
+            })
+        }
     };
     let resolver = change(builder.cache(cache).filter(AddrFilter::public_only())).build();
     Rebinding { says, resolver }
