@@ -170,8 +170,14 @@ fn drivers_share_the_lookups_evenly() {
     let _open = OpenOnDrop(&backend.calls);
     let resolver = backend.resolver(3);
     let lookups = backend.begin(&resolver, "hang", 12);
-    let each: Vec<usize> = backend.noted.lock().unwrap().lookups.values().copied().collect();
-    assert_eq!(each, [4, 4, 4]);
+    let each = || backend.noted.lock().unwrap().lookups.values().copied().collect::<Vec<usize>>();
+    assert_eq!(each(), [4, 4, 4]);
+    drop(lookups);
+    until("they hang on", || resolver.stats().idle_threads == 3);
+    // In a burst, a driver that takes one lookup finds the next one queued.
+    let lookups: Vec<_> = (0..24).map(|number| resolver.resolve(format!("hang-again-{number}"))).collect();
+    backend.calls.await_arrivals(12 + 24);
+    assert_eq!(each(), [12, 12, 12]);
     backend.calls.open();
     assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
     assert!(resolver.shutdown().wait().is_clean());
@@ -221,6 +227,7 @@ fn a_driver_that_is_lost_costs_its_own_calls() {
         for lookup in lost {
             assert_eq!(block_on(lookup).expect_err("its driver is gone").kind(), ErrorKind::Panicked);
         }
+        until("it has not ended", || resolver.stats().threads == 1);
         for number in 0..5 {
             block_on(resolver.resolve(format!("name-{number}"))).expect("an answer");
         }
