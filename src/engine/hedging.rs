@@ -190,6 +190,18 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Hedges the call of a flight that a caller has joined, if nobody waited for it when it became slow.
+    pub(super) fn reconsider(&mut self, flight: FlightId, now: Instant) {
+        let Some(delay) = self.hedging.delay() else { return };
+        let mut calls = self.flights.calls(flight);
+        let only = calls.next().filter(|_| calls.next().is_none());
+        let slow = only.filter(|(_, since)| now.saturating_duration_since(*since) >= delay);
+        drop(calls);
+        if let Some((worker, _)) = slow {
+            self.calls.reconsider(worker);
+        }
+    }
+
     /// Returns whether somebody waits for the only call of a flight.
     fn wants_hedge(&self, flight: FlightId) -> bool {
         !self.closed
