@@ -55,6 +55,7 @@ fn no_second_call_is_made_without_hedging() {
     gate.open();
     block_on(caller).expect("an answer");
     assert_eq!((resolver.stats().hedged, calls.load(Ordering::SeqCst)), (0, 2));
+    assert!(resolver.shutdown().wait().is_clean());
 }
 
 #[cfg(feature = "async-backend")]
