@@ -58,6 +58,11 @@ impl Answer {
         self
     }
 
+    /// Returns an answer of other addresses, with the TTL of this one.
+    pub(crate) fn with_addrs(&self, addrs: Vec<SocketAddr>) -> Self {
+        Self { ttl: self.ttl, ..addrs.into() }
+    }
+
     /// Returns the TTL of this answer, if it has one.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
@@ -95,7 +100,7 @@ impl fmt::Debug for Answer {
 
 impl FromIterator<SocketAddr> for Answer {
     fn from_iter<I: IntoIterator<Item = SocketAddr>>(addrs: I) -> Self {
-        addrs.into_iter().collect::<Vec<_>>().into()
+        Self { addrs: Addrs::collect(addrs.into_iter()), ttl: None }
     }
 }
 
@@ -119,7 +124,7 @@ impl From<Vec<IpAddr>> for Answer {
 
 impl<const N: usize> From<[SocketAddr; N]> for Answer {
     fn from(addrs: [SocketAddr; N]) -> Self {
-        Vec::from(addrs).into()
+        addrs.into_iter().collect()
     }
 }
 
@@ -153,6 +158,10 @@ pub enum Source {
     Stale,
     /// A lookup that the caller started or joined.
     Lookup,
+    /// An override: [`Builder::override_host`](crate::Builder::override_host).
+    Override,
+    /// A fallback, because a lookup has failed: [`Builder::fallback_host`](crate::Builder::fallback_host).
+    Fallback,
 }
 
 impl Source {
@@ -163,6 +172,8 @@ impl Source {
             Self::Cache => "cache",
             Self::Stale => "stale",
             Self::Lookup => "lookup",
+            Self::Override => "override",
+            Self::Fallback => "fallback",
         }
     }
 }
@@ -196,6 +207,8 @@ enum Word {
     Cache,
     Stale,
     Lookup,
+    Override,
+    Fallback,
 }
 
 impl From<Source> for Word {
@@ -205,6 +218,8 @@ impl From<Source> for Word {
             Source::Cache => Self::Cache,
             Source::Stale => Self::Stale,
             Source::Lookup => Self::Lookup,
+            Source::Override => Self::Override,
+            Source::Fallback => Self::Fallback,
         }
     }
 }
@@ -252,6 +267,12 @@ impl Few {
         Some(())
     }
 
+    /// Does the same for an address without port, scope and flow. Returns `None` for another.
+    fn push_plain(&mut self, addr: &SocketAddr, at: &mut usize) -> Option<()> {
+        let is_plain = *addr == SocketAddr::new(addr.ip(), 0);
+        if is_plain { self.push(addr.ip(), at) } else { None }
+    }
+
     #[inline]
     fn left(&self) -> usize {
         (self.0[LEFT] % (1 << 16)) as usize
@@ -290,12 +311,26 @@ impl Addrs {
     }
 
     fn of(addrs: Vec<SocketAddr>) -> Self {
-        let is_plain = |addr: &SocketAddr| *addr == SocketAddr::new(addr.ip(), 0);
         let (mut few, mut at) = (Few::NONE, 0);
-        if addrs.iter().all(|addr| is_plain(addr) && few.push(addr.ip(), &mut at).is_some()) {
-            return Self(Inner { few, many: None, source: Word::Lookup });
+        if addrs.iter().all(|addr| few.push_plain(addr, &mut at).is_some()) {
+            return Self::few(few);
         }
         Self(Inner { few: Few::NONE, many: Some(Arc::new(addrs)), source: Word::Lookup })
+    }
+
+    /// Collects addresses. Allocates only if they do not fit inline.
+    fn collect(mut addrs: impl Iterator<Item = SocketAddr>) -> Self {
+        let (mut few, mut at) = (Few::NONE, 0);
+        let rest = addrs.find(|addr| few.push_plain(addr, &mut at).is_none());
+        let few = Self::few(few);
+        match rest {
+            Some(rest) => Self::of(few.chain([rest]).chain(addrs).collect()),
+            None => few,
+        }
+    }
+
+    fn few(few: Few) -> Self {
+        Self(Inner { few, many: None, source: Word::Lookup })
     }
 
     /// Returns addresses from the cache, from what [`Answer::packed`] and [`Answer::many`] gave.
@@ -350,6 +385,8 @@ impl Addrs {
             Word::Cache => Source::Cache,
             Word::Stale => Source::Stale,
             Word::Lookup => Source::Lookup,
+            Word::Override => Source::Override,
+            Word::Fallback => Source::Fallback,
         }
     }
 
@@ -357,7 +394,7 @@ impl Addrs {
     pub fn age(&self) -> Duration {
         match self.source() {
             Source::Cache | Source::Stale => Coarse::now().tick().since(Tick(self.0.few.0[STORED])),
-            Source::Literal | Source::Lookup => Duration::ZERO,
+            Source::Literal | Source::Lookup | Source::Override | Source::Fallback => Duration::ZERO,
         }
     }
 
@@ -473,6 +510,7 @@ mod tests {
                 let words: usize = ips.iter().map(|ip| if ip.is_ipv4() { 1 } else { 4 }).sum();
                 let mut addrs = Addrs::looked_up(ips.clone().into());
                 assert_eq!((addrs.len(), addrs.0.many.is_none()), (ips.len(), words <= WORDS));
+                assert_eq!(ips.iter().copied().collect::<Answer>(), ips.clone().into());
                 assert!(addrs.by_ref().map(|addr| addr.ip()).eq(ips));
                 assert_eq!((addrs.len(), addrs.next()), (0, None));
             }
@@ -485,6 +523,7 @@ mod tests {
             let addrs: Vec<SocketAddr> = (0..count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
             let answer = Answer::from(addrs.clone());
             assert_eq!(answer.iter().collect::<Vec<_>>(), addrs);
+            assert_eq!(addrs.iter().copied().collect::<Answer>(), answer);
             assert_eq!(Addrs::looked_up(answer).collect::<Vec<_>>(), addrs);
         }
     }
@@ -495,6 +534,7 @@ mod tests {
         for odd in ["192.0.2.1:53".parse().unwrap(), v6(0, 3), v6(7, 0)] {
             let addrs = vec!["192.0.2.2:0".parse().unwrap(), odd];
             assert_eq!(Answer::from(addrs.clone()).iter().collect::<Vec<_>>(), addrs);
+            assert_eq!(addrs.iter().copied().collect::<Answer>().iter().collect::<Vec<_>>(), addrs);
         }
     }
 }

@@ -2,12 +2,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::addrs::Answer;
 #[cfg(feature = "async-backend")]
 use crate::backend::AsyncBackend;
 use crate::backend::{Backend, Origin, System};
 use crate::cache::CacheConfig;
-use crate::engine::{Execution, Limits};
+use crate::engine::{Execution, Hedge, Limits};
+use crate::family::Family;
 use crate::ffi;
+use crate::filter::AddrFilter;
+use crate::name::Name;
+use crate::policy::Rules;
 use crate::resolver::Resolver;
 use crate::shell::Setup;
 
@@ -25,10 +30,19 @@ pub struct Config {
     pub max_queued: usize,
     /// Longest time that a caller waits, or `None` for no limit: [`Builder::timeout`].
     pub timeout: Option<Duration>,
+    /// When a slow call gets a second one: [`Builder::hedge`].
+    pub hedge: Hedge,
     /// Settings of the cache: [`Builder::cache`].
     pub cache: CacheConfig,
+    /// Which families of addresses callers get: [`Builder::family`].
+    pub family: Family,
+    /// Whether fallbacks are also used for names that do not exist: [`Builder::fallback_on_not_found`].
+    pub fallback_on_not_found: bool,
     /// How long a thread stays without work: [`Builder::thread_keep_alive`].
     pub thread_keep_alive: Duration,
+    /// Maximum number of threads that run lookups of an async backend: [`Builder::driver_threads`].
+    #[cfg(feature = "async-backend")]
+    pub driver_threads: usize,
     /// Stack size of each thread in bytes, or `None` for std's default: [`Builder::thread_stack_size`].
     pub thread_stack_size: Option<usize>,
 }
@@ -42,6 +56,8 @@ impl Config {
             max_queued: self.max_queued,
             thread_keep_alive: self.thread_keep_alive,
             timeout: self.timeout,
+            patience: self.cache.stale_answer_timeout,
+            hedge: self.hedge,
         }
     }
 }
@@ -68,8 +84,12 @@ pub struct Builder {
     reserved_for_known: Option<usize>,
     max_queued: usize,
     timeout: Option<Duration>,
+    hedge: Hedge,
     cache: CacheConfig,
+    rules: Rules,
     thread_keep_alive: Duration,
+    #[cfg(feature = "async-backend")]
+    driver_threads: usize,
     thread_stack_size: Option<usize>,
 }
 
@@ -82,8 +102,12 @@ impl Default for Builder {
             reserved_for_known: None,
             max_queued: 1024,
             timeout: Some(Duration::from_secs(10)),
+            hedge: Hedge::adaptive(),
             cache: CacheConfig::default(),
+            rules: Rules::default(),
             thread_keep_alive: Duration::from_secs(10),
+            #[cfg(feature = "async-backend")]
+            driver_threads: 1,
             thread_stack_size: None,
         }
     }
@@ -98,7 +122,7 @@ impl Builder {
         self
     }
 
-    /// Sets an async backend as the source of answers. Its futures all run on one thread of the resolver's own.
+    /// Sets an async backend as the source of answers. Its futures run on [threads](Self::driver_threads) of the resolver's own.
     ///
     /// Replaces a [`backend`](Self::backend) that was set before.
     #[cfg(feature = "async-backend")]
@@ -115,12 +139,81 @@ impl Builder {
         self
     }
 
+    /// Sets which families of addresses callers get, and in which order. Default: [`Family::Any`].
+    ///
+    /// Applies to answers of the backend, before the [filter](Self::filter). IP addresses, overrides and fallbacks stay as they are.
+    pub fn family(mut self, family: Family) -> Self {
+        self.rules.family = family;
+        self
+    }
+
+    /// Sets which names may be looked up, and which addresses are let through. Default: `None`, for all.
+    ///
+    /// [`Resolver::set_filter`] changes it later. See [`AddrFilter`] for what a filter protects, and what it cannot.
+    pub fn filter(mut self, filter: impl Into<Option<AddrFilter>>) -> Self {
+        self.rules.filter = filter.into();
+        self
+    }
+
+    /// Sets the addresses of a name, in any ASCII case, as `curl --resolve` does. Callers get them without a lookup, with the source
+    /// [`Override`](crate::Source::Override). Default: no overrides.
+    ///
+    /// The name is the one that callers ask for, without a search list. `a` and `a.` are different names. Names that are IP addresses,
+    /// or [invalid](crate::ErrorKind::InvalidName), have no override. Without addresses, the name has none: callers get an error of the
+    /// kind [`NoData`](crate::ErrorKind::NoData). The TTL does not count.
+    ///
+    /// A client uses a port in the addresses if it uses those of any resolver: hyper and reqwest do so for URLs without a port. A
+    /// [filter](Self::filter) applies, unless overrides are [exempt](AddrFilter::exempt_overrides).
+    ///
+    /// [`Resolver::override_host`] and [`Resolver::remove_override`] change overrides later. Connections that a client has in its pool
+    /// do not notice. reqwest's own `resolve()` goes before any resolver, and so before overrides, filter and statistics.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use gaiter::Resolver;
+    ///
+    /// let staging: SocketAddr = "192.0.2.1:8443".parse()?;
+    /// let resolver = Resolver::builder().override_host("api.example", staging).build();
+    /// # Ok::<(), std::net::AddrParseError>(())
+    /// ```
+    pub fn override_host(mut self, name: impl AsRef<str>, addrs: impl Into<Answer>) -> Self {
+        if let Ok(name) = Name::parse(name.as_ref()) {
+            self.rules.overrides.insert(name, addrs.into());
+        }
+        self
+    }
+
+    /// Sets addresses that callers get if a lookup of the name has failed, with the source [`Fallback`](crate::Source::Fallback).
+    /// Default: no fallbacks.
+    ///
+    /// They are given in place of any error of a lookup, timeouts and overload included, but not if the name does not exist or has no
+    /// address (see [`fallback_on_not_found`](Self::fallback_on_not_found)), is denied, or the resolver is closed. An old answer of the
+    /// name's own is given first.
+    ///
+    /// Once it was given, a fallback is given without another lookup for the [`cooldown`](CacheConfig::cooldown()), unless the cache is
+    /// disabled. Names, ports and TTLs count as for [`override_host`](Self::override_host). A [filter](Self::filter) applies, unless
+    /// fallbacks are [exempt](AddrFilter::exempt_overrides). A fallback that it denies is not given.
+    pub fn fallback_host(mut self, name: impl AsRef<str>, addrs: impl Into<Answer>) -> Self {
+        if let Ok(name) = Name::parse(name.as_ref()) {
+            self.rules.fallbacks.insert(name, addrs.into());
+        }
+        self
+    }
+
+    /// Sets whether [fallbacks](Self::fallback_host) are also given if the name does not exist or has no address. Default: `false`.
+    ///
+    /// For networks whose name servers lie about names that they block.
+    pub fn fallback_on_not_found(mut self, yes: bool) -> Self {
+        self.rules.fallback_on_not_found = yes;
+        self
+    }
+
     /// Sets the maximum number of lookups that this resolver runs at once. At least 1. Callers of the same name share one.
     ///
     /// Further names wait in a [queue](Self::max_queued). A lookup of a blocking backend has a thread of its own until it
-    /// returns, even if its callers have left. Lookups of an async backend share one thread.
+    /// returns, even if its callers have left. Lookups of an async backend share [one thread or a few](Self::driver_threads).
     ///
-    /// A thread counts until it has ended, destructors of thread-locals included. These threads are called `gaiter`, and the one
+    /// A thread counts until it has ended, destructors of thread-locals included. These threads are called `gaiter`, and those
     /// of an async backend `gaiter-driver`. There is one more, `gaiter-time`, which keeps deadlines and ends after the others,
     /// and for short times there are threads called `gaiter-errand`, which wake callers whose deadline has passed. If wakers
     /// block, up to 64 of the latter may run, or `max_lookups` if that is larger.
@@ -140,6 +233,10 @@ impl Builder {
     /// names get through however many new names hang. A known name counts as new again if a call for it runs for longer than
     /// the timeout, or after 2,048 to 4,096 other names have answered. [`Resolver::flush`] does not affect which names are known.
     ///
+    /// The other places are for new names and for background refreshes. Names of one zone, which is the last two labels, get at most
+    /// half of these places if no call for the zone has been answered for a second, or if that many of its calls have run for
+    /// more than a second. Further names of the zone wait in a queue of their own.
+    ///
     /// At most all but one of [`max_lookups`](Self::max_lookups). Larger values are reduced to that.
     ///
     /// Default: an eighth of `max_lookups`, at least 1 unless `max_lookups` is 1.
@@ -150,9 +247,9 @@ impl Builder {
 
     /// Sets the maximum number of names in each queue. Names are queued when no more lookups may run.
     ///
-    /// Known names, new names and background refreshes have a queue each. If its queue is full, a name is refused at once, with an
-    /// error that [`is_overloaded`](crate::Error::is_overloaded), and a refresh is skipped. Joining a lookup that is queued or
-    /// running is never refused.
+    /// Known names, new names, names of zones that do not answer, and background refreshes have a queue each. If its queue is
+    /// full, a name is refused at once, with an error that [`is_overloaded`](crate::Error::is_overloaded), and a refresh is
+    /// skipped. Joining a lookup that is queued or running is never refused.
     ///
     /// Default: 1,024, as Envoy's pending requests.
     pub fn max_queued(mut self, names: usize) -> Self {
@@ -175,9 +272,33 @@ impl Builder {
         self
     }
 
+    /// Sets when a call that is slow gets a second one. Default: [`Hedge::adaptive`].
+    ///
+    /// The future of an async backend is dropped when the other call has answered. A blocking call runs to its end.
+    pub fn hedge(mut self, hedge: Hedge) -> Self {
+        self.hedge = hedge;
+        self
+    }
+
     /// Sets how long a thread stays when it has no work. Default: 10 seconds, as in Tokio's blocking pool.
     pub fn thread_keep_alive(mut self, duration: Duration) -> Self {
         self.thread_keep_alive = duration;
+        self
+    }
+
+    /// Sets the maximum number of threads that run the futures of an async backend. At least 1. Default: 1.
+    ///
+    /// Each of these threads, the [drivers](crate::AsyncBackend#the-drivers), has a runtime and a session of its own. A lookup
+    /// runs on the driver that has the fewest, whatever its name. A driver starts with the first lookup that finds all others
+    /// busy.
+    ///
+    /// A driver uses at most one processor. More than one driver pays off at thousands of lookups per second, if the program
+    /// leaves processors to them. At lower rates one is cheaper, because all lookups share its session.
+    ///
+    /// A blocking [`backend`](Self::backend) has no driver.
+    #[cfg(feature = "async-backend")]
+    pub fn driver_threads(mut self, threads: usize) -> Self {
+        self.driver_threads = threads.max(1);
         self
     }
 
@@ -208,11 +329,24 @@ impl Builder {
             reserved_for_known,
             max_queued: self.max_queued,
             timeout: self.timeout,
+            hedge: self.hedge,
             cache: self.cache,
+            family: self.rules.family,
+            fallback_on_not_found: self.rules.fallback_on_not_found,
             thread_keep_alive: self.thread_keep_alive,
+            #[cfg(feature = "async-backend")]
+            driver_threads: self.driver_threads,
             thread_stack_size: self.thread_stack_size,
         };
-        let setup = Setup::new(self.origin, config.limits(execution), config.thread_stack_size, config.cache.clone());
+        let setup = Setup::new(
+            self.origin,
+            config.limits(execution),
+            config.thread_stack_size,
+            config.cache.clone(),
+            self.rules,
+            #[cfg(feature = "async-backend")]
+            config.driver_threads,
+        );
         Resolver::with(config, setup)
     }
 }
@@ -227,13 +361,15 @@ fn default_max_lookups(execution: Execution) -> usize {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin: _, max_lookups, reserved_for_known, max_queued, timeout, cache, .. } = self;
+        let Self { origin: _, max_lookups, reserved_for_known, max_queued, timeout, hedge, cache, rules, .. } = self;
         f.debug_struct("Builder")
             .field("max_lookups", max_lookups)
             .field("reserved_for_known", reserved_for_known)
             .field("max_queued", max_queued)
             .field("timeout", timeout)
+            .field("hedge", hedge)
             .field("cache", cache)
+            .field("rules", rules)
             .field("thread_keep_alive", &self.thread_keep_alive)
             .field("thread_stack_size", &self.thread_stack_size)
             .finish_non_exhaustive()

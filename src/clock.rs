@@ -47,13 +47,13 @@ impl Coarse {
         Self { nanos }
     }
 
-    pub(crate) fn nanos(self) -> u64 {
-        self.nanos
-    }
-
     /// Returns the time that is `duration` later, or the latest possible time.
     pub(crate) fn after(self, duration: Duration) -> Self {
         Self { nanos: self.nanos.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)) }
+    }
+
+    pub(crate) fn nanos(self) -> u64 {
+        self.nanos
     }
 
     pub(crate) fn tick(self) -> Tick {

@@ -67,6 +67,8 @@ pub enum ErrorKind {
     Overloaded,
     /// The resolver is closed, or its shutdown gave up on this lookup.
     Closed,
+    /// The [filter](crate::AddrFilter) denies the name, or an address of it. A backend may return this too.
+    Denied,
     /// Any other error: a platform code that says nothing about the name, an error of a backend without a kind, or a future that was
     /// polled after it had completed.
     Other,
@@ -87,6 +89,7 @@ impl ErrorKind {
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
             Self::Closed => "closed",
+            Self::Denied => "denied",
             Self::Other => "other",
         }
     }
@@ -106,6 +109,7 @@ impl fmt::Display for ErrorKind {
             Self::Timeout => "timed out",
             Self::Overloaded => "too many names are queued already",
             Self::Closed => "the resolver is closed",
+            Self::Denied => "denied",
             Self::Other => "lookup failed",
         })
     }
@@ -155,6 +159,15 @@ impl Error {
         Self::with(ErrorKind::Panicked, |inner| {
             inner.detail = message.map(|message| format!("{}: {message}", ErrorKind::Panicked).into());
         })
+    }
+
+    /// Returns the error of a filter, with the rule that applies.
+    pub(crate) fn denied(rule: &str) -> Self {
+        Self::with(ErrorKind::Denied, |inner| inner.detail = Some(format!("denied by the filter: {rule}").into()))
+    }
+
+    pub(crate) fn no_data(what: &'static str) -> Self {
+        Self::with(ErrorKind::NoData, |inner| inner.detail = Some(what.into()))
     }
 
     pub(crate) fn timed_out(name: &Name, queued: Duration, in_call: Duration) -> Self {
@@ -245,6 +258,11 @@ impl Error {
         self.kind() == ErrorKind::Closed
     }
 
+    /// Returns whether a [filter](crate::AddrFilter) denies the name or an address of it: `Denied`. The text of the error has the rule.
+    pub fn is_denied(&self) -> bool {
+        self.kind() == ErrorKind::Denied
+    }
+
     /// Returns whether this error came from the cache. Such an error has no source; its text includes that of the source it had.
     pub fn is_cached(&self) -> bool {
         self.inner.cached
@@ -258,6 +276,11 @@ impl Error {
     /// Returns how long this caller waited for a running call, or zero if no call began. `None` unless the caller's deadline passed.
     pub fn time_in_call(&self) -> Option<Duration> {
         self.inner.times.map(|(_, in_call)| in_call)
+    }
+
+    /// Returns whether no old answer may be given in place of this error.
+    pub(crate) fn is_final(&self) -> bool {
+        self.is_not_found() || self.is_denied() || self.is_closed()
     }
 
     /// Returns whether `getaddrinfo` failed with `EAI_SYSTEM` or `EAI_MEMORY`. After an error such as `EMFILE`, libc's resolver state
@@ -381,6 +404,7 @@ fn kind_of(error: &io::Error) -> ErrorKind {
 /// | [`ErrorKind::NotFound`], [`ErrorKind::NoData`] | `NotFound` |
 /// | [`ErrorKind::Timeout`] | `TimedOut` |
 /// | [`ErrorKind::Overloaded`] | `ResourceBusy` |
+/// | [`ErrorKind::Denied`] | `PermissionDenied` |
 /// | [`ErrorKind::System`], [`ErrorKind::Temporary`] | that of the source, if it is an [`io::Error`]; otherwise `Other` |
 /// | any other | `Other` |
 impl From<Error> for io::Error {
@@ -390,6 +414,7 @@ impl From<Error> for io::Error {
             ErrorKind::NotFound | ErrorKind::NoData => io::ErrorKind::NotFound,
             ErrorKind::Timeout => io::ErrorKind::TimedOut,
             ErrorKind::Overloaded => io::ErrorKind::ResourceBusy,
+            ErrorKind::Denied => io::ErrorKind::PermissionDenied,
             ErrorKind::System | ErrorKind::Temporary => {
                 let os = error.inner.source.as_deref().and_then(|source| source.downcast_ref::<io::Error>());
                 os.map_or(io::ErrorKind::Other, io::Error::kind)

@@ -49,7 +49,7 @@ pub fn literal(text: &str) -> Option<IpAddr> {
 /// Returns the addresses that `getaddrinfo` takes `text` for, if it takes it for numeric. Sends nothing.
 #[cfg(unix)]
 pub fn numeric_host(text: &str) -> Option<Vec<SocketAddr>> {
-    ffi::getaddrinfo_with(&ffi::c_string(text)?, libc::AI_NUMERICHOST).ok()
+    ffi::with_c_string(text, |host| ffi::getaddrinfo_with(host, libc::AI_NUMERICHOST))?.ok()
 }
 
 /// Returns the labels that hickory asks about for `text`, and whether the name is fully qualified.

@@ -38,6 +38,10 @@
 //!   new one.
 //! - [`Backend`] is the trait of sources of answers. [`System`] is the default; a closure is one too. [`AsyncBackend`] is the trait
 //!   of sources that are futures, such as [`Hickory`].
+//! - [`Builder::override_host`] sets addresses that take the place of a lookup, and [`Builder::fallback_host`] addresses for when a lookup
+//!   has failed. [`Builder::family`] chooses between IPv4 and IPv6.
+//! - [`AddrFilter`] denies names and addresses, for programs that connect to hosts that strangers choose (SSRF). [`Guarded`] is a
+//!   connector for hyper that checks the hosts of URLs too.
 //! - [`Resolver::shutdown`] returns a [`Shutdown`], a future of a [`ShutdownReport`].
 //! - [`Resolver::stats`] returns [`Stats`] of what the resolver does and has done.
 //!
@@ -54,19 +58,25 @@
 //!   get the old answer for a [while](CacheConfig::stale_if_error()).
 //! - **Bounds.** Threads and queue are [bounded](Builder::max_lookups), even if calls never return. Names that have answered before
 //!   have [places of their own](Builder::reserved_for_known), so that new names that hang do not hold them up.
+//! - **Silence.** A call that is slow gets a [second one](Builder::hedge), so that a lost packet costs milliseconds instead of seconds.
+//!   A zone that does not answer takes at most half of the [places](Builder::reserved_for_known) for new names.
 //! - **Shutdown.** Dropping a resolver, or a Tokio runtime on which lookups are awaited, never waits for a lookup. A shutdown waits for as
 //!   long as it is told to, and reports which names it left behind.
 //! - **Fork.** A resolver may be made before a `fork` and used on both sides of it, as far as the platform's `getaddrinfo` can be:
-//!   glibc's can, macOS's cannot.
-//! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up.
+//!   glibc's can, macOS's cannot. See [`System`](System#platforms).
+//! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up. What the program itself sets
+//!   (overrides, fallbacks, a family) has a [`Source`] of its own, or only leaves addresses out and moves them.
 //!
 //! # Limits
 //!
+//! - If many zones fall silent at once, their new names can occupy all places for new names. Other new names then wait until one of
+//!   these calls returns.
 //! - Known names that stop answering all at once can occupy every thread. Other names then wait until one of these calls returns,
 //!   or, for an async backend, reaches its deadline. A name whose call has run for longer than the [timeout](Builder::timeout)
 //!   counts as new from then on.
-//! - hyper and reqwest do not ask a resolver about an IP address in a URL. The exception is reqwest with a `socks4` or `socks5`
-//!   proxy: it asks for the address, with brackets around IPv6, and gets it back without a call.
+//! - hyper and reqwest do not ask a resolver about an IP address in a URL. [`AddrFilter::check_host`] is for these. The exception
+//!   is reqwest with a `socks4` or `socks5` proxy: it asks for the address, with brackets around IPv6, and gets it back without a
+//!   call.
 //! - Behind an HTTP proxy, a client resolves only the proxy's name.
 //! - Tokio's paused test clock does not know of a lookup that runs on another thread. A `tokio::time::timeout` around a lookup
 //!   fires at once.
@@ -84,8 +94,9 @@
 //! | `dns.question.name` | the name, as the caller wrote it |
 //! | `dns.answers` | the first 16 addresses |
 //! | `gaiter.addresses` | number of addresses |
-//! | `gaiter.source` | where the result came from: `lookup`; `stale` for an old answer from the cache; `cache` if another caller filled the cache at that moment |
+//! | `gaiter.source` | where the result came from: `lookup`; `stale` for an old answer from the cache; `cache` if another caller filled the cache at that moment; `fallback` |
 //! | `gaiter.shared` | whether other callers waited for the same call |
+//! | `gaiter.hedged` | whether a [second call](Builder::hedge) was made because the first was slow |
 //! | `gaiter.queued_us` | how long the caller waited for the call to begin, in microseconds |
 //! | `gaiter.call_us` | how long the call took, or for a caller that did not wait for its end how long it waited, in microseconds |
 //! | `error.type` | the error: the name of the platform's code, such as `EAI_NONAME`, or the kind |
@@ -93,8 +104,9 @@
 //! | `otel.kind` | `internal` |
 //! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
-//! There is no span for an answer from the cache, an IP address, an invalid name, or a background refresh. There is one for a caller
-//! that is refused, or that gets an old answer at once because a lookup in progress is slow.
+//! There is no span for an answer from the cache, an override, an IP address, an invalid name, a name that is denied before it is
+//! looked up, or a background refresh. There is one for a caller that is refused, or that gets an old answer or a fallback at once
+//! because a lookup is slow or has just failed.
 //!
 //! A call that hangs does not hold spans of callers that have left, if it is the system's or an async backend's. The exceptions
 //! are spans that an async backend's own future holds. A blocking [`Backend`] of the program's own holds the spans of one
@@ -119,10 +131,11 @@
 //! The minimum Rust version is 1.85, and 1.88 with the feature `hickory`.
 //!
 //! - `hyper` (default): implements `tower_service::Service` of hyper-util's `Name` for [`Resolver`], for hyper-util 0.1.16 or later.
+//!   Adds [`Guarded`].
 //! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`], for reqwest 0.13.
 //! - `async-backend`: adds [`AsyncBackend`] and [`Builder::async_backend`]. Lookups are futures that run on one thread of the
-//!   resolver's, in a Tokio runtime of its own. All guarantees hold, except that addresses and errors are the backend's. A
-//!   call ends when nobody waits for it.
+//!   resolver's, or on [several](Builder::driver_threads), each in a Tokio runtime of its own. All guarantees hold, except that
+//!   addresses and errors are the backend's. A call ends when nobody waits for it.
 //! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
 //!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
 //!   from the system's resolver.
@@ -138,6 +151,8 @@
 
 // Adapters, one for each foreign trait.
 #[cfg(feature = "hyper")]
+mod guarded;
+#[cfg(feature = "hyper")]
 mod hyper;
 #[cfg(feature = "reqwest")]
 mod reqwest;
@@ -147,10 +162,15 @@ mod resolver; // the handle that programs hold
 mod builder; // the settings
 mod resolving; // the future a caller holds; dropping it leaves the flight
 mod shutdown; // the future of the end, and its report
-mod shell; // threads: workers or the driver, timekeeper, errands; and which of them are this process's
+mod shell; // threads: workers or drivers, timekeeper, errands; and which of them are this process's
 mod engine; // what is in progress: flights, lanes, deadlines, calls; no I/O
 mod waiter; // where a caller waits: reply and custody
 mod cache; // entries, and when they are fresh, stale or gone
+mod policy; // which answers are let through, and what takes the place of others
+mod overrides; // addresses in place of a lookup
+mod fallbacks; // addresses in place of a lookup that failed
+mod filter; // names and addresses that are denied
+mod family; // IPv4 and IPv6
 mod backend; // where answers come from
 
 // Leaves.
@@ -177,8 +197,14 @@ pub use crate::backend::Hickory;
 pub use crate::backend::{Backend, System, Untraced};
 pub use crate::builder::{Builder, Config};
 pub use crate::cache::CacheConfig;
+pub use crate::engine::Hedge;
 pub use crate::error::{Error, ErrorKind};
+pub use crate::family::Family;
+pub use crate::filter::AddrFilter;
+#[cfg(feature = "hyper")]
+pub use crate::guarded::{Guarded, GuardedConnecting};
 pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;
 pub use crate::shutdown::{Abandoned, Shutdown, ShutdownReport};
 pub use crate::stats::Stats;
+pub use ipnet::{IpNet, Ipv6Net};

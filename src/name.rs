@@ -124,6 +124,15 @@ impl<'a> NameRef<'a> {
         self.0.len()
     }
 
+    /// Returns the last two labels, or the whole name if it has no more, without a trailing dot.
+    pub(crate) fn zone(self) -> Self {
+        let text = self.0.strip_suffix('.').unwrap_or(self.0);
+        let dot = |before: &[u8]| before.iter().rposition(|&byte| byte == b'.');
+        let bytes = text.as_bytes();
+        let start = dot(bytes).and_then(|last| dot(&bytes[..last])).map_or(0, |dot| dot + 1);
+        Self(text.get(start..).unwrap_or(text))
+    }
+
     #[inline]
     pub(crate) fn is(self, name: &Name) -> bool {
         // Most callers write a name alike, and comparing the bytes themselves is faster.
@@ -151,6 +160,12 @@ impl Hash for NameRef<'_> {
             }
         };
         state.write_u128(folded_pair(&last, bytes.len()));
+    }
+}
+
+impl hashbrown::Equivalent<Name> for NameRef<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        self.is(name)
     }
 }
 
@@ -233,6 +248,13 @@ mod tests {
                 assert_eq!(ours, u64::from_ne_bytes(word));
             }
         }
+    }
+
+    #[test]
+    fn a_zone_is_the_last_two_labels() {
+        let zones = ["a.b.c", "b.c", "c", "a.b.c.", "c.", "...", ".", "x..c", "ü.ü.ü"];
+        let expected = ["b.c", "b.c", "c", "b.c", "c", ".", "", ".c", "ü.ü"];
+        assert_eq!(zones.map(|text| NameRef(text).zone().0), expected);
     }
 
     #[test]

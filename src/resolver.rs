@@ -2,9 +2,10 @@ use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-use crate::addrs::Addrs;
+use crate::addrs::Answer;
 use crate::builder::{Builder, Config};
 use crate::error::{Error, ErrorKind};
+use crate::filter::AddrFilter;
 use crate::name::{Name, NameRef};
 use crate::resolving::Resolving;
 use crate::shell::{Epochs, Setup};
@@ -18,6 +19,9 @@ use crate::stats::Stats;
 /// Making a resolver starts nothing and needs no runtime, so it can be made in a `LazyLock`, before a `fork` or outside of Tokio.
 /// Threads start with the first lookup that needs one, and end when they have had no work for a while. In a forked child each
 /// clone works as in the parent, with threads of the child's own and an empty cache.
+///
+/// What the system's lookups do differs between platforms: macOS's do not work in a forked child, for example. [`System`](crate::System#platforms)
+/// lists the differences.
 ///
 /// With the feature `hyper` it implements `tower_service::Service` of hyper-util's `Name`. With the feature `reqwest` it implements
 /// `reqwest::dns::Resolve`.
@@ -84,7 +88,7 @@ impl Resolver {
     /// # Errors
     ///
     /// The future returns the backend's error, or an error of one of the resolver's own [kinds](crate::ErrorKind):
-    /// `InvalidName`, `Timeout`, `Overloaded`, `Closed`, `Panicked`, `ThreadRefused`.
+    /// `InvalidName`, `Denied`, `Timeout`, `Overloaded`, `Closed`, `Panicked`, `ThreadRefused`.
     ///
     /// # Cancel safety
     ///
@@ -92,23 +96,28 @@ impl Resolver {
     #[inline]
     pub fn resolve(&self, name: impl AsRef<str>) -> Resolving {
         let epochs = &self.shared.epochs;
+        let policy = &epochs.setup().policy;
         let text = name.as_ref();
         let is_closed = epochs.setup().is_closed();
         if let Some(name) = NameRef::new(text) {
             if let Some(ip) = name.literal() {
-                let addrs = if is_closed { Err(ErrorKind::Closed.into()) } else { Ok(Addrs::literal(ip)) };
+                let addrs = if is_closed { Err(ErrorKind::Closed.into()) } else { policy.literal(ip, name) };
                 return Resolving::ready(addrs);
             }
             if !is_closed {
+                if let Some(given) = policy.overridden(name) {
+                    return Resolving::ready(given);
+                }
                 if let Some(cached) = epochs.current().cached(name, Resolving::ready) {
                     return cached;
                 }
             }
         }
-        match Name::parse(text) {
+        let name = Name::parse(text).map_err(|why| Error::invalid_name(text, why));
+        match name.and_then(|name| policy.check_name(&name).map(|()| name)) {
             Ok(name) => Resolving::start(epochs, name),
             Err(_) if is_closed => Resolving::ready(Err(ErrorKind::Closed.into())),
-            Err(why) => Resolving::ready(Err(Error::invalid_name(text, why))),
+            Err(error) => Resolving::ready(Err(error)),
         }
     }
 
@@ -117,6 +126,7 @@ impl Resolver {
     /// The result of a lookup in progress goes to the callers that wait for it, and is not cached. Callers who ask after this start a
     /// new lookup.
     pub fn flush(&self) {
+        self.shared.epochs.setup().policy.fallbacks().forget(None);
         self.shared.epochs.current().flush(None);
     }
 
@@ -124,8 +134,67 @@ impl Resolver {
     pub fn flush_name(&self, name: impl AsRef<str>) {
         // An invalid name was never stored.
         if let Ok(name) = Name::parse(name.as_ref()) {
+            self.shared.epochs.setup().policy.fallbacks().forget(Some(name.borrowed()));
             self.shared.epochs.current().flush(Some(&name));
         }
+    }
+
+    /// Sets the addresses of a name, in any ASCII case. Callers get them without a lookup, before any cached answer.
+    ///
+    /// Replaces an earlier override. Otherwise works like [`Builder::override_host`]. Clones of this resolver have the same overrides. In a
+    /// forked child, changes apply to the child alone.
+    ///
+    /// Lookups in progress go on, and connections that are open or pooled are used on. Copies the table of overrides, so this is for
+    /// hundreds of names and not for millions.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use std::net::{IpAddr, Ipv4Addr};
+    ///
+    /// let resolver = gaiter::Resolver::new();
+    /// resolver.override_host("api.example", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+    /// assert_eq!(resolver.resolve("api.example").await?.source(), gaiter::Source::Override);
+    /// assert!(resolver.remove_override("api.example"));
+    /// # Ok::<(), gaiter::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn override_host(&self, name: impl AsRef<str>, addrs: impl Into<Answer>) {
+        // An invalid name is never looked up.
+        if let Ok(name) = Name::parse(name.as_ref()) {
+            self.shared.epochs.setup().policy.overrides().insert(&name, &addrs.into());
+        }
+    }
+
+    /// Removes the override of a name, in any ASCII case. Returns whether there was one.
+    ///
+    /// From now on callers get the cached answer, or start a lookup.
+    pub fn remove_override(&self, name: impl AsRef<str>) -> bool {
+        NameRef::new(name.as_ref()).is_some_and(|name| self.shared.epochs.setup().policy.overrides().remove(name))
+    }
+
+    /// Sets the [filter](Builder::filter), or removes it with `None`. [Flushes](Self::flush) the cache.
+    ///
+    /// Callers who ask after this get no answer that the former filter let through, cached or stale. Callers who asked before may. In a
+    /// forked child, this applies to the child alone.
+    pub fn set_filter(&self, filter: impl Into<Option<AddrFilter>>) {
+        self.shared.epochs.setup().policy.set_filter(filter.into());
+        // After the filter: a lookup that has read the former one is in progress, and its answer is not cached any more.
+        self.flush();
+    }
+
+    /// Returns the filter, if there is one.
+    #[must_use]
+    pub fn filter(&self) -> Option<Arc<AddrFilter>> {
+        self.shared.epochs.setup().policy.filter()
+    }
+
+    /// Checks the host of a URL by the filter, if there is one: see [`AddrFilter::check_host`].
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`AddrFilter::check_host`].
+    pub fn check_host(&self, host: &str) -> Result<(), Error> {
+        self.filter().map_or(Ok(()), |filter| filter.check_host(host))
     }
 
     /// Returns statistics. Takes one short lock and copies a few counters.

@@ -97,7 +97,7 @@ impl State {
             Ask::Given(given) => {
                 close_scope(&shell, waiter.take_custody(), None);
                 if let Some(scope) = scope.take() {
-                    let outcome = Outcome::new(&given, false, Duration::ZERO, Duration::ZERO);
+                    let outcome = Outcome::new(&given, false, false, Duration::ZERO, Duration::ZERO);
                     close_scope(&shell, Some(scope), Some(outcome));
                 }
                 Self::Ready(Some(given))
@@ -152,11 +152,11 @@ fn completed() -> Result<Addrs, Error> {
 impl Waiting {
     fn end(mut self, reply: Reply) -> Result<Addrs, Error> {
         self.ticket = None;
-        let Reply { result, queued, in_call, shared } = reply;
+        let Reply { result, queued, in_call, shared, hedged } = reply;
         // In this caller's spelling, which may differ from that of the first caller.
         let result = result.map_err(|error| error.about(&self.name));
         if let Some(scope) = self.scope.take() {
-            close_scope(&self.shell, Some(scope), Some(Outcome::new(&result, shared, queued, in_call)));
+            close_scope(&self.shell, Some(scope), Some(Outcome::new(&result, shared, hedged, queued, in_call)));
         }
         result
     }

@@ -10,7 +10,8 @@ use crate::error::ErrorKind;
 /// Each caller is counted once as [`hits`](Self::hits), [`stale`](Self::stale), [`refused`](Self::refused) or
 /// [`started`](Self::started). Each caller who started ends as [`answered`](Self::answered), [`failed`](Self::failed),
 /// [`timed_out`](Self::timed_out) or [`cancelled`](Self::cancelled), or still waits. A future that was dropped with its result
-/// in it counts as answered or failed. IP addresses and invalid names are not counted, also if the resolver is closed.
+/// in it counts as answered or failed. IP addresses, overrides, invalid names and names that
+/// are denied before a lookup are not counted, also if the resolver is closed.
 ///
 /// In a forked child all counters start at zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,31 +24,36 @@ pub struct Stats {
     pub running: usize,
     /// Number of these that have run for more than a second.
     pub running_long: usize,
-    /// Number of threads that run calls, wait for a call, or have not ended yet. An async backend has one, and at most three more
-    /// that have not ended yet. Threads that keep deadlines and wake callers are not counted.
+    /// Number of threads that run calls, wait for a call, or have not ended yet. An async backend has up to
+    /// [`driver_threads`](crate::Builder::driver_threads), and at most three times as many more that have not ended yet. Threads that
+    /// keep deadlines and wake callers are not counted.
     pub threads: usize,
     /// Number of these that wait for a call.
     pub idle_threads: usize,
     /// Callers who started a lookup or joined one.
     pub started: u64,
-    /// Callers who got addresses after they waited, stale ones included.
+    /// Callers who got addresses after they waited, stale ones and fallbacks included.
     pub answered: u64,
     /// Callers who waited and got an error other than a timeout, by kind.
     pub failed: BTreeMap<ErrorKind, u64>,
-    /// Callers who were answered from the cache at once, with a fresh answer or a failure.
+    /// Callers who were answered from the cache at once, with a fresh answer or a failure, or with a fallback in place of a failure.
     pub hits: u64,
     /// Callers who were answered from the cache at once, with a stale or an old answer.
     pub stale: u64,
     /// Callers who joined a lookup in progress. They are counted in `started` too.
     pub shared: u64,
-    /// Callers whose deadline passed.
+    /// Second calls that were made because the first was [slow](crate::Builder::hedge).
+    pub hedged: u64,
+    /// Number of these that answered before the first call ended, while somebody waited.
+    pub hedges_won: u64,
+    /// Callers whose deadline passed, also if they got a fallback then.
     pub timed_out: u64,
     /// Callers who dropped their future before it had a result.
     pub cancelled: u64,
     /// Background refreshes.
     pub refreshed: u64,
-    /// Callers who were refused because the queue was full or the resolver closed. They got an error or, if the queue was full and the
-    /// cache had one, an old answer.
+    /// Callers who were refused because the queue was full or the resolver closed. They got an error or, if the queue was full, an
+    /// old answer or a fallback if there was one.
     pub refused: u64,
     /// Calls that were still running when a shutdown gave up.
     pub abandoned: u64,

@@ -40,13 +40,20 @@ struct Spans {
 pub(crate) struct Outcome {
     result: Result<Addrs, Error>,
     shared: bool,
+    hedged: bool,
     queued: Duration,
     in_call: Duration,
 }
 
 impl Outcome {
-    pub(crate) fn new(result: &Result<Addrs, Error>, shared: bool, queued: Duration, in_call: Duration) -> Self {
-        Self { result: result.clone(), shared, queued, in_call }
+    pub(crate) fn new(
+        result: &Result<Addrs, Error>,
+        shared: bool,
+        hedged: bool,
+        queued: Duration,
+        in_call: Duration,
+    ) -> Self {
+        Self { result: result.clone(), shared, hedged, queued, in_call }
     }
 }
 
@@ -67,6 +74,7 @@ pub(crate) fn begin(name: &Name, custody: bool) -> (Option<Scope>, Option<Scope>
             dns.answers = field::Empty,
             gaiter.source = field::Empty,
             gaiter.shared = field::Empty,
+            gaiter.hedged = field::Empty,
             gaiter.queued_us = field::Empty,
             gaiter.call_us = field::Empty,
             gaiter.addresses = field::Empty,
@@ -202,11 +210,12 @@ impl Spans {
     }
 
     fn record(&mut self) {
-        let Some(Outcome { result, shared, queued, in_call }) = self.outcome.take() else {
+        let Some(Outcome { result, shared, hedged, queued, in_call }) = self.outcome.take() else {
             return;
         };
         let resolve = &self.resolve;
         resolve.record("gaiter.shared", shared);
+        resolve.record("gaiter.hedged", hedged);
         resolve.record("gaiter.queued_us", micros(queued));
         resolve.record("gaiter.call_us", micros(in_call));
         match result {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::addrs::{Addrs, Source};
 use crate::cache::Old;
 use crate::error::Error;
+use crate::fallbacks::Standby;
 use crate::sync::{Mutex, MutexGuard};
 use crate::trace::Scope;
 
@@ -17,12 +18,13 @@ pub(crate) struct Reply {
     pub(crate) queued: Duration,
     pub(crate) in_call: Duration,
     pub(crate) shared: bool,
+    pub(crate) hedged: bool,
 }
 
 impl Reply {
     /// Returns the reply to a caller that has not waited.
     pub(crate) fn of(result: Result<Addrs, Error>) -> Self {
-        Self { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false }
+        Self { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false, hedged: false }
     }
 }
 
@@ -37,15 +39,21 @@ struct Slot {
     custody: Option<Scope>,
     /// True once a custody that is lent must not come back.
     left: bool,
-    /// The old answer, given if a lookup fails or takes too long. Boxed, since few waiters have one.
-    fallback: Option<Box<Old>>,
+    /// What is given if a lookup fails or takes too long. Boxed, since few waiters have anything.
+    instead: Option<Box<Instead>>,
     waker: Option<Waker>,
     reply: Option<Reply>,
 }
 
+struct Instead {
+    /// An old answer.
+    old: Option<Old>,
+    standby: Option<Standby>,
+}
+
 impl Waiter {
     pub(crate) fn new(asked: Instant, custody: Option<Scope>) -> Self {
-        Self { asked, slot: Mutex::new(Slot { custody, left: false, fallback: None, waker: None, reply: None }) }
+        Self { asked, slot: Mutex::new(Slot { custody, left: false, instead: None, waker: None, reply: None }) }
     }
 
     /// Takes the reply if it is there. Otherwise keeps the waker of `cx`, to be woken when it comes.
@@ -84,15 +92,21 @@ impl Waiter {
         waker
     }
 
-    pub(crate) fn set_fallback(&self, fallback: Old) {
-        let fallback = Box::new(fallback);
-        self.lock().fallback = Some(fallback);
+    /// Sets what may be given in place of an error: an old answer, or else a fallback of the program's.
+    pub(crate) fn set_instead(&self, old: Option<Old>, standby: Option<Standby>) {
+        if old.is_some() || standby.is_some() {
+            let instead = Box::new(Instead { old, standby });
+            self.lock().instead = Some(instead);
+        }
     }
 
-    /// Returns the old answer, if it may be given now.
-    pub(crate) fn fallback(&self, now: Instant) -> Option<Addrs> {
-        let slot = self.lock();
-        slot.fallback.as_ref().filter(|old| old.is_usable(now)).map(|old| old.addrs(Source::Stale))
+    /// Returns what the caller gets in place of an error, if there is anything: the old answer if it may be given at `now`, or the
+    /// fallback. With `None` for `now`, the fallback alone.
+    pub(crate) fn in_place_of(&self, error: &Error, now: impl Into<Option<Instant>>) -> Option<Addrs> {
+        let (slot, now) = (self.lock(), now.into());
+        let Instead { old, standby } = &**slot.instead.as_ref()?;
+        let old = old.as_ref().filter(|old| !error.is_final() && now.is_some_and(|now| old.is_usable(now)));
+        old.map(|old| old.addrs(Source::Stale)).or_else(|| standby.as_ref()?.in_place_of(error))
     }
 
     /// Takes the custody, which is for the thread that runs the call, for good. If it is lent now, it is not returned.
@@ -106,9 +120,9 @@ impl Waiter {
     pub(crate) fn leave(&self) -> Option<Scope> {
         let mut slot = self.lock();
         slot.left = true;
-        let (custody, fallback, waker) = (slot.custody.take(), slot.fallback.take(), slot.waker.take());
+        let (custody, instead, waker) = (slot.custody.take(), slot.instead.take(), slot.waker.take());
         drop(slot);
-        drop((fallback, waker));
+        drop((instead, waker));
         custody
     }
 

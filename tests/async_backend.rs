@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Addrs, Answer, AsyncBackend, CacheConfig, Error, ErrorKind, Resolver, Source};
+use gaiter::{Addrs, Answer, AsyncBackend, CacheConfig, Error, ErrorKind, Hedge, Resolver, Source};
 use support::backend::{ADDR, Kind, Scripted};
 use support::gate::{Gate, OpenOnDrop};
 use support::log::Log;
@@ -103,8 +103,11 @@ fn what_callers_make_do_without_goes_on_and_fills_the_cache() {
     let _open = OpenOnDrop(&gate);
     let cache =
         CacheConfig::new().min_ttl(Duration::ZERO).max_ttl(Duration::MAX).stale_while_revalidate(Duration::ZERO);
-    let resolver =
-        Resolver::builder().async_backend(slow_later(&gate, &calls)).cache(cache.stale_answer_timeout(TIMEOUT)).build();
+    let resolver = Resolver::builder()
+        .async_backend(slow_later(&gate, &calls))
+        .cache(cache.stale_answer_timeout(TIMEOUT))
+        .hedge(Hedge::off())
+        .build();
     block_on(resolver.resolve("name")).expect("an answer");
     let stale = until_not(&resolver, Source::Cache);
     assert_eq!(stale.source(), Source::Stale, "patience is over");

@@ -1,5 +1,4 @@
 //! An error of a backend's own I/O ends no thread, and a network error starts a cooldown.
-#![cfg(unix)]
 
 mod support;
 
@@ -10,6 +9,13 @@ use std::thread::{self, ThreadId};
 
 use futures::executor::block_on;
 use gaiter::{Answer, Backend, CacheConfig, ErrorKind};
+
+/// `ECONNREFUSED` and `EMFILE`.
+#[cfg(unix)]
+const CODES: (i32, i32) = (libc::ECONNREFUSED, libc::EMFILE);
+/// `WSAECONNREFUSED` and `WSAEMFILE`.
+#[cfg(windows)]
+const CODES: (i32, i32) = (10061, 10024);
 
 /// The thread that made each call.
 type Calls = Arc<Mutex<Vec<ThreadId>>>;
@@ -26,7 +32,7 @@ fn failing(code: i32) -> (Calls, impl Backend) {
 
 #[test]
 fn it_costs_no_thread() {
-    for (code, kind) in [(libc::ECONNREFUSED, ErrorKind::Temporary), (libc::EMFILE, ErrorKind::System)] {
+    for (code, kind) in [(CODES.0, ErrorKind::Temporary), (CODES.1, ErrorKind::System)] {
         let (calls, backend) = failing(code);
         let resolver = support::plain().max_lookups(1).backend(backend).build();
         for _ in 0..20 {
@@ -40,7 +46,7 @@ fn it_costs_no_thread() {
 
 #[test]
 fn a_network_error_has_its_cooldown() {
-    let (calls, backend) = failing(libc::ECONNREFUSED);
+    let (calls, backend) = failing(CODES.0);
     let cache = CacheConfig::new().cooldown(std::time::Duration::from_secs(3600));
     let resolver = support::plain().backend(backend).cache(cache).build();
     for is_cached in [false, true, true] {

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use gaiter::Resolver;
+use gaiter::{AddrFilter, Resolver, Source};
 use support::WATCHDOG;
 use support::backend::{ADDR, Kind, Scripted};
 use support::gate::OpenOnDrop;
@@ -49,6 +49,19 @@ fn fork(what: &str, child: impl FnOnce() -> bool) {
     assert_eq!(status, 0, "{what}: the child failed");
 }
 
+/// Sets an override and a filter, and removes them. Returns whether they had effect.
+fn changes(resolver: &Resolver) -> bool {
+    let source = |name: &str| block_on(resolver.resolve(name)).map(|addrs| addrs.source());
+    resolver.override_host("ok-own", ADDR);
+    resolver.set_filter(AddrFilter::any().deny_name("ok-denied"));
+    let set = source("ok-own").is_ok_and(|source| source == Source::Override)
+        && source("ok-denied").is_err_and(|error| error.is_denied());
+    resolver.set_filter(None);
+    set && resolver.remove_override("ok-own")
+        && source("ok-own").is_ok_and(|source| source == Source::Lookup)
+        && source("ok-denied").is_ok()
+}
+
 /// Makes lookups of the backend and of the system, shares some, and shuts down. Returns whether all went well.
 fn lookups(resolver: &Resolver, system: &Resolver) -> bool {
     let answered = |name: &str| block_on(resolver.resolve(name)).is_ok_and(|addrs| addrs.len() == 1);
@@ -57,6 +70,7 @@ fn lookups(resolver: &Resolver, system: &Resolver) -> bool {
         && many.into_iter().all(|lookup| block_on(lookup).is_ok())
         && block_on(resolver.resolve("error")).is_err_and(|error| error.is_not_found())
         && block_on(system.resolve("localhost")).is_ok_and(|addrs| addrs.len() > 0)
+        && changes(resolver)
         && resolver.shutdown().wait().is_clean()
         && block_on(resolver.resolve("ok")).is_err_and(|error| error.is_closed())
 }
@@ -163,16 +177,19 @@ fn over(kind: Kind) {
                     } else {
                         block_on(&mut lookup).expect("an answer");
                     }
+                    resolver.override_host(format!("theirs-{thread}"), ADDR);
+                    resolver.remove_override(format!("theirs-{thread}"));
                 }
             })
         })
         .collect();
     for _ in 0..ROUNDS {
-        fork("while other threads ask, and hit the cache", || lookups(&resolver, &system));
+        fork("while other threads ask, hit the cache, and change overrides", || lookups(&resolver, &system));
     }
     stop.store(true, Ordering::Relaxed);
     for other in others {
         other.join().expect("no panic");
     }
-    assert!(resolver.shutdown().wait().is_clean());
+    // None of the threads may be about to end when the next kind forks.
+    assert!([resolver, used, system].iter().all(|resolver| resolver.shutdown().wait().is_clean()));
 }

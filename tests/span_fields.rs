@@ -86,6 +86,7 @@ fn an_answer_says_where_it_came_from_and_how_much_there_is() {
         ("dns.answers", r#"["192.0.2.7"]"#),
         ("dns.question.name", "OK.example"),
         ("gaiter.addresses", "1"),
+        ("gaiter.hedged", "false"),
         ("gaiter.shared", "false"),
         ("gaiter.source", "lookup"),
         ("otel.kind", "internal"),

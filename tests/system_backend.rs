@@ -16,9 +16,11 @@ fn assert_agrees(name: &str) {
     match (ours, std_says(name)) {
         (Ok(ours), Ok(std)) => assert_eq!(ours, std, "{name}"),
         (Err(ours), Err(std)) => {
-            let (words, _symbol) =
-                ours.to_string().rsplit_once(" (").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-            let words = words.rsplit(": ").next().unwrap().to_owned();
+            let text = ours.to_string();
+            let (words, _symbol) = text.rsplit_once(" (").unwrap();
+            // A code of the operating system is in the source, with its words.
+            let words =
+                ours.source().map_or_else(|| words.rsplit(": ").next().unwrap().to_owned(), |os| os.to_string());
             assert!(std.ends_with(&words), "{name}: {ours}, std {std}");
         }
         (ours, std) => panic!("{name}: {ours:?}, std {std:?}"),
@@ -83,6 +85,18 @@ fn a_code_keeps_its_number_and_its_kind() {
     assert!(error.to_string().starts_with("failed to resolve name.invalid: "), "{error}");
     assert!(error.to_string().ends_with("(EAI_NONAME)"), "{error}");
     assert!(error.source().is_none());
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+#[cfg(windows)]
+fn a_code_keeps_its_number_and_its_kind() {
+    const WSAHOST_NOT_FOUND: i32 = 11001;
+    let error = block_on(Resolver::new().resolve("name.invalid")).expect_err("it does not exist");
+    assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, Some(WSAHOST_NOT_FOUND)));
+    assert_eq!(error.to_string(), "failed to resolve name.invalid: no such host (WSAHOST_NOT_FOUND)");
+    let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error());
+    assert_eq!(source, Some(WSAHOST_NOT_FOUND));
     assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::NotFound);
 }
 

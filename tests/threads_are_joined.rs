@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures::executor::block_on;
 use futures::future::join_all;
 use gaiter::{Answer, Backend, Error, Resolver, Shutdown};
-use support::backend::ADDR;
+use support::backend::{ADDR, Kind};
 use support::gate::Gate;
 
 /// A backend that leaves a slow destructor in each thread that it runs on, and counts how many began and ended.
@@ -39,17 +39,34 @@ thread_local!(static END: OnceCell<End> = const { OnceCell::new() });
 
 impl Backend for Counted {
     fn lookup(&self, _: &str) -> Result<Answer, Error> {
+        self.leave_end();
+        Ok([ADDR].into())
+    }
+}
+
+#[cfg(feature = "async-backend")]
+impl gaiter::AsyncBackend for Counted {
+    type Session = ();
+
+    fn new_session(&self) {
+        self.leave_end();
+    }
+
+    fn lookup(&self, (): &(), _: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+        futures::FutureExt::map(tokio::task::yield_now(), |()| Ok([ADDR].into()))
+    }
+}
+
+impl Counted {
+    fn leave_end(&self) {
         END.with(|end| {
             end.get_or_init(|| {
                 self.begun.fetch_add(1, Ordering::SeqCst);
                 End(Arc::clone(&self.ended))
             });
         });
-        Ok([ADDR].into())
     }
-}
 
-impl Counted {
     fn assert_all_ended(&self) {
         let [begun, ended] = [&self.begun, &self.ended].map(|count| count.load(Ordering::SeqCst));
         assert!(begun > 0);
@@ -58,9 +75,16 @@ impl Counted {
 }
 
 /// Returns a resolver that has used several threads.
-fn used() -> (Counted, Resolver) {
+fn used(kind: Kind) -> (Counted, Resolver) {
     let backend = Counted::default();
-    let resolver = support::plain().backend(backend.clone()).build();
+    let builder = support::plain();
+    let resolver = match kind {
+        Kind::Blocking => builder.backend(backend.clone()).build(),
+        #[cfg(feature = "async-backend")]
+        Kind::Async => builder.async_backend(backend.clone()).build(),
+        #[cfg(feature = "async-backend")]
+        Kind::Drivers => builder.async_backend(backend.clone()).driver_threads(3).build(),
+    };
     let lookups = (0..20).map(|number| resolver.resolve(format!("ok-{number}")));
     assert!(block_on(join_all(lookups)).iter().all(Result::is_ok));
     (backend, resolver)
@@ -82,20 +106,18 @@ impl Wake for Inline {
     }
 }
 
-#[test]
-fn no_thread_is_left() {
+fn no_thread_is_left(kind: Kind) {
     for round in 0..100 {
-        let (backend, resolver) = used();
+        let (backend, resolver) = used(kind);
         let report = if round % 2 == 0 { block_on(resolver.shutdown()) } else { resolver.shutdown().wait() };
         assert!(report.is_clean());
         backend.assert_all_ended();
     }
 }
 
-#[test]
-fn no_thread_is_left_whoever_waits() {
+fn no_thread_is_left_whoever_waits(kind: Kind) {
     for _ in 0..50 {
-        let (backend, resolver) = used();
+        let (backend, resolver) = used(kind);
         let waiters = [resolver.shutdown(), resolver.shutdown()].map(|shutdown| {
             let backend = backend.clone();
             thread::spawn(move || {
@@ -109,13 +131,18 @@ fn no_thread_is_left_whoever_waits() {
     }
 }
 
-#[test]
-fn a_shutdown_may_be_polled_where_it_is_woken() {
+fn a_shutdown_may_be_polled_where_it_is_woken(kind: Kind) {
     for _ in 0..100 {
-        let (_, resolver) = used();
+        let (_, resolver) = used(kind);
         let done = Gate::default();
         let inline = Arc::new(Inline(Mutex::new(Some(resolver.shutdown())), done.clone()));
         Waker::from(inline).wake();
         done.await_open();
     }
+}
+
+over_every_kind! {
+    no_thread_is_left
+    no_thread_is_left_whoever_waits
+    a_shutdown_may_be_polled_where_it_is_woken
 }

@@ -161,6 +161,37 @@ pub fn hickory(run: &Run) -> Vec<Line> {
     lines
 }
 
+/// Compares hickory through gaiter, on one driver and on two, with hickory used directly: with the system's settings and a cache each.
+pub fn from_system(run: &Run) -> Vec<Line> {
+    if !run.dns {
+        return Vec::new();
+    }
+    let count = run.rounds(11);
+    let peers = ["Hickory::from_system", "Hickory::from_system on 2 drivers", "hickory from_system"];
+    let mut floods: [Vec<Flood>; 3] = Default::default();
+    for round in 0..count {
+        for turn in 0..peers.len() {
+            let who = (round + turn) % peers.len();
+            floods[who].push(Child::new("flood", &[peers[who]]).told());
+        }
+    }
+    for (who, floods) in peers.iter().zip(&floods) {
+        let failed: usize = floods.iter().map(|flood| flood.failed).sum();
+        println!("    {who}: {failed} of {} lookups failed", count * TASKS * NAMES_EACH);
+    }
+    let of = |who: usize, figure: fn(&Flood) -> f64| floods[who].iter().map(figure).collect::<Vec<_>>();
+    let line = |who: usize, what, figure: fn(&Flood) -> f64| {
+        let scenario = format!("{}, 1,000 tasks, new names, {what}", peers[who]);
+        Line::new(&scenario, "us", &of(who, figure), peers[2], &of(2, figure))
+    };
+    vec![
+        line(0, "time a lookup", |flood| flood.micros).at_most(1.0 / 0.95),
+        line(1, "time a lookup", |flood| flood.micros).at_most(1.0 / 0.95),
+        line(0, "processor time a lookup", |flood| flood.cpu_micros),
+        line(1, "processor time a lookup", |flood| flood.cpu_micros),
+    ]
+}
+
 /// Answers at once, so that only the cost of getting to the backend and back remains.
 pub struct Instantly;
 

@@ -1,13 +1,13 @@
 //! A warm name, as hyper's connector asks for it. Includes reading the clock, checking the expiry and reading every address.
 
 use std::hint::black_box;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use gaiter::{CacheConfig, ErrorKind, Resolver};
+use gaiter::{AddrFilter, CacheConfig, ErrorKind, Resolver};
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower_service::Service;
 
@@ -98,8 +98,11 @@ pub fn play_instructions(arguments: &[String]) {
     let new_names = || (0..count).map(|number: usize| format!("0x7f.1.{}.{}", number >> 8, number & 255));
     runtime.block_on(async {
         match what.as_str() {
-            "hit" => {
-                let resolver = Resolver::builder().backend(|_: &str| Ok::<_, ErrorKind>(addrs())).build();
+            "hit" | "filtered-hit" => {
+                let filter = AddrFilter::any().deny_net(IpAddr::from([127, 0, 0, 1])).deny_name(".internal");
+                let filter = (what == "filtered-hit").then_some(filter);
+                let builder = Resolver::builder().backend(|_: &str| Ok::<_, ErrorKind>(addrs()));
+                let resolver = builder.filter(filter).build();
                 for _ in 0..=count {
                     hit(&resolver, "api.example.com").await;
                 }

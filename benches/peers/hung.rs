@@ -23,27 +23,43 @@ use crate::{Child, Run};
 const HUNG: usize = 600;
 const SAMPLES: usize = 31;
 
+/// Number of new names that were looked up.
+static NEW_NAMES: AtomicUsize = AtomicUsize::new(0);
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// How long innocent work takes, in microseconds: a known name by a real call, `tokio::fs::metadata`, `spawn_blocking`.
+/// How long innocent work takes, in microseconds: a known name by a real call, `tokio::fs::metadata`, `spawn_blocking`, a new
+/// name of another zone.
 #[derive(Default, Serialize, Deserialize)]
-pub struct Innocents([Vec<f64>; 3]);
+pub struct Innocents([Vec<f64>; 4]);
 
 impl Innocents {
     async fn sample(&mut self, peer: &Peer) {
         let known = timed(peer.lookup("ok-known.test".to_owned()));
+        let number = NEW_NAMES.fetch_add(1, Ordering::Relaxed);
+        let new = timed(peer.lookup(format!("ok-new-{number}.good.test")));
         let figures = tokio::join!(
             known,
             timed(tokio::fs::metadata("/")),
-            timed(async { tokio::task::spawn_blocking(|| ()).await })
+            timed(async { tokio::task::spawn_blocking(|| ()).await }),
+            new
         );
         self.0[0].push(figures.0);
         self.0[1].push(figures.1);
         self.0[2].push(figures.2);
+        self.0[3].push(figures.3);
+    }
+
+    async fn new_name(&mut self, peer: &Peer) {
+        let number = NEW_NAMES.fetch_add(1, Ordering::Relaxed);
+        self.0[3].push(timed(peer.lookup(format!("ok-new-{number}.good.test"))).await);
     }
 }
+
+const INNOCENTS: [&str; 4] =
+    ["a known name by a real call", "tokio::fs::metadata", "spawn_blocking", "a new name of another zone"];
 
 async fn timed<T>(what: impl Future<Output = T>) -> f64 {
     let began = Instant::now();
@@ -55,7 +71,7 @@ fn hang(peer: &Peer) -> JoinSet<bool> {
     let mut hung = JoinSet::new();
     for index in 0..HUNG {
         let peer = peer.clone();
-        hung.spawn(async move { peer.lookup(format!("silent-{index}.test")).await });
+        hung.spawn(async move { peer.lookup(format!("silent-{index}.dead.test")).await });
     }
     hung
 }
@@ -92,7 +108,7 @@ pub fn innocents(run: &Run) -> Vec<Line> {
     let (idle, ours): (Innocents, Innocents) = Child::new("innocents", &["gaiter"]).told();
     let (_, theirs): (Innocents, Innocents) = Child::new("innocents", &["GaiResolver"]).told();
     let mut lines = Vec::new();
-    for (index, what) in ["a known name by a real call", "tokio::fs::metadata", "spawn_blocking"].iter().enumerate() {
+    for (index, what) in INNOCENTS.iter().enumerate() {
         let scenario = format!("{what} while 600 hang");
         lines.push(Line::unpaired(&scenario, "us", &ours.0[index], "GaiResolver", &theirs.0[index]));
         lines.push(Line::unpaired(&scenario, "us", &ours.0[index], "itself when idle", &idle.0[index]).at_most(3.0));
@@ -106,8 +122,8 @@ pub struct Left {
     spans: usize,
     waiters: u64,
     threads: f64,
-    idle: Vec<f64>,
-    known: Vec<f64>,
+    idle: Innocents,
+    then: Innocents,
 }
 
 /// Counts the open spans.
@@ -146,12 +162,13 @@ pub fn play_cancelled(arguments: &[String]) -> Left {
         };
         tokio::time::sleep(Duration::from_secs(1)).await;
         let threads = (threads() - before) as f64;
-        let mut known = Vec::new();
+        let mut then = Innocents::default();
         let enough = Instant::now() + Duration::from_secs(1);
-        while known.len() < SAMPLES && Instant::now() < enough {
-            known.push(timed(peer.lookup("ok-known.test".to_owned())).await);
+        while then.0[0].len() < SAMPLES && Instant::now() < enough {
+            then.0[0].push(timed(peer.lookup("ok-known.test".to_owned())).await);
+            then.new_name(&peer).await;
         }
-        Left { spans, waiters, threads, idle: std::mem::take(&mut idle.0[0]), known }
+        Left { spans, waiters, threads, idle, then }
     });
     runtime.shutdown_background();
     left
@@ -170,12 +187,16 @@ pub fn cancelled(run: &Run) -> Vec<Line> {
     let ours: Left = Child::new("cancelled", &["gaiter"]).told();
     let theirs: Left = Child::new("cancelled", &["GaiResolver"]).told();
     println!("    gaiter, at once after 600 were cancelled: {} waiters, {} spans", ours.waiters, ours.spans);
-    let scenario = "a known name by a real call, 1 s after 600 were cancelled";
-    vec![
-        Line::unpaired(scenario, "us", &ours.known, "GaiResolver", &theirs.known),
-        Line::unpaired(scenario, "us", &ours.known, "itself when idle", &ours.idle).at_most(3.0),
-        Line::unpaired("threads, 1 s after 600 were cancelled", "", &[ours.threads], "GaiResolver", &[theirs.threads]),
-    ]
+    let mut lines = Vec::new();
+    for index in [0, 3] {
+        let scenario = format!("{}, 1 s after 600 were cancelled", INNOCENTS[index]);
+        let [idle, then, theirs] = [&ours.idle, &ours.then, &theirs.then].map(|innocents| &innocents.0[index][..]);
+        lines.push(Line::unpaired(&scenario, "us", then, "GaiResolver", theirs));
+        lines.push(Line::unpaired(&scenario, "us", then, "itself when idle", idle).at_most(3.0));
+    }
+    let scenario = "threads, 1 s after 600 were cancelled";
+    lines.push(Line::unpaired(scenario, "", &[ours.threads], "GaiResolver", &[theirs.threads]));
+    lines
 }
 
 const LEFT_HANGING: usize = 10;

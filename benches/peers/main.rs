@@ -9,6 +9,7 @@ mod footprint;
 mod hit;
 mod hung;
 mod locked;
+mod lossy;
 mod measure;
 mod misses;
 mod peers;
@@ -52,11 +53,13 @@ const SCENARIOS: &[Scenario] = &[
     ("misses", misses::run),
     ("flood", crowd::flood),
     ("hickory", crowd::hickory),
+    ("from_system", crowd::from_system),
     ("burst", crowd::burst),
     ("herd", crowd::herd),
     ("innocents", hung::innocents),
     ("cancelled", hung::cancelled),
     ("endings", hung::endings),
+    ("lossy", lossy::run),
     ("memory", footprint::memory),
     ("growth", footprint::growth),
     ("locked", locked::run),
@@ -212,6 +215,7 @@ fn play(scenario: &str, arguments: &[String]) {
         "flood" => tell(&crowd::play_flood(arguments)),
         "hickory" => tell(&crowd::play_hickory(arguments)),
         "herd" => tell(&crowd::play_herd(arguments)),
+        "lossy" => tell(&lossy::play(arguments)),
         "innocents" => tell(&hung::play_innocents(arguments)),
         "cancelled" => tell(&hung::play_cancelled(arguments)),
         "ending" => hung::play_ending(arguments),

@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use gaiter::{CacheConfig, Hickory, Resolver};
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower_service::Service;
 
@@ -115,16 +115,27 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Returns a peer without a cache. hickory asks for both families at once, as glibc does.
+    /// Returns a peer without a cache, or one with the system's settings and a cache. hickory asks for both families at once, as glibc does.
     pub fn named(who: &str) -> Self {
         match who {
             "gaiter" => Self::Gaiter(Resolver::builder().cache(CacheConfig::disabled()).build()),
             "gaiter's Hickory" => Self::Gaiter(through_gaiter()),
+            "Hickory::from_system" => Self::Gaiter(from_system(1)),
+            "Hickory::from_system on 2 drivers" => Self::Gaiter(from_system(2)),
+            "hickory from_system" => {
+                Self::Hickory(Arc::new(built(TokioResolver::builder_tokio().expect("a resolv.conf"))))
+            }
             "GaiResolver" => Self::Gai,
             "lookup_host" => Self::LookupHost,
             "hickory" => Self::Hickory(Arc::new(hickory(false))),
             _ => panic!("no peer {who}"),
         }
+    }
+
+    /// Returns gaiter with hickory as its backend, by the system's configuration, without a cache.
+    pub fn through_system_hickory() -> Self {
+        let hickory = Hickory::from_system().expect("a configuration");
+        Self::Gaiter(Resolver::builder().cache(CacheConfig::disabled()).async_backend(hickory).build())
     }
 
     /// Returns whether `name` has addresses.
@@ -151,6 +162,12 @@ fn through_gaiter() -> Resolver {
     builder.max_lookups(20_000).timeout(None).build()
 }
 
+/// Returns gaiter with hickory as its backend, as programs have it.
+fn from_system(drivers: usize) -> Resolver {
+    let hickory = Hickory::from_system().expect("a resolv.conf");
+    Resolver::builder().async_backend(hickory).driver_threads(drivers).build()
+}
+
 /// Returns hickory used directly, with the test bed's server as its only one.
 pub fn hickory(cache: bool) -> TokioResolver {
     hickory_at(IpAddr::from([127, 0, 0, 1]), cache)
@@ -165,7 +182,11 @@ pub fn hickory_at(server: IpAddr, cache: bool) -> TokioResolver {
     options.use_hosts_file = ResolveHosts::Never;
     // As long as glibc waits.
     options.timeout = Duration::from_secs(5);
+    built(builder)
+}
+
+fn built(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> TokioResolver {
     // Both families at once, as glibc asks.
-    options.ip_strategy = hickory_resolver::config::LookupIpStrategy::Ipv4AndIpv6;
+    builder.options_mut().ip_strategy = hickory_resolver::config::LookupIpStrategy::Ipv4AndIpv6;
     builder.build().expect("nothing that could fail")
 }

@@ -90,7 +90,12 @@ struct World {
 
 impl World {
     fn new(scenario: &Scenario) -> Self {
-        let kind = if scenario.is_async { Kind::Async } else { Kind::Blocking };
+        let kind = match (scenario.is_async, scenario.emits_events) {
+            (false, _) => Kind::Blocking,
+            // An async backend always emits events.
+            (true, true) => Kind::Async,
+            (true, false) => Kind::Drivers,
+        };
         let emits_events = scenario.emits_events || scenario.is_async;
         let backend = Scripted { emits_events, ..Scripted::new(kind) };
         let hold = Hold::default();
@@ -412,12 +417,15 @@ impl World {
         let (stats, calls) = (self.resolver().stats(), self.calls);
         // New names, known names and refreshes have a queue each, which also holds those that a free thread is about to take.
         assert!(stats.running <= calls && stats.queued <= 3 * (self.queue + calls), "{stats:?}");
-        // One driver, and three that are slow to end.
-        assert!(stats.threads <= if self.backend.kind.stops() { 4 } else { calls }, "{stats:?}");
+        // For each driver, three that are slow to end.
+        let drivers = if self.backend.kind == Kind::Drivers { 12 } else { 4 };
+        assert!(stats.threads <= if self.backend.kind.stops() { drivers } else { calls }, "{stats:?}");
         let ended = ended(&stats);
         assert!(stats.started >= ended && stats.started <= ended + self.lookups.len() as u64, "{stats:?}");
         let errands = calls.max(64) + self.polls_of_closings;
-        for (name, bound) in [("gaiter", calls), ("gaiter-driver", 4), ("gaiter-errand", errands), ("gaiter-time", 1)] {
+        for (name, bound) in
+            [("gaiter", calls), ("gaiter-driver", drivers), ("gaiter-errand", errands), ("gaiter-time", 1)]
+        {
             blocking::await_at_most(bound, name);
         }
     }

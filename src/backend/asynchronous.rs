@@ -27,17 +27,19 @@ use crate::error::Error;
 /// # drop(resolver);
 /// ```
 ///
-/// # The driver
+/// # The drivers
 ///
-/// All futures of a resolver run on one thread, the *driver*, inside a current-thread Tokio runtime that this thread builds, runs and
-/// drops. Callers need no runtime, and nothing runs on theirs. A future need not be `Send`. Inside it, `tokio::spawn` and
-/// `tokio::task::spawn_local` work, and so do Tokio's timers and sockets, if your crate enables Tokio's features `time` and `net`.
+/// The futures of a resolver run on *drivers*: one thread, or up to as many as [`driver_threads`](crate::Builder::driver_threads)
+/// says. Each builds, runs and drops a current-thread Tokio runtime, and a future stays on the driver that it began on. Callers need no
+/// runtime, and nothing runs on theirs. A future need not be `Send`. Inside it, `tokio::spawn` and `tokio::task::spawn_local` work, and
+/// so do Tokio's timers and sockets, if your crate enables Tokio's features `time` and `net`.
 ///
-/// The driver starts with the first lookup. It ends, with its runtime and its [session](Self::Session), when it has had no lookup
-/// for [`thread_keep_alive`](crate::Builder::thread_keep_alive). A new driver may start while the old one drops its session.
+/// A driver starts with the first lookup that finds all others busy. All end, with their runtimes and [sessions](Self::Session), when
+/// there has been no lookup for [`thread_keep_alive`](crate::Builder::thread_keep_alive). New drivers may start while old ones drop
+/// their sessions, up to four threads for each of `driver_threads`. If no other may start, lookups share the drivers that there are.
 ///
-/// Futures must not block: while one does, no other future runs, and callers are not told of results. A caller's waker or subscriber
-/// that blocks has the same effect. Deadlines are kept all the same.
+/// Futures must not block: while one does, no other future of its driver runs, and callers are not told of results. A caller's waker
+/// or subscriber that blocks has the same effect. Deadlines are kept all the same.
 ///
 /// Futures must not hold a `tokio::runtime::EnterGuard` or a `tracing::span::Entered` across an `.await`, because other futures run
 /// meanwhile. If a future looks up its own name with its own resolver, it waits for itself until the timeout.
@@ -56,17 +58,17 @@ use crate::error::Error;
 ///
 /// # Panics
 ///
-/// If a future panics, its callers get an error of the kind [`Panicked`](crate::ErrorKind::Panicked). The driver goes on.
+/// If a future panics, its callers get an error of the kind [`Panicked`](crate::ErrorKind::Panicked). Its driver goes on.
 pub trait AsyncBackend: Send + Sync + 'static {
     /// State that lookups share and that belongs to a runtime, such as connections and tasks. `()` if there is none.
     ///
-    /// It is made on the driver, inside its runtime, and dropped there before the runtime. A connection that outlives its runtime would
-    /// hang or panic.
+    /// It is made on a driver, inside its runtime, and dropped there before the runtime. A connection that outlives its runtime would
+    /// hang or panic. With several drivers, calls for the same name may use different sessions.
     type Session: 'static;
 
     /// Returns a new session.
     ///
-    /// Called on the driver before its first lookup. If it panics, the callers of that lookup get an error of the kind
+    /// Called once on each driver, before its first lookup. If it panics, the callers of that lookup get an error of the kind
     /// [`Panicked`](crate::ErrorKind::Panicked), and it is called again for the next lookup.
     fn new_session(&self) -> Self::Session;
 

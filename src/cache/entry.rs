@@ -114,7 +114,7 @@ impl Entry {
         };
         match error.kind() {
             // Authoritative: it supersedes an old answer.
-            ErrorKind::NotFound | ErrorKind::NoData => {
+            ErrorKind::NotFound | ErrorKind::NoData | ErrorKind::Denied => {
                 let failure = failure(Some(error.clone()), cache.negative_ttl).filter(|f| now < f.until)?;
                 Some(new(None, Some(failure)))
             }

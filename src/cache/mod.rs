@@ -26,10 +26,11 @@ use std::time::Duration;
 /// 3. *Old*, until [`stale_if_error`](Self::stale_if_error()) after its TTL. Callers wait for a lookup. They get the old
 ///    answer if that lookup fails, or takes longer than [`stale_answer_timeout`](Self::stale_answer_timeout()) (RFC 8767).
 ///
-/// An authoritative "no such name" or "no address" replaces the answer, so that the old one is never given again.
+/// An authoritative "no such name" or "no address" replaces the answer, so that the old one is never given again. So does a denial by
+/// the [filter](crate::AddrFilter).
 ///
-/// Failures are cached too if they say something about the name. Errors of the [kinds](crate::ErrorKind) `NotFound` and `NoData` are
-/// cached for [`negative_ttl`](Self::negative_ttl()), of the kinds `Temporary` and `Permanent` for
+/// Failures are cached too if they say something about the name. Errors of the [kinds](crate::ErrorKind) `NotFound`, `NoData` and
+/// `Denied` are cached for [`negative_ttl`](Self::negative_ttl()), of the kinds `Temporary` and `Permanent` for
 /// [`cooldown`](Self::cooldown()). Other errors are never cached.
 ///
 /// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 360
@@ -65,7 +66,7 @@ pub struct CacheConfig {
     /// How long a caller waits before it gets an old answer: set by
     /// [`stale_answer_timeout`](Self::stale_answer_timeout()).
     pub stale_answer_timeout: Duration,
-    /// How long "no such name" and "no address" are cached: set by [`negative_ttl`](Self::negative_ttl()).
+    /// How long "no such name", "no address" and denials are cached: set by [`negative_ttl`](Self::negative_ttl()).
     pub negative_ttl: Duration,
     /// How long a failure of the name's servers is cached: set by [`cooldown`](Self::cooldown()).
     pub cooldown: Duration,
@@ -177,7 +178,7 @@ impl CacheConfig {
         self
     }
 
-    /// Sets how long "no such name" and "no address" are cached.
+    /// Sets how long "no such name", "no address" and denials of the [filter](crate::AddrFilter) are cached.
     ///
     /// Zero turns this off. The TTL of a negative answer of DNS is not used.
     ///

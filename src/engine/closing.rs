@@ -11,13 +11,14 @@ impl<W> Engine<W> {
     /// Makes later callers of any name start anew: present flights are for their present waiters only. Must be followed by
     /// [`sweep`](Self::sweep).
     pub(crate) fn flush(&mut self) -> Flushed {
-        Flushed { _names: self.flights.flush(), stopped: Vec::new() }
+        self.flights.flush();
+        Flushed::default()
     }
 
     /// Does the same for one name, and ends its background flight at once.
     pub(crate) fn flush_name(&mut self, name: &Name) -> Flushed {
-        let flight = self.flights.flush_name(name);
-        Flushed { stopped: flight.map(|flight| self.end_background(flight)).unwrap_or_default(), ..Flushed::default() }
+        let flight = self.flights.flush_name(self.hashed(name));
+        Flushed { stopped: flight.map(|flight| self.end_background(flight)).unwrap_or_default() }
     }
 
     /// Stops admission. Outstanding lookups go on, and threads leave as soon as they have nothing to do. Must be followed by
@@ -81,6 +82,7 @@ impl<W> Engine<W> {
     ///
     /// Takes time in proportion to the number of calls, because it names them all. A shutdown does this once.
     pub(crate) fn give_up(&mut self, now: Instant) -> GivenUp {
+        let now = self.at(now);
         let abandoned = self.calls.outstanding(now);
         self.stats.abandoned += self.calls.abandon() as u64;
         let flights = self.calls.flights();

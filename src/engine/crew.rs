@@ -1,14 +1,14 @@
-use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Execution;
+use super::slab::{Key, List, Slab};
 
 /// Time between a thread that the system has refused and the next attempt.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The ID of a worker. A worker makes one call after another, on a thread of its own or as a task on the driver's thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct WorkerId(u64);
+pub(crate) struct WorkerId(pub(super) Key);
 
 /// The timekeeper and the worker that the shell starts or wakes, in this order.
 #[must_use]
@@ -46,20 +46,30 @@ pub(super) struct Crew {
     execution: Execution,
     max_workers: usize,
     thread_keep_alive: Duration,
-    /// Number of workers that were started and are not gone.
-    alive: usize,
-    /// Of these, the workers that have left, and whose threads have not ended: destructors of thread-locals take time.
-    leaving: BTreeSet<WorkerId>,
-    /// Sleeping workers, and since when each sleeps, the most recent last. That one is woken first, so that workers that are
-    /// not needed can leave.
-    idle: VecDeque<(WorkerId, Instant)>,
-    /// Workers that were woken to leave, unless there is work when they arrive.
-    dismissed: BTreeSet<WorkerId>,
+    /// All workers that were started and are not gone.
+    workers: Slab<Worker, 1>,
+    /// Number of these that have left, and whose threads have not ended: destructors of thread-locals take time.
+    leaving: usize,
+    /// Sleeping workers, the most recent last. That one is woken first, so that workers that are not needed can leave.
+    idle: List<IDLE>,
     rising: Option<WorkerId>,
     /// After a refusal, no thread is started before this.
     not_before: Option<Instant>,
     timekeeper: Timekeeper,
-    last_id: u64,
+}
+
+const IDLE: usize = 0;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worker {
+    /// At work, or on the way to it.
+    Active,
+    Idle {
+        since: Instant,
+    },
+    /// Woken to leave, unless there is work when it arrives.
+    Dismissed,
+    Leaving,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -78,114 +88,138 @@ impl Crew {
             execution,
             max_workers,
             thread_keep_alive,
-            alive: 0,
-            leaving: BTreeSet::new(),
-            idle: VecDeque::new(),
-            dismissed: BTreeSet::new(),
+            workers: Slab::new(),
+            leaving: 0,
+            idle: List::default(),
             rising: None,
             not_before: None,
             timekeeper: Timekeeper::Absent,
-            last_id: 0,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.alive == 0
+        self.workers.len() == 0
     }
 
     /// Returns whether there is no worker that could take a call.
     pub(super) fn has_nobody(&self) -> bool {
-        self.alive == self.leaving.len()
+        self.workers.len() == self.leaving
+    }
+
+    /// Returns whether there is no place for another worker, and none is idle.
+    pub(super) fn is_full(&self) -> bool {
+        self.workers.len() >= self.max_workers && self.idle.len() == 0
     }
 
     /// Returns whether there is exactly one worker.
     pub(super) fn is_last(&self) -> bool {
-        self.alive == 1
+        self.workers.len() == 1
     }
 
     /// Notes that a worker has arrived. Returns whether it was on the way.
     pub(super) fn arrive(&mut self, worker: WorkerId) -> bool {
-        let expected = self.rising == Some(worker);
-        if expected {
-            self.rising = None;
-        }
-        expected
+        self.rising.take_if(|rising| *rising == worker).is_some()
     }
 
     /// Puts a worker to sleep. Returns how to rouse the timekeeper, if that is needed.
     pub(super) fn idle(&mut self, worker: WorkerId, now: Instant) -> Option<RouseTimekeeper> {
-        self.idle.push_back((worker, now));
+        if let Some(state) = self.workers.get_mut(worker.0) {
+            *state = Worker::Idle { since: now };
+            self.idle.push_back(&mut self.workers, worker.0);
+        }
         self.rouse_timekeeper(self.next_dismissal(), true)
     }
 
     pub(super) fn is_idle(&self, worker: WorkerId) -> bool {
-        self.idle.iter().any(|&(id, _)| id == worker)
+        matches!(self.workers.get(worker.0), Some(Worker::Idle { .. }))
     }
 
     /// Returns when the keep-alive of the first idle worker ends. The timekeeper watches this. A worker that woke by itself
     /// would have to set the system's timer each time that it sleeps, which costs more than everything else it does.
     pub(super) fn next_dismissal(&self) -> Option<Instant> {
-        self.idle.front().and_then(|(_, since)| since.checked_add(self.thread_keep_alive))
+        match self.workers.get(self.idle.first(&self.workers)?)? {
+            Worker::Idle { since } => since.checked_add(self.thread_keep_alive),
+            _ => None,
+        }
     }
 
     /// Dismisses idle workers whose keep-alive has ended. Returns them, to be woken.
     pub(super) fn dismiss_tired(&mut self, now: Instant) -> Vec<WorkerId> {
         let mut tired = Vec::new();
         while self.next_dismissal().is_some_and(|at| at <= now) {
-            tired.extend(self.idle.pop_front().map(|(worker, _)| worker));
+            tired.extend(self.dismiss_first());
         }
-        self.dismissed.extend(&tired);
         tired
     }
 
     /// Dismisses all idle workers: each takes the work there is, or leaves. Returns them, to be woken.
     pub(super) fn dismiss_idle(&mut self) -> Vec<WorkerId> {
-        let idle: Vec<WorkerId> = self.idle.drain(..).map(|(worker, _)| worker).collect();
-        self.dismissed.extend(&idle);
-        idle
+        std::iter::from_fn(|| self.dismiss_first()).collect()
+    }
+
+    fn dismiss_first(&mut self) -> Option<WorkerId> {
+        let first = self.idle.first(&self.workers)?;
+        self.set(WorkerId(first), Worker::Dismissed);
+        Some(WorkerId(first))
     }
 
     /// Returns whether a worker that has arrived was dismissed, and clears that.
     pub(super) fn is_dismissed(&mut self, worker: WorkerId) -> bool {
-        self.dismissed.remove(&worker)
+        let was_dismissed = self.workers.get(worker.0) == Some(&Worker::Dismissed);
+        if was_dismissed {
+            self.set(worker, Worker::Active);
+        }
+        was_dismissed
+    }
+
+    /// Sets the state of a worker. Removes it from the idle ones if it was one of them.
+    fn set(&mut self, worker: WorkerId, state: Worker) {
+        let Some(former) = self.workers.get_mut(worker.0) else { return };
+        if let Worker::Idle { .. } = std::mem::replace(former, state) {
+            self.idle.remove(&mut self.workers, worker.0);
+        }
     }
 
     /// Notes that a worker that is not idle leaves. Its place is free once its thread has ended, or at once if it is a task.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         match self.execution {
-            Execution::Blocking => _ = self.leaving.insert(worker),
-            Execution::Async => self.lose_one(None),
+            Execution::Blocking => {
+                self.set(worker, Worker::Leaving);
+                self.leaving += 1;
+            }
+            Execution::Async => self.lose(worker, None),
         }
     }
 
     /// Removes a worker that has ended. Returns whether it had left before.
     pub(super) fn forget(&mut self, worker: WorkerId) -> bool {
-        let had_left = self.leaving.remove(&worker);
-        if !had_left {
-            self.idle.retain(|&(idle, _)| idle != worker);
-            self.dismissed.remove(&worker);
+        let had_left = self.workers.get(worker.0) == Some(&Worker::Leaving);
+        if had_left {
+            self.leaving -= 1;
+        } else {
             self.arrive(worker);
         }
-        self.lose_one(None);
+        self.lose(worker, None);
         had_left
     }
 
-    /// Removes all workers, except one that is on the way.
+    /// Removes the idle workers.
     #[cfg(feature = "async-backend")]
-    pub(super) fn forget_all(&mut self) {
-        self.idle.clear();
-        self.dismissed.clear();
-        self.alive = usize::from(self.rising.is_some());
+    pub(super) fn forget_idle(&mut self) {
+        while let Some(worker) = self.dismiss_first() {
+            self.lose(worker, None);
+        }
     }
 
     /// Returns the number of workers, those about to end included, and of idle workers.
     pub(super) fn count(&self) -> (usize, usize) {
-        (self.alive, self.idle.len())
+        (self.workers.len(), self.idle.len())
     }
 
     /// Removes a worker that has ended or never started. If others are alive, no thread is started before `not_before`.
-    fn lose_one(&mut self, not_before: Option<Instant>) {
-        self.alive = self.alive.saturating_sub(1);
+    fn lose(&mut self, worker: WorkerId, not_before: Option<Instant>) {
+        self.set(worker, Worker::Active);
+        self.workers.remove(worker.0);
         self.not_before = if self.has_nobody() { None } else { self.not_before.max(not_before) };
     }
 
@@ -194,7 +228,8 @@ impl Crew {
         if self.rising.is_some() {
             return None;
         }
-        if let Some((worker, _)) = self.idle.pop_back() {
+        if let Some(worker) = self.idle.last(&self.workers).map(WorkerId) {
+            self.set(worker, Worker::Active);
             self.rising = Some(worker);
             return Some(RouseWorker::Wake(worker));
         }
@@ -202,16 +237,14 @@ impl Crew {
             return None;
         }
         self.not_before = None;
-        self.last_id += 1;
-        let worker = WorkerId(self.last_id);
-        self.alive += 1;
+        let worker = WorkerId(self.workers.insert(Worker::Active));
         self.rising = Some(worker);
         Some(RouseWorker::Start(worker))
     }
 
     /// Returns from when on a thread is started for that head, given that no worker is idle or on the way.
     fn start_at(&self, from: Instant) -> Option<Instant> {
-        if self.alive >= self.max_workers {
+        if self.workers.len() >= self.max_workers {
             return None;
         }
         Some(self.not_before.map_or(from, |not_before| from.max(not_before)))
@@ -219,22 +252,23 @@ impl Crew {
 
     /// Returns when a thread must be started for that head, unless a worker takes it before.
     pub(super) fn next_start(&self, from: Instant) -> Option<Instant> {
-        if self.rising.is_some() || !self.idle.is_empty() {
+        if self.rising.is_some() || self.idle.len() > 0 {
             return None;
         }
         self.start_at(from)
     }
 
     pub(super) fn worker_refused(&mut self, now: Instant) {
-        self.rising = None;
-        self.lose_one(now.checked_add(RETRY));
+        if let Some(refused) = self.rising.take() {
+            self.lose(refused, now.checked_add(RETRY));
+        }
     }
 
     pub(super) fn timekeeper_refused(&mut self, untried: Option<WorkerId>) {
         self.timekeeper = Timekeeper::Absent;
-        if untried.is_some() && self.rising == untried {
+        if let Some(untried) = untried.filter(|_| self.rising == untried) {
             self.rising = None;
-            self.lose_one(None);
+            self.lose(untried, None);
         }
     }
 

@@ -1,20 +1,31 @@
-use std::collections::{BTreeMap, BTreeSet};
+mod lanes;
+
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 
 use super::crew::WorkerId;
+use super::slab::{Key, List, Slab};
 use super::waiters::Waiters;
+use super::zones::{LANE, ZoneId, Zones};
 use crate::name::Name;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct FlightId(u64);
+pub(super) struct FlightId(Key);
 
 /// A waiter on a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     pub(super) flight: FlightId,
     waiter: u64,
+}
+
+/// A name with its hash, which the engine computes once for each input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hashed<'a> {
+    pub(super) name: &'a Name,
+    pub(super) hash: u64,
 }
 
 /// The lane in which a flight waits for a worker.
@@ -39,20 +50,25 @@ impl Lane {
 #[derive(Debug)]
 struct Flight<W> {
     name: Name,
+    hash: u64,
     waiters: Waiters<Waiting<W>>,
     /// Whether a caller has waited for it, or for a call that goes on in it.
     asked: bool,
     /// Whether more than one caller has.
     shared: bool,
-    queued: Option<Queued>,
-    /// Since when it has been queued or called for. Set anew when a caller joins a queued refresh.
-    sought: Option<Instant>,
+    /// Whether it has had a second call because the first was slow.
+    hedged: bool,
+    /// Whether it goes on without waiters.
+    is_background: bool,
     /// Whether this very name was flushed: the answer is for its waiters only.
     flushed: bool,
     /// Whether it has its result, and waiters that have not been told.
     landed: bool,
     /// Whether a waiter has been told since the limit of a landed flight was set.
     has_moved: bool,
+    queued: Option<Queued>,
+    /// Since when it has been queued or called for. Set anew when a caller joins a queued refresh.
+    sought: Option<Instant>,
     /// For a background flight, until when it goes on, if that is set. For a landed flight, when the timekeeper tells its
     /// waiters if nobody has by then.
     limit: Option<Instant>,
@@ -61,30 +77,49 @@ struct Flight<W> {
 }
 
 #[derive(Clone, Copy, Debug)]
+struct Queued {
+    lane: Lane,
+    /// The place in the order in which flights were queued.
+    place: u64,
+    since: Instant,
+    /// Set if the flight is parked because its zone is blocked.
+    parked: Option<ZoneId>,
+    /// Whether this is for a second call because the first is slow.
+    is_hedge: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
 struct Calling {
     worker: WorkerId,
     since: Instant,
-    /// The place of the call in the order in which calls began. The time may run backwards from one to the next.
+    /// The place of the call in the order in which calls began.
     number: u64,
     /// Whether a later call for the name has answered, so that this one's answer is older.
     superseded: bool,
 }
 
 impl<W> Flight<W> {
-    fn new(name: Name) -> Self {
+    fn new(name: Name, hash: u64) -> Self {
         Self {
             name,
+            hash,
             waiters: Waiters::NONE,
             asked: false,
             shared: false,
-            queued: None,
-            sought: None,
+            hedged: false,
+            is_background: false,
             flushed: false,
             landed: false,
             has_moved: false,
+            queued: None,
+            sought: None,
             limit: None,
             calls: [None, None],
         }
+    }
+
+    fn is_called_for(&self) -> bool {
+        self.calls.iter().any(Option::is_some)
     }
 }
 
@@ -102,34 +137,42 @@ pub(super) struct Deadline {
     pub(super) relief: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Queued {
-    lane: Lane,
-    place: u64,
-    since: Instant,
-}
+// The kinds of lists that a flight may be in.
+const BACKGROUND: usize = 1;
+const LIMIT: usize = 2;
+const DEADLINE: usize = 3;
 
-/// All flights, with their lanes and deadlines. At most one for each name can be joined.
+// The lists of limits.
+const BACKGROUND_LIMIT: usize = 0;
+const LANDED_LIMIT: usize = 1;
+
+/// All flights, with their lanes and deadlines.
+///
+/// Each list of times is in order, because its times are that of the input plus the same duration, and the times of inputs do
+/// not run backwards.
 #[derive(Debug)]
 pub(super) struct Flights<W> {
-    flights: HashMap<FlightId, Flight<W>>,
-    by_name: HashMap<Name, FlightId>,
-    /// The flights of each lane, by their places, and since when they have been waiting.
-    lanes: [BTreeMap<u64, (FlightId, Instant)>; 3],
-    /// Flights that go on without waiters.
-    background: BTreeSet<FlightId>,
+    flights: Slab<Flight<W>, 4>,
+    /// The flight that later callers of a name join.
+    by_name: HashTable<FlightId>,
+    /// The flights of each lane, except for those that are parked.
+    lanes: [List<LANE>; 3],
+    pub(super) zones: Zones,
+    /// Flights that go on without waiters: those that began before everything was flushed, and the others.
+    background: [List<BACKGROUND>; 2],
     /// Flights up to this number began before everything was flushed.
     flushed: u64,
     /// Number of landed flights.
     landed: usize,
-    /// Deadlines of waiters, and limits of flights, with [`NOBODY`] as the waiter. Removed together with these, so that their
-    /// number does not depend on the timeout.
-    deadlines: BTreeSet<(Instant, u64, FlightId)>,
+    /// Flights with limits: those that have not landed, and landed ones.
+    limits: [List<LIMIT>; 2],
+    /// Flights whose first waiter has a deadline: those without relief, and those with it.
+    deadlines: [List<DEADLINE>; 2],
+    /// Deadlines of other waiters. In a tree, so that no number of them makes an input slow.
+    other_deadlines: BTreeSet<(Instant, u64, FlightId)>,
+    /// The number of the last waiter or call.
     last: u64,
 }
-
-/// The waiter in the limit of a flight: a number that no waiter has.
-const NOBODY: u64 = 0;
 
 /// A waiter or a flight whose time is up.
 pub(super) enum Due {
@@ -140,6 +183,16 @@ pub(super) enum Due {
     Landed(FlightId),
 }
 
+/// A flight that was taken from its lane.
+pub(super) struct Taken {
+    pub(super) name: Name,
+    pub(super) hash: u64,
+    /// Whether it has another call.
+    pub(super) is_second: bool,
+    /// Whether it gets a call because that one is slow.
+    pub(super) is_hedge: bool,
+}
+
 /// A waiter that was taken out of its flight.
 pub(super) struct Left<W> {
     pub(super) waiter: W,
@@ -148,15 +201,19 @@ pub(super) struct Left<W> {
 }
 
 impl<W> Flights<W> {
-    pub(super) fn new() -> Self {
+    /// `places` is the maximum number of calls for new names.
+    pub(super) fn new(places: usize) -> Self {
         Self {
-            flights: HashMap::new(),
-            by_name: HashMap::new(),
+            flights: Slab::new(),
+            by_name: HashTable::new(),
             lanes: Default::default(),
-            background: BTreeSet::new(),
+            zones: Zones::new(places),
+            background: Default::default(),
             flushed: 0,
             landed: 0,
-            deadlines: BTreeSet::new(),
+            limits: Default::default(),
+            deadlines: Default::default(),
+            other_deadlines: BTreeSet::new(),
             last: 0,
         }
     }
@@ -166,119 +223,154 @@ impl<W> Flights<W> {
         self.last
     }
 
+    fn get(&self, flight: FlightId) -> Option<&Flight<W>> {
+        self.flights.get(flight.0)
+    }
+
+    fn get_mut(&mut self, flight: FlightId) -> Option<&mut Flight<W>> {
+        self.flights.get_mut(flight.0)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.flights.is_empty()
+        self.flights.len() == 0
     }
 
-    pub(super) fn find(&self, name: &Name) -> Option<FlightId> {
-        self.by_name.get(name).copied()
+    pub(super) fn find(&self, Hashed { name, hash }: Hashed<'_>) -> Option<FlightId> {
+        let is_it = |&flight: &FlightId| self.get(flight).is_some_and(|flight| flight.name == *name);
+        self.by_name.find(hash, is_it).copied()
     }
 
-    /// Adds a waiter to the flight for `name`, which may be new. Returns whether that was queued or called for before.
-    pub(super) fn join(&mut self, name: Name, waiter: W, deadline: Option<Deadline>) -> (Ticket, bool) {
-        let id = self.find_or_begin(name);
+    /// Adds a waiter to `flight`. Returns whether that was queued or called for before.
+    pub(super) fn join(&mut self, flight: FlightId, waiter: W, deadline: Option<Deadline>) -> (Ticket, bool) {
         let number = self.next_number();
-        let mut joined = false;
-        if let Some(flight) = self.flights.get_mut(&id) {
-            joined = flight.queued.is_some() || flight.calls.iter().any(Option::is_some);
-            flight.shared |= std::mem::replace(&mut flight.asked, true);
-            flight.waiters.push(number, Waiting { waiter, deadline });
+        let ticket = Ticket { flight, waiter: number };
+        let Some(entry) = self.flights.get_mut(flight.0) else { return (ticket, false) };
+        let joined = entry.queued.is_some() || entry.is_called_for();
+        entry.shared |= std::mem::replace(&mut entry.asked, true);
+        let is_first = entry.waiters.push(number, Waiting { waiter, deadline });
+        match deadline {
+            Some(Deadline { relief, .. }) if is_first => {
+                self.deadlines[usize::from(relief)].push_back(&mut self.flights, flight.0);
+            }
+            Some(Deadline { at, .. }) => _ = self.other_deadlines.insert((at, number, flight)),
+            None => {}
         }
-        self.deadlines.extend(deadline.map(|deadline| (deadline.at, number, id)));
-        (Ticket { flight: id, waiter: number }, joined)
+        (ticket, joined)
     }
 
-    /// Returns the flight for `name`, which may be new. A new flight is over at once unless something is added to it.
-    pub(super) fn find_or_begin(&mut self, name: Name) -> FlightId {
-        if let Some(id) = self.find(&name) {
-            return id;
-        }
-        let id = FlightId(self.next_number());
-        self.by_name.insert(name.clone(), id);
-        self.flights.insert(id, Flight::new(name));
+    /// Adds a flight for a name that has none. It is over at once unless something is added to it.
+    pub(super) fn begin(&mut self, Hashed { name, hash }: Hashed<'_>) -> FlightId {
+        let id = FlightId(self.flights.insert(Flight::new(name.clone(), hash)));
+        self.set_name(hash, id);
         id
     }
 
-    /// Makes later callers of any name start anew. Returns the names of the present flights, to be dropped elsewhere.
-    pub(super) fn flush(&mut self) -> HashMap<Name, FlightId> {
-        self.flushed = self.last;
-        std::mem::take(&mut self.by_name)
+    fn set_name(&mut self, hash: u64, flight: FlightId) {
+        let Self { by_name, flights, .. } = self;
+        by_name.insert_unique(hash, flight, |flight| flights.get(flight.0).map_or(0, |flight| flight.hash));
+    }
+
+    /// Makes later callers of the flight's name start anew.
+    fn unset_name(&mut self, hash: u64, flight: FlightId) {
+        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == flight) {
+            entry.remove();
+        }
+    }
+
+    /// Makes later callers of any name start anew.
+    pub(super) fn flush(&mut self) {
+        self.flushed = self.flights.last();
+        self.by_name = HashTable::new();
+        let [flushed, present] = &mut self.background;
+        flushed.append(&mut self.flights, present);
     }
 
     /// Makes later callers of `name` start anew. Returns its flight.
-    pub(super) fn flush_name(&mut self, name: &Name) -> Option<FlightId> {
-        let flight = self.by_name.remove(name)?;
-        self.flights.get_mut(&flight)?.flushed = true;
+    pub(super) fn flush_name(&mut self, name: Hashed<'_>) -> Option<FlightId> {
+        let flight = self.find(name)?;
+        self.unset_name(name.hash, flight);
+        self.get_mut(flight)?.flushed = true;
         Some(flight)
     }
 
     pub(super) fn name(&self, flight: FlightId) -> Option<&Name> {
-        self.flights.get(&flight).map(|flight| &flight.name)
+        self.get(flight).map(|flight| &flight.name)
     }
 
     pub(super) fn is_flushed(&self, flight: FlightId) -> bool {
-        flight.0 <= self.flushed || self.flights.get(&flight).is_some_and(|flight| flight.flushed)
+        flight.0.number <= self.flushed || self.get(flight).is_some_and(|flight| flight.flushed)
     }
 
     /// Removes a waiter.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Left<W>> {
-        let flight = self.flights.get_mut(&ticket.flight)?;
-        let Waiting { waiter, deadline } = flight.waiters.remove(ticket.waiter)?;
-        let relief = deadline.is_some_and(|deadline| deadline.relief);
-        let left = Left { waiter, name: flight.name.clone(), relief };
-        if let Some(deadline) = deadline {
-            self.deadlines.remove(&(deadline.at, ticket.waiter, ticket.flight));
-        }
-        Some(left)
+        let flight = self.get_mut(ticket.flight)?;
+        let (Waiting { waiter, deadline }, was_first) = flight.waiters.remove(ticket.waiter)?;
+        let name = flight.name.clone();
+        self.remove_deadline(ticket, deadline, was_first);
+        Some(Left { waiter, name, relief: deadline.is_some_and(|deadline| deadline.relief) })
     }
 
     /// Removes the waiter that has waited longest.
     pub(super) fn pop_waiter(&mut self, flight: FlightId) -> Option<W> {
-        let entry = self.flights.get_mut(&flight)?;
-        let (number, Waiting { waiter, deadline }) = entry.waiters.pop()?;
+        let entry = self.get_mut(flight)?;
+        let (number, Waiting { waiter, deadline }, was_first) = entry.waiters.pop()?;
         entry.has_moved = true;
-        if let Some(deadline) = deadline {
-            self.deadlines.remove(&(deadline.at, number, flight));
-        }
+        self.remove_deadline(Ticket { flight, waiter: number }, deadline, was_first);
         Some(waiter)
+    }
+
+    fn remove_deadline(&mut self, Ticket { flight, waiter }: Ticket, deadline: Option<Deadline>, was_first: bool) {
+        match deadline {
+            Some(Deadline { relief, .. }) if was_first => {
+                self.deadlines[usize::from(relief)].remove(&mut self.flights, flight.0);
+            }
+            Some(Deadline { at, .. }) => _ = self.other_deadlines.remove(&(at, waiter, flight)),
+            None => {}
+        }
     }
 
     /// Marks a flight as landed: it has its result, and waiters to be told. If it is queued too or has another call, moves
     /// these to a new flight for the name, and returns that.
     pub(super) fn land(&mut self, flight: FlightId) -> Option<FlightId> {
         let is_flushed = self.is_flushed(flight);
-        let is_background = self.background.remove(&flight);
-        let rest = FlightId(self.next_number());
-        let entry = self.flights.get_mut(&flight)?;
+        let entry = self.get(flight)?;
+        let (hash, goes_on) = (entry.hash, entry.queued.is_some() || entry.is_called_for());
+        let rest = if goes_on { self.split(flight, is_flushed) } else { None };
+        self.set_background(flight, false);
+        let entry = self.get_mut(flight)?;
         (entry.landed, entry.has_moved) = (true, false);
         self.landed += 1;
-        let (name, queued, calls, limit) =
-            (entry.name.clone(), entry.queued.take(), std::mem::take(&mut entry.calls), entry.limit.take());
-        if let Some(limit) = limit {
-            self.deadlines.remove(&(limit, NOBODY, flight));
-        }
-        if queued.is_none() && calls.iter().all(Option::is_none) {
-            if !is_flushed {
-                self.by_name.remove(&name);
-            }
-            return None;
-        }
         if !is_flushed {
-            self.by_name.insert(name.clone(), rest);
+            self.unset_name(hash, flight);
+            rest.into_iter().for_each(|rest| self.set_name(hash, rest));
         }
-        if let Some(Queued { lane, place, since }) = queued {
-            self.lanes[lane as usize].insert(place, (rest, since));
+        rest
+    }
+
+    /// Moves all of a flight to a new one, except for its waiters.
+    fn split(&mut self, flight: FlightId, is_flushed: bool) -> Option<FlightId> {
+        if is_flushed {
+            self.set_background(flight, false);
         }
-        let sought = entry.sought;
-        let entry = Flight { asked: true, queued, sought, flushed: is_flushed, calls, ..Flight::new(name) };
-        self.flights.insert(rest, entry);
-        if is_background && !is_flushed {
-            self.background.insert(rest);
+        let entry = self.get_mut(flight)?;
+        let mut rest = Flight::new(entry.name.clone(), entry.hash);
+        (rest.asked, rest.flushed, rest.sought) = (true, is_flushed, entry.sought);
+        (rest.queued, rest.calls) = (entry.queued.take(), std::mem::take(&mut entry.calls));
+        (rest.limit, rest.is_background) = (entry.limit.take(), std::mem::take(&mut entry.is_background));
+        let (queued, limit, is_background) = (rest.queued, rest.limit, rest.is_background);
+        let rest = self.flights.insert(rest);
+        match queued {
+            Some(Queued { parked: Some(zone), .. }) => self.zones.replace(zone, &mut self.flights, flight.0, rest),
+            Some(Queued { lane, .. }) => self.lanes[lane as usize].replace(&mut self.flights, flight.0, rest),
+            None => {}
         }
-        if let Some(limit) = limit {
-            self.limit(rest, limit);
+        if limit.is_some() {
+            self.limits[BACKGROUND_LIMIT].replace(&mut self.flights, flight.0, rest);
         }
-        Some(rest)
+        if is_background {
+            self.background[self.background_of(flight)].replace(&mut self.flights, flight.0, rest);
+        }
+        Some(FlightId(rest))
     }
 
     /// Returns the number of landed flights with waiters to be told.
@@ -287,143 +379,121 @@ impl<W> Flights<W> {
     }
 
     pub(super) fn has_landed(&self, flight: FlightId) -> bool {
-        self.flights.get(&flight).is_some_and(|flight| flight.landed)
+        self.get(flight).is_some_and(|flight| flight.landed)
     }
 
     /// Returns whether a waiter has been told since the last call of this.
     pub(super) fn has_moved(&mut self, flight: FlightId) -> bool {
-        self.flights.get_mut(&flight).is_some_and(|flight| std::mem::take(&mut flight.has_moved))
+        self.get_mut(flight).is_some_and(|flight| std::mem::take(&mut flight.has_moved))
     }
 
     pub(super) fn waiters(&self, flight: FlightId) -> impl Iterator<Item = &W> {
-        self.flights.get(&flight).into_iter().flat_map(|flight| flight.waiters.iter()).map(|waiting| &waiting.waiter)
+        self.get(flight).into_iter().flat_map(|flight| flight.waiters.iter()).map(|waiting| &waiting.waiter)
     }
 
     pub(super) fn is_shared(&self, flight: FlightId) -> bool {
-        self.flights.get(&flight).is_some_and(|flight| flight.shared)
+        self.get(flight).is_some_and(|flight| flight.shared)
+    }
+
+    pub(super) fn is_hedged(&self, flight: FlightId) -> bool {
+        self.get(flight).is_some_and(|flight| flight.hedged)
     }
 
     pub(super) fn first_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|&(deadline, ..)| deadline)
+        let [without_relief, with_relief] = &self.deadlines;
+        let first = |list| self.first_in(list).map(|(at, _)| at);
+        let limit = |list| self.first_limit(list).map(|(at, _)| at);
+        let [background, landed] = &self.limits;
+        let other = self.other_deadlines.first().map(|&(at, ..)| at);
+        let waiters = earlier(earlier(first(without_relief), first(with_relief)), other);
+        earlier(waiters, earlier(limit(background), limit(landed)))
+    }
+
+    /// Returns the first waiter of a list of deadlines, with its deadline.
+    fn first_in(&self, deadlines: &List<DEADLINE>) -> Option<(Instant, Ticket)> {
+        let flight = FlightId(deadlines.first(&self.flights)?);
+        let (waiter, waiting) = self.get(flight)?.waiters.first()?;
+        Some((waiting.deadline?.at, Ticket { flight, waiter }))
+    }
+
+    fn first_limit(&self, limits: &List<LIMIT>) -> Option<(Instant, FlightId)> {
+        let flight = FlightId(limits.first(&self.flights)?);
+        Some((self.get(flight)?.limit?, flight))
     }
 
     #[cfg(test)]
     pub(super) fn deadlines(&self) -> usize {
-        self.deadlines.len()
+        let lists = self.deadlines.iter().map(List::len).chain(self.limits.iter().map(List::len));
+        lists.sum::<usize>() + self.other_deadlines.len()
     }
 
     /// Returns the waiter or flight with the first deadline, if that is not after `now`.
     pub(super) fn due(&self, now: Instant) -> Option<Due> {
-        let &(_, waiter, flight) = self.deadlines.first().filter(|&&(deadline, ..)| deadline <= now)?;
-        Some(match waiter {
-            NOBODY if self.has_landed(flight) => Due::Landed(flight),
-            NOBODY => Due::Background(flight),
-            _ => Due::Waiter(Ticket { flight, waiter }),
-        })
-    }
-
-    pub(super) fn enqueue(&mut self, flight: FlightId, since: Instant, lane: Lane) {
-        let place = self.next_number();
-        self.set_background(flight, lane == Lane::Refresh);
-        if let Some(entry) = self.flights.get_mut(&flight) {
-            // A second call is for the waiters on the first.
-            if entry.calls.iter().all(Option::is_none) {
-                entry.sought = Some(since);
-            }
-            entry.queued = Some(Queued { lane, place, since });
-            self.lanes[lane as usize].insert(place, (flight, since));
-        }
-    }
-
-    /// Removes a flight from its lane. Returns whether it was in one.
-    pub(super) fn dequeue(&mut self, flight: FlightId) -> bool {
-        let Some(Queued { lane, place, .. }) = self.flights.get_mut(&flight).and_then(|flight| flight.queued.take())
-        else {
-            return false;
-        };
-        self.lanes[lane as usize].remove(&place);
-        true
-    }
-
-    pub(super) fn is_queued(&self, flight: FlightId) -> bool {
-        self.lane(flight).is_some()
-    }
-
-    /// Returns the lane in which a flight waits.
-    pub(super) fn lane(&self, flight: FlightId) -> Option<Lane> {
-        self.flights.get(&flight)?.queued.map(|queued| queued.lane)
+        let first = self.deadlines.iter().filter_map(|list| self.first_in(list));
+        let other = self.other_deadlines.first().map(|&(at, waiter, flight)| (at, Ticket { flight, waiter }));
+        let waiters = first.chain(other).map(|(at, ticket)| (at, Due::Waiter(ticket)));
+        let background = self.first_limit(&self.limits[BACKGROUND_LIMIT]);
+        let landed = self.first_limit(&self.limits[LANDED_LIMIT]);
+        let flights = background.map(|(at, flight)| (at, Due::Background(flight))).into_iter();
+        let flights = flights.chain(landed.map(|(at, flight)| (at, Due::Landed(flight))));
+        waiters.chain(flights).filter(|(at, _)| *at <= now).min_by_key(|(at, _)| *at).map(|(_, due)| due)
     }
 
     /// Returns since when a flight has been queued or called for.
     pub(super) fn sought_since(&self, flight: FlightId) -> Option<Instant> {
-        let flight = self.flights.get(&flight)?;
-        let sought = flight.queued.is_some() || flight.calls.iter().any(Option::is_some);
-        flight.sought.filter(|_| sought)
+        let flight = self.get(flight)?;
+        flight.sought.filter(|_| flight.queued.is_some() || flight.is_called_for())
     }
 
     /// Returns whether a flight goes on without waiters.
     pub(super) fn is_background(&self, flight: FlightId) -> bool {
-        self.background.contains(&flight)
+        self.get(flight).is_some_and(|flight| flight.is_background)
     }
 
     /// Sets whether a flight goes on without waiters.
     pub(super) fn set_background(&mut self, flight: FlightId, background: bool) {
-        if background {
-            self.background.insert(flight);
-        } else if self.background.remove(&flight) {
-            self.unlimit(flight);
+        let list = self.background_of(flight);
+        let Some(entry) = self.get_mut(flight) else { return };
+        match (std::mem::replace(&mut entry.is_background, background), background) {
+            (false, true) => self.background[list].push_back(&mut self.flights, flight.0),
+            (true, false) => {
+                self.background[list].remove(&mut self.flights, flight.0);
+                self.unlimit(flight);
+            }
+            _ => {}
         }
     }
 
-    /// Returns the first background flight. If `flushed`, only one that began before everything was flushed.
+    fn background_of(&self, flight: FlightId) -> usize {
+        usize::from(flight.0.number > self.flushed)
+    }
+
+    /// Returns a background flight. If `flushed`, only one that began before everything was flushed.
     pub(super) fn first_background(&self, flushed: bool) -> Option<FlightId> {
-        self.background.first().copied().filter(|flight| !flushed || flight.0 <= self.flushed)
+        let lists = self.background.iter().take(if flushed { 1 } else { 2 });
+        lists.filter_map(|list| list.first(&self.flights)).next().map(FlightId)
     }
 
     /// Sets the limit of a flight, unless it has one. Returns whether it was set.
     pub(super) fn limit(&mut self, flight: FlightId, limit: Instant) -> bool {
-        let Some(entry) = self.flights.get_mut(&flight).filter(|flight| flight.limit.is_none()) else { return false };
+        let Some(entry) = self.get_mut(flight).filter(|flight| flight.limit.is_none()) else { return false };
         entry.limit = Some(limit);
-        self.deadlines.insert((limit, NOBODY, flight))
+        let list = usize::from(entry.landed);
+        self.limits[list].push_back(&mut self.flights, flight.0);
+        true
     }
 
     pub(super) fn unlimit(&mut self, flight: FlightId) {
-        if let Some(limit) = self.flights.get_mut(&flight).and_then(|flight| flight.limit.take()) {
-            self.deadlines.remove(&(limit, NOBODY, flight));
+        let Some(entry) = self.get_mut(flight) else { return };
+        let list = usize::from(entry.landed);
+        if entry.limit.take().is_some() {
+            self.limits[list].remove(&mut self.flights, flight.0);
         }
-    }
-
-    /// Returns the number of flights in a lane.
-    pub(super) fn queued(&self, lane: Lane) -> usize {
-        self.lanes[lane as usize].len()
-    }
-
-    /// Returns the head of the first lane that is not empty.
-    pub(super) fn first_queued(&self) -> Option<FlightId> {
-        self.lanes.iter().find_map(|lane| lane.first_key_value()).map(|(_, &(flight, _))| flight)
-    }
-
-    /// Returns since when the head of a lane has been waiting.
-    pub(super) fn head(&self, lane: Lane) -> Option<Instant> {
-        self.lanes[lane as usize].first_key_value().map(|(_, &(_, since))| since)
-    }
-
-    /// Removes the head of a lane. `worker` calls for it from now on.
-    pub(super) fn pop(&mut self, lane: Lane, worker: WorkerId, now: Instant) -> Option<(FlightId, Name)> {
-        let (_, (flight, _)) = self.lanes[lane as usize].pop_first()?;
-        let number = self.next_number();
-        let entry = self.flights.get_mut(&flight)?;
-        entry.queued = None;
-        // One is free: no flight with two calls is queued.
-        if let Some(free) = entry.calls.iter_mut().find(|call| call.is_none()) {
-            *free = Some(Calling { worker, since: now, number, superseded: false });
-        }
-        Some((flight, entry.name.clone()))
     }
 
     /// Removes the call of `worker` from a flight. `answered` is false if its result says nothing about the name.
     pub(super) fn end_call(&mut self, flight: FlightId, worker: WorkerId, answered: bool) {
-        let Some(entry) = self.flights.get_mut(&flight) else { return };
+        let Some(entry) = self.get_mut(flight) else { return };
         let place = entry.calls.iter_mut().find(|call| call.is_some_and(|call| call.worker == worker));
         let Some(ended) = place.and_then(Option::take) else { return };
         for other in entry.calls.iter_mut().flatten() {
@@ -433,43 +503,52 @@ impl<W> Flights<W> {
 
     /// Returns the workers that call for a flight, and since when.
     pub(super) fn calls(&self, flight: FlightId) -> impl Iterator<Item = (WorkerId, Instant)> {
-        let calls = self.flights.get(&flight).into_iter().flat_map(|flight| flight.calls).flatten();
+        let calls = self.get(flight).into_iter().flat_map(|flight| &flight.calls).flatten();
         calls.map(|call| (call.worker, call.since))
     }
 
     /// Returns whether the answer of the call of `worker` for a flight may be given to later callers.
     pub(super) fn is_cacheable(&self, flight: FlightId, worker: WorkerId) -> bool {
-        let is_last_word = |call: Calling| call.worker == worker && !call.superseded;
-        let entry = self.flights.get(&flight).filter(|_| !self.is_flushed(flight));
-        entry.is_some_and(|entry| entry.calls.iter().flatten().any(|&call| is_last_word(call)))
+        let is_last_word = |call: &Calling| call.worker == worker && !call.superseded;
+        let entry = self.get(flight).filter(|_| !self.is_flushed(flight));
+        entry.is_some_and(|entry| entry.calls.iter().flatten().any(is_last_word))
     }
 
-    /// Returns whether a call is running that is not older than `age`, or any call if `age` is `None`.
+    /// Returns whether a call is running that is not older than `age`, or any call if `age` is `None`. A call does not count if
+    /// a later one has answered: it was slow then.
     pub(super) fn has_call_younger_than(&self, flight: FlightId, now: Instant, age: Option<Duration>) -> bool {
-        self.calls(flight).any(|(_, since)| age.is_none_or(|age| now.saturating_duration_since(since) <= age))
+        let is_young = |since| age.is_none_or(|age| now.saturating_duration_since(since) <= age);
+        let mut calls = self.get(flight).into_iter().flat_map(|flight| &flight.calls).flatten();
+        calls.any(|call| !call.superseded && is_young(call.since))
     }
 
     /// Removes a flight if it has no waiter, no place in a lane and no call.
     pub(super) fn remove_if_over(&mut self, flight: FlightId) {
-        let over = |flight: &Flight<W>| {
-            flight.waiters.is_empty() && flight.queued.is_none() && flight.calls.iter().all(Option::is_none)
-        };
-        if self.flights.get(&flight).is_some_and(over) {
-            let is_named = !self.is_flushed(flight);
-            let Some(removed) = self.flights.remove(&flight) else { return };
-            if let Some(limit) = removed.limit {
-                self.deadlines.remove(&(limit, NOBODY, flight));
-            }
-            self.background.remove(&flight);
-            self.landed -= usize::from(removed.landed);
-            if is_named && !removed.landed {
-                self.by_name.remove(&removed.name);
-            }
+        let Some(entry) = self.get(flight) else { return };
+        if !entry.waiters.is_empty() || entry.queued.is_some() || entry.is_called_for() {
+            return;
         }
+        let (hash, landed) = (entry.hash, entry.landed);
+        self.set_background(flight, false);
+        self.unlimit(flight);
+        if landed {
+            self.landed -= 1;
+        } else if !self.is_flushed(flight) {
+            self.unset_name(hash, flight);
+        }
+        self.flights.remove(flight.0);
     }
 
     /// Returns whether a flight has no waiters.
     pub(super) fn is_deserted(&self, flight: FlightId) -> bool {
-        self.flights.get(&flight).is_some_and(|flight| flight.waiters.is_empty())
+        self.get(flight).is_some_and(|flight| flight.waiters.is_empty())
+    }
+}
+
+/// Returns the earlier of two times. `None` is later than all.
+pub(super) fn earlier(first: Option<Instant>, second: Option<Instant>) -> Option<Instant> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.min(second)),
+        (first, second) => first.or(second),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::calls::Run;
 use super::crew::WorkerId;
 use super::flights::{Due, FlightId, Lane, Left};
 use super::outcomes::{Expired, Finished, Landed, Stopped, Telling};
@@ -16,25 +17,34 @@ impl<W> Engine<W> {
     /// Ends the call of a worker with its result. The worker does this exactly once, tells the waiters, and then takes the next
     /// call or retires.
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
-        let Some((flight, name, since)) = self.calls.finish(worker, now) else {
+        let now = self.at(now);
+        let could_hedge = self.hedging.may_hedge(self.calls.hedges());
+        let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData | ErrorKind::Denied));
+        let Some(run) = self.calls.finish(worker, &mut self.flights.zones, now, answered) else {
             let (waiter, landed, stopped) = (None, None, Vec::new());
-            return Finished { waiter, landed, since: now, shared: false, stopped, timekeeper: None };
+            return Finished { waiter, landed, since: now, shared: false, hedged: false, stopped, timekeeper: None };
         };
-        let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData));
-        let in_time = self.limits.timeout.is_none_or(|timeout| now.saturating_duration_since(since) <= timeout);
-        if answered && in_time {
-            self.known.insert(&name);
+        let Run { flight, hash, since, is_hedge } = run;
+        let took = now.saturating_duration_since(since);
+        if answered {
+            self.hedging.answered(took);
+            if self.limits.timeout.is_none_or(|timeout| took <= timeout) {
+                self.known.insert(hash);
+            }
         }
         self.flights.end_call(flight, worker, answered);
         let shared = self.flights.is_shared(flight);
+        let hedged = self.flights.is_hedged(flight);
         let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
+        let is_waited_for = !self.flights.is_deserted(flight);
+        self.stats.hedges_won += u64::from(is_hedge && answered && another && is_waited_for);
         let (mut waiter, mut landed, mut rest, mut timekeeper) = (None, None, Some(flight), None);
         if !answered && another {
             // The other call may still answer.
         } else if shared || self.limits.execution == Execution::Async {
             // The waiters stay in the engine, with their deadlines. The driver has other flights to tell, and a shared call
             // closes the span of one of its callers, whose subscriber may block.
-            if !self.flights.is_deserted(flight) {
+            if is_waited_for {
                 rest = self.land(flight);
                 landed = Some(Landed(flight));
                 // The only waiter of the only landed flight is told before any other caller's code runs.
@@ -47,7 +57,11 @@ impl<W> Engine<W> {
             waiter = self.flights.pop_waiter(flight);
         }
         let stopped = rest.map(|flight| self.tidy(flight)).unwrap_or_default();
-        Finished { waiter, landed, since, shared, stopped, timekeeper }
+        // The timekeeper may not know of a call that can be hedged now.
+        if !could_hedge && self.hedging.may_hedge(self.calls.hedges()) {
+            timekeeper = timekeeper.or_else(|| self.rouse_timekeeper());
+        }
+        Finished { waiter, landed, since, shared, hedged, stopped, timekeeper }
     }
 
     /// Marks a flight as landed. Returns the flight in which other calls for the name go on.
@@ -65,6 +79,7 @@ impl<W> Engine<W> {
     /// callers' code runs on that thread.
     #[cfg(feature = "async-backend")]
     pub(crate) fn watch(&mut self, Landed(flight): Landed, now: Instant) -> Option<super::RouseTimekeeper> {
+        let now = self.at(now);
         let is_set = self.flights.limit(flight, now.checked_add(STALL).unwrap_or(now));
         if is_set { self.rouse_timekeeper() } else { None }
     }
@@ -103,7 +118,8 @@ impl<W> Engine<W> {
                     if let (Some(waiter), Some(name)) = (self.flights.pop_waiter(flight), name) {
                         let shared = self.flights.is_shared(flight);
                         let landed = Some(Landed(flight));
-                        expired.push(Expired { waiter, name, since: None, shared, relief: false, landed });
+                        let hedged = self.flights.is_hedged(flight);
+                        expired.push(Expired { waiter, name, since: None, shared, hedged, relief: false, landed });
                     }
                     // Clears the mark that taking the waiter out has set. Only waiters that others tell count.
                     self.flights.has_moved(flight);
@@ -113,7 +129,7 @@ impl<W> Engine<W> {
                     let Some(Left { waiter, name, relief }) = self.flights.leave(ticket) else { break };
                     let flight = ticket.flight;
                     let since = self.flights.calls(flight).map(|(_, since)| since).max();
-                    let shared = self.flights.is_shared(flight);
+                    let (shared, hedged) = (self.flights.is_shared(flight), self.flights.is_hedged(flight));
                     let landed = self.flights.has_landed(flight).then_some(Landed(flight));
                     match (landed, relief) {
                         (Some(_), _) => {}
@@ -124,7 +140,7 @@ impl<W> Engine<W> {
                         self.keep_in_background(flight, now);
                     }
                     stopped.extend(self.tidy(flight));
-                    expired.push(Expired { waiter, name, since, shared, relief, landed });
+                    expired.push(Expired { waiter, name, since, shared, hedged, relief, landed });
                 }
             }
         }
@@ -141,14 +157,14 @@ impl<W> Engine<W> {
         if !self.flights.is_queued(flight) {
             self.flights.set_background(flight, true);
             self.limit_background(flight, now);
-        } else if self.has_room(Lane::Refresh) {
+        } else if self.flights.name(flight).is_some_and(|name| self.has_room(Lane::Refresh, name, Some(flight), now)) {
             self.flights.dequeue(flight);
             self.enqueue_in_background(flight, since, now);
         }
     }
 
     pub(super) fn enqueue_in_background(&mut self, flight: FlightId, since: Instant, now: Instant) {
-        self.flights.enqueue(flight, since, Lane::Refresh);
+        self.enqueue(flight, since, Lane::Refresh, now);
         // A call that the flight already has may hang, and hold the worker that this one waits for.
         if self.flights.calls(flight).next().is_some() {
             self.limit_background(flight, now);

@@ -2,28 +2,37 @@
 //!
 //! Each input is a method. It takes the time, and returns what the shell does next, in a type of its own. Waiters are moved out
 //! and never dropped here: the engine runs under a lock, and waiters hold foreign values. The time may run backwards from one
-//! input to the next, because it is read before the lock is taken.
+//! input to the next, because it is read before the lock is taken. An earlier time than the latest one counts as the latest.
 
 mod calls;
 mod closing;
 mod crew;
 mod flights;
+mod hedging;
 mod known;
 mod landing;
 mod outcomes;
+mod parking;
+mod slab;
 mod waiters;
+mod zones;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 
+use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
+
+use hashbrown::DefaultHashBuilder;
 
 pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 pub(crate) use self::flights::Ticket;
+pub use self::hedging::Hedge;
 pub(crate) use self::outcomes::{Alarm, Asked, Batch, Expired, Landed, Leaving, Next, Stopped, Telling, Tick};
 
-use self::calls::{Calls, End, Share};
+use self::calls::{Beginning, Calls, End, Share};
 use self::crew::Crew;
-use self::flights::{Deadline, FlightId, Flights, Lane, Left};
+use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left, Taken, earlier};
+use self::hedging::Hedging;
 use self::known::Known;
 use crate::error::ErrorKind;
 use crate::name::Name;
@@ -45,6 +54,9 @@ pub(crate) struct Limits {
     pub(crate) max_queued: usize,
     pub(crate) thread_keep_alive: Duration,
     pub(crate) timeout: Option<Duration>,
+    /// How long a caller with an old answer to fall back on waits, if that is less than the timeout.
+    pub(crate) patience: Duration,
+    pub(crate) hedge: Hedge,
 }
 
 /// How workers and calls run.
@@ -63,10 +75,14 @@ pub(crate) enum Execution {
 #[derive(Debug)]
 pub(crate) struct Engine<W> {
     limits: Limits,
+    hasher: DefaultHashBuilder,
+    /// The latest time of an input.
+    latest: Instant,
     flights: Flights<W>,
     calls: Calls,
     crew: Crew,
     known: Known,
+    hedging: Hedging,
     closed: bool,
     /// The alarm that the shell has set for the timekeeper.
     alarm: Alarm,
@@ -86,12 +102,16 @@ pub(crate) struct Tally {
 }
 
 impl<W> Engine<W> {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// `now` is the time before the first input.
+    pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         Self {
-            flights: Flights::new(),
-            calls: Calls::default(),
+            hasher: DefaultHashBuilder::default(),
+            latest: now,
+            flights: Flights::new(limits.max_calls.saturating_sub(limits.reserved_for_known)),
+            calls: Calls::new(),
             crew: Crew::new(limits.execution, limits.max_calls, limits.thread_keep_alive),
             known: Known::default(),
+            hedging: Hedging::new(limits.hedge, limits.max_calls),
             closed: false,
             alarm: Alarm::Unset,
             given_up: Vec::new(),
@@ -101,21 +121,36 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Returns the time of an input: `now`, or that of an earlier input if that is later.
+    fn at(&mut self, now: Instant) -> Instant {
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+
+    fn hashed<'a>(&self, name: &'a Name) -> Hashed<'a> {
+        Hashed { name, hash: self.hasher.hash_one(name) }
+    }
+
     /// Adds a caller of `name` to the flight in progress, or queues a new flight at the end of its lane. A caller with an old
-    /// answer to fall back on waits at most `relief`.
-    pub(crate) fn ask(&mut self, now: Instant, name: Name, waiter: W, relief: Option<Duration>) -> Asked<W> {
-        let why = match self.admit(now, &name) {
-            Ok(lane) => {
-                let wait = [relief, self.limits.timeout].into_iter().flatten().min();
-                let deadline = wait.and_then(|wait| now.checked_add(wait));
-                let deadline = deadline.map(|at| Deadline { at, relief: relief.is_some() });
+    /// answer to fall back on has `relief`.
+    pub(crate) fn ask(&mut self, now: Instant, name: &Name, waiter: W, relief: bool) -> Asked<W> {
+        let now = self.at(now);
+        self.settle(now);
+        let name = self.hashed(name);
+        let why = match self.admit(now, name) {
+            Ok((flight, lane)) => {
+                let patience = relief.then_some(self.limits.patience);
+                let wait = [patience, self.limits.timeout].into_iter().flatten().min();
+                let deadline = wait.and_then(|wait| now.checked_add(wait)).map(|at| Deadline { at, relief });
                 self.stats.started += 1;
-                let (ticket, joined) = self.flights.join(name, waiter, deadline);
+                let flight = flight.unwrap_or_else(|| self.flights.begin(name));
+                let (ticket, joined) = self.flights.join(flight, waiter, deadline);
                 self.stats.shared += u64::from(joined);
-                if let Some(lane) = lane {
-                    self.flights.enqueue(ticket.flight, now, lane);
+                match lane {
+                    Some(lane) => self.enqueue(flight, now, lane, now),
+                    None => self.reconsider(flight, now),
                 }
-                return Asked::Waits { ticket, rouse: self.rouse(now) };
+                return Asked::Waits { ticket, rouse: self.rouse_at(now) };
             }
             Err(why) => why,
         };
@@ -123,46 +158,45 @@ impl<W> Engine<W> {
         Asked::Refused { waiter, why }
     }
 
-    /// Returns the lane in which a call must be queued for another caller of `name`. Returns `None` if the flight in progress
-    /// is enough.
-    fn admit(&mut self, now: Instant, name: &Name) -> Result<Option<Lane>, ErrorKind> {
+    /// Returns the flight for another caller of `name`, if there is one, and the lane in which a call must be queued. The flight
+    /// in progress is enough if that is `None`.
+    fn admit(&mut self, now: Instant, name: Hashed<'_>) -> Result<(Option<FlightId>, Option<Lane>), ErrorKind> {
         if self.closed {
             return Err(ErrorKind::Closed);
         }
-        if let Some(flight) = self.flights.find(name) {
-            // A queued refresh becomes the caller's lookup, if the lane for that has room.
-            if self.flights.lane(flight) == Some(Lane::Refresh) {
-                let lane = self.lane_of(name);
-                let promoted = self.has_room(lane) && self.flights.dequeue(flight);
-                return Ok(promoted.then_some(lane));
-            }
-            // A call that has run for longer than the timeout is stuck. Its name gets a second call, but no third.
-            if self.flights.is_queued(flight)
-                || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
-                || self.flights.calls(flight).count() >= 2
-            {
-                return Ok(None);
-            }
-            self.demote_stuck(now);
-            let lane = self.lane_of(name);
-            // Joining is never refused. If the lane is full, the caller waits for the call that is running.
-            return Ok(self.has_room(lane).then_some(lane));
+        let Some(flight) = self.flights.find(name) else {
+            let lane = self.lane_of(name.hash);
+            return if self.has_room(lane, name.name, None, now) {
+                Ok((None, Some(lane)))
+            } else {
+                Err(ErrorKind::Overloaded)
+            };
+        };
+        // A queued refresh becomes the caller's lookup, if the lane for that has room.
+        if self.flights.lane(flight) == Some(Lane::Refresh) {
+            let lane = self.lane_of(name.hash);
+            let promoted = self.has_room(lane, name.name, Some(flight), now) && self.flights.dequeue(flight);
+            return Ok((Some(flight), promoted.then_some(lane)));
         }
-        let lane = self.lane_of(name);
-        if self.has_room(lane) { Ok(Some(lane)) } else { Err(ErrorKind::Overloaded) }
+        if self.is_coming(flight, now) {
+            return Ok((Some(flight), None));
+        }
+        self.demote_stuck(now);
+        let lane = self.lane_of(name.hash);
+        // Joining is never refused. If the lane is full, the caller waits for the call that is running.
+        Ok((Some(flight), self.has_room(lane, name.name, Some(flight), now).then_some(lane)))
     }
 
-    fn lane_of(&self, name: &Name) -> Lane {
-        if self.known.contains(name) { Lane::Known } else { Lane::New }
+    /// Returns whether a flight needs no other call. A call that has run for longer than the timeout is stuck: its name gets a
+    /// second call, but no third.
+    fn is_coming(&self, flight: FlightId, now: Instant) -> bool {
+        self.flights.is_queued(flight)
+            || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
+            || self.flights.calls(flight).count() >= 2
     }
 
-    /// Returns whether a lane has room for another name. Its bound is `max_queued`, plus the number of further calls that may
-    /// run. A call that has its result no longer counts as running, even while its thread tells the waiters.
-    fn has_room(&self, lane: Lane) -> bool {
-        let share = Share::of(lane);
-        let theirs = self.max_workers_for(share).saturating_sub(self.calls.running_in(share));
-        let free = theirs.min(self.limits.max_calls.saturating_sub(self.calls.running()));
-        self.flights.queued(lane) < self.limits.max_queued.saturating_add(free)
+    fn lane_of(&self, hash: u64) -> Lane {
+        if self.known.contains(hash) { Lane::Known } else { Lane::New }
     }
 
     /// Returns the maximum number of workers for the calls of a share.
@@ -177,9 +211,10 @@ impl<W> Engine<W> {
     /// the other share. The age of the call decides, because its callers may have left before their deadlines.
     fn demote_stuck(&mut self, now: Instant) {
         while self.next_stuck().is_some_and(|at| at <= now) {
-            if let Some(name) = self.calls.demote_oldest_known() {
-                self.known.remove(name);
+            if let Some(hash) = self.calls.demote_oldest_known() {
+                self.known.remove(hash);
             }
+            self.count_zones(now);
         }
     }
 
@@ -196,6 +231,7 @@ impl<W> Engine<W> {
         };
         self.stats.cancelled += 1;
         let stopped = self.tidy(ticket.flight);
+        let now = self.at(now);
         self.demote_stopped(&stopped, now);
         Leaving { waiter: Some(waiter), stopped, timekeeper: self.dismiss_timekeeper() }
     }
@@ -204,33 +240,34 @@ impl<W> Engine<W> {
     /// could hold the workers reserved for known names, one short call after another.
     fn demote_stopped(&mut self, stopped: &Stopped, now: Instant) {
         for &worker in stopped {
-            if let Some(name) = self.calls.hung_known(worker, now) {
-                self.known.remove(name);
+            if let Some(hash) = self.calls.hung_known(worker, now) {
+                self.known.remove(hash);
             }
         }
     }
 
     /// Queues a background lookup of `name`, in the lane that is served last, unless a call is coming already. Returns `None`
     /// if there is no room, or the engine is closed.
-    pub(crate) fn refresh(&mut self, now: Instant, name: Name) -> Option<Rouse> {
-        if self.closed || !self.has_room(Lane::Refresh) {
+    pub(crate) fn refresh(&mut self, now: Instant, name: &Name) -> Option<Rouse> {
+        let now = self.at(now);
+        self.settle(now);
+        let hashed = self.hashed(name);
+        let flight = self.flights.find(hashed);
+        if self.closed || !self.has_room(Lane::Refresh, name, flight, now) {
             return None;
         }
-        let flight = self.flights.find_or_begin(name);
-        let coming = self.flights.is_queued(flight)
-            || self.flights.has_call_younger_than(flight, now, self.limits.timeout)
-            || self.flights.calls(flight).count() >= 2;
-        if !coming {
+        let flight = flight.unwrap_or_else(|| self.flights.begin(hashed));
+        if !self.is_coming(flight, now) {
             self.stats.refreshed += 1;
             self.enqueue_in_background(flight, now, now);
         }
-        Some(self.rouse(now))
+        Some(self.rouse_at(now))
     }
 
-    /// Returns whether a lookup of `name` has been in progress for at least `patience`.
-    pub(crate) fn is_slow(&self, now: Instant, name: &Name, patience: Duration) -> bool {
-        let since = self.flights.find(name).and_then(|flight| self.flights.sought_since(flight));
-        since.is_some_and(|since| now.saturating_duration_since(since) >= patience)
+    /// Returns whether a lookup of `name` has been in progress for longer than a caller with an old answer waits.
+    pub(crate) fn is_slow(&self, now: Instant, name: &Name) -> bool {
+        let since = self.flights.find(self.hashed(name)).and_then(|flight| self.flights.sought_since(flight));
+        since.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.patience)
     }
 
     /// Ends a flight without waiters, unless it goes on in the background. Dequeues it, stops its calls if they can be stopped,
@@ -256,7 +293,7 @@ impl<W> Engine<W> {
         let stopped: Stopped = self.flights.calls(flight).map(|(worker, _)| worker).collect();
         for &worker in &stopped {
             self.flights.end_call(flight, worker, false);
-            self.calls.stop(worker);
+            self.calls.stop(worker, &mut self.flights.zones, self.latest);
         }
         stopped
     }
@@ -270,12 +307,14 @@ impl<W> Engine<W> {
     pub(crate) fn take(&mut self, worker: WorkerId, now: Instant) -> Next {
         self.crew.arrive(worker);
         self.end_call(worker);
+        let now = self.at(now);
         self.next(worker, now)
     }
 
     /// Returns what a worker does next, after it was told to sleep and has woken, for whatever reason.
     pub(crate) fn woke(&mut self, worker: WorkerId, now: Instant) -> Next {
         if self.crew.arrive(worker) || !self.crew.is_idle(worker) {
+            let now = self.at(now);
             return self.next(worker, now);
         }
         Next::Sleep { rouse: Rouse::default() }
@@ -300,14 +339,14 @@ impl<W> Engine<W> {
     /// [forgotten](Self::forget) before.
     #[cfg(feature = "async-backend")]
     pub(crate) fn driver_lost(&mut self, now: Instant) -> Rouse {
-        self.crew.forget_all();
+        self.crew.forget_idle();
         self.rouse(now)
     }
 
     /// Ends the call of a worker. A thread's call is outstanding until here, so that its replies are sent and everything that
     /// they drop is dropped.
     fn end_call(&mut self, worker: WorkerId) {
-        match self.calls.end(worker).filter(|_| self.closed) {
+        match self.calls.end(worker, &mut self.flights.zones, self.latest).filter(|_| self.closed) {
             Some(End::Finished) => self.tally.finished += 1,
             Some(End::Stopped) => self.tally.cancelled += 1,
             None => {}
@@ -327,22 +366,40 @@ impl<W> Engine<W> {
     }
 
     fn next(&mut self, worker: WorkerId, now: Instant) -> Next {
-        let is_dismissed = self.crew.is_dismissed(worker);
+        let more = self.settle(now);
+        self.hedge(now, true);
         let lane = Lane::ALL.into_iter().find(|&lane| self.open_from(lane).is_some());
-        let popped = lane.and_then(|lane| Some((lane, self.flights.pop(lane, worker, now)?)));
-        let Some((lane, (flight, name))) = popped else {
+        if more && lane != Some(Lane::Known) {
+            return Next::Again;
+        }
+        let is_dismissed = self.crew.is_dismissed(worker);
+        let head = lane.and_then(|lane| self.flights.head(lane, now));
+        let Some(name) = head.and_then(|(flight, _)| self.begin(worker, flight, now)) else {
             let is_spare = self.limits.execution == Execution::Async && !self.crew.is_last();
             if self.closed || is_dismissed || is_spare {
                 self.crew.leave(worker);
-                return Next::Leave { rouse: self.rouse(now) };
+                return Next::Leave { rouse: self.rouse_at(now) };
             }
             return Next::Sleep { rouse: Rouse { timekeeper: self.crew.idle(worker, now), worker: None } };
         };
-        self.calls.begin(worker, flight, name.clone(), Share::of(lane), now);
+        Next::Call { name, rouse: self.rouse_at(now) }
+    }
+
+    /// Begins a call of `worker` for a queued flight, and returns the name.
+    fn begin(&mut self, worker: WorkerId, flight: FlightId, now: Instant) -> Option<Name> {
+        let lane = self.flights.lane(flight)?;
+        let share = Share::of(lane);
+        // Counted before the name leaves its zone's queue, which the zone may not outlast.
+        let parked = self.flights.name(flight).filter(|_| self.flights.is_parked(flight) && share == Share::Other);
+        let zone = parked.map(|name| self.zone_of(name)).map(|zone| self.flights.zones.begin(zone));
+        let Taken { name, hash, is_second, is_hedge } = self.flights.take(flight, worker, now)?;
+        self.stats.hedged += u64::from(is_hedge);
+        let beginning = Beginning { share, zone, is_second, is_hedge };
+        self.calls.begin(worker, flight, Hashed { name: &name, hash }, beginning, now);
         if lane == Lane::Refresh {
             self.limit_background(flight, now);
         }
-        Next::Call { name, rouse: self.rouse(now) }
+        Some(name)
     }
 
     /// Returns the waiters on the call of `worker`, the one that has waited longest first.
@@ -362,6 +419,7 @@ impl<W> Engine<W> {
     /// take the queue, and a later tick tries again. If not, [`strand`](Self::strand) must empty the queue before anybody is
     /// roused.
     pub(crate) fn worker_refused(&mut self, now: Instant) {
+        let now = self.at(now);
         self.crew.worker_refused(now);
     }
 
@@ -379,6 +437,7 @@ impl<W> Engine<W> {
 
     /// Returns what the timekeeper does next, after it has started or woken.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick<W> {
+        let now = self.at(now);
         self.demote_stuck(now);
         let (expired, stopped) = self.expire(now);
         let may_leave = self.may_leave();
@@ -386,6 +445,8 @@ impl<W> Engine<W> {
             self.crew.timekeeper_left();
             return Tick::Leave;
         }
+        self.settle(now);
+        self.hedge(now, false);
         let worker = self.rouse_worker(now);
         let idle = self.crew.dismiss_tired(now);
         let until = if may_leave { Some(now) } else { self.next_tick() };
@@ -423,7 +484,8 @@ impl<W> Engine<W> {
 
     pub(crate) fn stats(&self, now: Instant) -> Stats {
         let mut stats = self.stats.clone();
-        stats.queued = Lane::ALL.into_iter().map(|lane| self.flights.queued(lane)).sum();
+        let lanes: usize = Lane::ALL.into_iter().map(|lane| self.flights.queued(lane)).sum();
+        stats.queued = lanes + self.flights.zones.parked();
         stats.running = self.calls.running();
         stats.running_long = self.calls.running_long(now, Duration::from_secs(1));
         (stats.threads, stats.idle_threads) = self.crew.count();
@@ -439,7 +501,7 @@ impl<W> Engine<W> {
     /// Returns from when on a worker may be started for the head of `lane`. Returns `None` if the lane is empty, or the calls
     /// of its share have the maximum number of workers.
     fn open_from(&self, lane: Lane) -> Option<Instant> {
-        let head = self.flights.head(lane)?;
+        let (_, head) = self.flights.head(lane, self.latest)?;
         let share = Share::of(lane);
         if self.calls.workers_in(share) >= self.max_workers_for(share) {
             return None;
@@ -468,13 +530,21 @@ impl<W> Engine<W> {
 
     /// Returns when the timekeeper must come next.
     fn next_tick(&self) -> Option<Instant> {
-        let start = Lane::ALL.into_iter().filter_map(|lane| self.crew.next_start(self.open_from(lane)?)).min();
-        let others = [self.next_stuck(), self.flights.first_deadline(), self.crew.next_dismissal(), self.alarm.at()];
-        start.into_iter().chain(others.into_iter().flatten()).min()
+        let start = |lane| self.crew.next_start(self.open_from(lane)?);
+        let starts = Lane::ALL.into_iter().fold(None, |first, lane| earlier(first, start(lane)));
+        let waits = earlier(self.flights.first_deadline(), earlier(self.next_stuck(), self.next_hedge()));
+        earlier(earlier(starts, waits), earlier(self.crew.next_dismissal(), self.alarm.at()))
     }
 
     /// Picks the worker and the timekeeper to start or wake for the work there is.
     pub(crate) fn rouse(&mut self, now: Instant) -> Rouse {
+        let now = self.at(now);
+        self.rouse_at(now)
+    }
+
+    fn rouse_at(&mut self, now: Instant) -> Rouse {
+        self.settle(now);
+        self.hedge(now, false);
         let worker = self.rouse_worker(now);
         Rouse { timekeeper: self.rouse_timekeeper(), worker }
     }

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-
 use super::crew::{Rouse, RouseTimekeeper, WorkerId};
 use super::flights::{FlightId, Ticket};
 use crate::error::ErrorKind;
@@ -25,6 +23,8 @@ pub(crate) enum Asked<W> {
 pub(crate) enum Next {
     /// Rouse, then make the call, then [`finish`](super::Engine::finish).
     Call { name: Name, rouse: Rouse },
+    /// [`take`](super::Engine::take) again: there is more to do than one input may.
+    Again,
     /// Rouse the timekeeper, sleep until roused, then report that it [`woke`](super::Engine::woke).
     Sleep { rouse: Rouse },
     /// Rouse, then end. A thread's place is free once the engine is told to [`forget`](super::Engine::forget) it.
@@ -43,6 +43,8 @@ pub(crate) struct Finished<W> {
     pub(crate) since: Instant,
     /// Whether more than one caller ever waited for it.
     pub(crate) shared: bool,
+    /// Whether a second call was made because the first was slow.
+    pub(crate) hedged: bool,
     /// The other call for the name, stopped because this one ended first.
     pub(crate) stopped: Stopped,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
@@ -105,6 +107,7 @@ pub(crate) struct Expired<W> {
     /// When the latest call for the name began, if one is running.
     pub(crate) since: Option<Instant>,
     pub(crate) shared: bool,
+    pub(crate) hedged: bool,
     /// Whether it has an old answer to fall back on.
     pub(crate) relief: bool,
     /// Set if there is a result, which the waiter gets. It has not been counted yet.
@@ -115,8 +118,6 @@ pub(crate) struct Expired<W> {
 #[must_use]
 #[derive(Debug, Default)]
 pub(crate) struct Flushed {
-    /// Must be dropped while no lock is held.
-    pub(super) _names: HashMap<Name, FlightId>,
     pub(crate) stopped: Stopped,
 }
 

@@ -16,29 +16,40 @@ impl<T> Waiters<T> {
         self.first.is_none() && self.others.is_empty()
     }
 
-    /// Adds a waiter, whose number is higher than all before.
-    pub(super) fn push(&mut self, number: u64, waiter: T) {
-        if self.is_empty() {
+    /// Adds a waiter, whose number is higher than all before. Returns whether it is kept as the first.
+    pub(super) fn push(&mut self, number: u64, waiter: T) -> bool {
+        let is_first = self.is_empty();
+        if is_first {
             self.first = Some((number, waiter));
         } else {
             self.others.insert(number, waiter);
         }
+        is_first
     }
 
-    pub(super) fn remove(&mut self, number: u64) -> Option<T> {
-        if self.first.as_ref().is_some_and(|&(first, _)| first == number) {
-            return self.first.take().map(|(_, waiter)| waiter);
+    /// Returns the waiter that is kept as the first.
+    pub(super) fn first(&self) -> Option<(u64, &T)> {
+        self.first.as_ref().map(|(number, waiter)| (*number, waiter))
+    }
+
+    /// Removes a waiter. Returns whether it was kept as the first.
+    pub(super) fn remove(&mut self, number: u64) -> Option<(T, bool)> {
+        match self.first.take_if(|&mut (first, _)| first == number) {
+            Some((_, waiter)) => Some((waiter, true)),
+            None => Some((self.others.remove(&number)?, false)),
         }
-        self.others.remove(&number)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.first.as_ref().map(|(_, waiter)| waiter).into_iter().chain(self.others.values())
     }
 
-    /// Removes the waiter that has waited longest, with its number.
-    pub(super) fn pop(&mut self) -> Option<(u64, T)> {
-        self.first.take().or_else(|| self.others.pop_first())
+    /// Removes the waiter that has waited longest, with its number. Returns whether it was kept as the first.
+    pub(super) fn pop(&mut self) -> Option<(u64, T, bool)> {
+        match self.first.take() {
+            Some((number, waiter)) => Some((number, waiter, true)),
+            None => self.others.pop_first().map(|(number, waiter)| (number, waiter, false)),
+        }
     }
 }
 
@@ -53,17 +64,29 @@ mod tests {
     proptest! {
         #[test]
         fn they_are_a_map_in_order(ops in prop::collection::vec(prop::option::of(0..40u64), 0..200)) {
-            let (mut ours, mut model) = (Waiters::NONE, BTreeMap::new());
+            let (mut ours, mut model, mut first) = (Waiters::NONE, BTreeMap::new(), None);
             for (number, op) in (1..).zip(ops) {
                 match op {
                     None => {
-                        ours.push(number, number * 2);
+                        let is_first = ours.push(number, number * 2);
+                        prop_assert_eq!(is_first, model.is_empty());
+                        first = first.or(is_first.then_some(number));
                         model.insert(number, number * 2);
                     }
-                    Some(0) => prop_assert_eq!(ours.pop(), model.pop_first()),
+                    Some(0) => {
+                        let expected = model.pop_first().map(|(number, waiter)| (number, waiter, first == Some(number)));
+                        first = first.filter(|_| expected.is_none_or(|(_, _, was_first)| !was_first));
+                        prop_assert_eq!(ours.pop(), expected);
+                    }
                     // One of the last 39 numbers. Some of these were not given out.
-                    Some(back) => prop_assert_eq!(ours.remove(number.saturating_sub(back)), model.remove(&number.saturating_sub(back))),
+                    Some(back) => {
+                        let number = number.saturating_sub(back);
+                        let expected = model.remove(&number).map(|waiter| (waiter, first == Some(number)));
+                        first = first.filter(|_| expected.is_none_or(|(_, was_first)| !was_first));
+                        prop_assert_eq!(ours.remove(number), expected);
+                    }
                 }
+                prop_assert_eq!(ours.first(), first.map(|number| (number, &model[&number])));
                 prop_assert_eq!(ours.is_empty(), model.is_empty());
                 prop_assert!(ours.iter().eq(model.values()));
             }

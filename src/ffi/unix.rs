@@ -3,8 +3,10 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::iter;
 use std::mem;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -32,12 +34,12 @@ impl Drop for AddrInfoList {
 }
 
 /// Returns the addresses of `host` in libc's order, one for each that a stream socket could connect to. Blocks.
-pub(crate) fn getaddrinfo(host: &CStr) -> Result<Vec<SocketAddr>, GaiError> {
+pub(crate) fn getaddrinfo<A: FromIterator<SocketAddr>>(host: &CStr) -> Result<A, GaiError> {
     getaddrinfo_with(host, 0)
 }
 
 /// Does the same, with flags of getaddrinfo(3).
-pub(crate) fn getaddrinfo_with(host: &CStr, flags: libc::c_int) -> Result<Vec<SocketAddr>, GaiError> {
+pub(crate) fn getaddrinfo_with<A: FromIterator<SocketAddr>>(host: &CStr, flags: libc::c_int) -> Result<A, GaiError> {
     // SAFETY: `addrinfo` is a plain C struct of integers and pointers, for which all zeroes is valid. getaddrinfo(3) requires
     // zeroes in hints beyond the fields set below.
     let mut hints: libc::addrinfo = unsafe { mem::zeroed() };
@@ -59,15 +61,10 @@ pub(crate) fn getaddrinfo_with(host: &CStr, flags: libc::c_int) -> Result<Vec<So
         return Err(GaiError { code, errno: errno.filter(|e| e.raw_os_error() != Some(0)) });
     }
 
-    let mut addrs = Vec::new();
     let mut next = list.0;
-    while !next.is_null() {
-        // SAFETY: `next` is a node of `list`, which lives until the end of this function.
-        let node = unsafe { &*next };
-        addrs.extend(socket_addr(node));
-        next = node.ai_next;
-    }
-    Ok(addrs)
+    // SAFETY: a non-null `next` is a node of `list`, which lives until the end of this function.
+    let nodes = iter::from_fn(|| unsafe { next.as_ref() }.inspect(|node| next = node.ai_next));
+    Ok(nodes.filter_map(socket_addr).collect())
 }
 
 /// Returns the node's address, unless it is missing, cut short, or neither IPv4 nor IPv6.
@@ -118,8 +115,17 @@ pub(crate) fn descriptor_limit() -> Option<usize> {
     usize::try_from(limit.rlim_cur).ok()
 }
 
+/// Returns whether this process could open a descriptor just now, or why not.
+pub(crate) fn try_descriptor() -> io::Result<()> {
+    match UnixDatagram::unbound() {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => Err(error),
+        // Any other failure tells nothing of descriptors.
+        _ => Ok(()),
+    }
+}
+
 /// Returns the number of the network interface with that name.
-#[cfg(feature = "hickory")]
+#[cfg(all(feature = "hickory", not(any(target_os = "android", target_vendor = "apple"))))]
 pub(crate) fn interface(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
     // SAFETY: `name` is NUL-terminated.
@@ -239,9 +245,14 @@ fn read_clock(clock: libc::clockid_t) -> Option<u64> {
     (!failed).then(|| (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64))
 }
 
-/// Returns `host` as a C string, or `None` if it has a NUL byte inside.
-pub(crate) fn c_string(host: &str) -> Option<CString> {
-    CString::new(host).ok()
+/// Calls `f` with `text` as a C string, or returns `None` if it has a NUL byte inside. Allocates only for a long text.
+pub(crate) fn with_c_string<T>(text: &str, f: impl FnOnce(&CStr) -> T) -> Option<T> {
+    let mut buffer = [0; 256];
+    match buffer.split_at_mut_checked(text.len()) {
+        Some((bytes, [_, ..])) => bytes.copy_from_slice(text.as_bytes()),
+        _ => return CString::new(text).ok().map(|text| f(&text)),
+    }
+    CStr::from_bytes_with_nul(&buffer[..=text.len()]).ok().map(f)
 }
 
 #[cfg(test)]
@@ -279,6 +290,36 @@ mod tests {
         let (before, given, after) = (monotonic(), nanos_by(NO_CLOCK), monotonic());
         assert!(0 < before && before <= given && given <= after, "{before} {given} {after}");
         while nanos_by(NO_CLOCK) == given {}
+    }
+
+    /// In a process of its own, because the limit is the process's.
+    #[test]
+    fn a_process_without_descriptors_is_told_apart() {
+        assert!(try_descriptor().is_ok());
+        // SAFETY: the child makes only system calls, and ends with `_exit`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: `none` is valid for the call to read.
+            let limited = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) } == 0;
+            let told = limited && try_descriptor().is_err_and(|error| error.raw_os_error() == Some(libc::EMFILE));
+            // SAFETY: ends the process without running the parent's exit handlers.
+            unsafe { libc::_exit(i32::from(!told)) }
+        }
+        let mut status = 0;
+        // SAFETY: `status` is valid for the call to write to.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid, "{}", io::Error::last_os_error());
+        assert_eq!(status, 0);
+    }
+
+    #[test]
+    fn a_c_string_has_the_bytes_of_its_text_however_long_it_is() {
+        for len in [0, 1, 254, 255, 256, 257, 1000] {
+            let text = "a".repeat(len);
+            assert_eq!(with_c_string(&text, |c| c.to_str() == Ok(&text)), Some(true), "{len}");
+            assert_eq!(with_c_string(&(text.clone() + "\0"), |_| ()), None);
+            assert_eq!(with_c_string(&(text + "\0b"), |_| ()), None);
+        }
     }
 
     #[test]

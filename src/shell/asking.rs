@@ -8,7 +8,8 @@ use crate::addrs::{Addrs, Source};
 use crate::cache::{Look, Old, Seen};
 use crate::clock::Coarse;
 use crate::engine::{Asked, Rouse, Ticket};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::fallbacks::Standby;
 use crate::name::{Name, NameRef};
 use crate::sync;
 use crate::waiter::Waiter;
@@ -57,20 +58,21 @@ impl Shell {
             _ => Rouse::default(),
         };
         self.rouse(state, rouse);
-        match self.give(look) {
+        match self.give(look, || self.setup.policy.standby(name)) {
             Given::Now(given) => Some(given),
             Given::Later(_) => None,
         }
     }
 
-    /// Returns what the cache has for a caller. Counts the caller if that answers it now.
-    fn give(&self, look: Look) -> Given {
+    /// Returns what the cache has for a caller, or `standby` in place of a failure. Counts the caller if that answers it now.
+    fn give(&self, look: Look, standby: impl FnOnce() -> Option<Standby>) -> Given {
         let (old, source) = match look {
             Look::Old(old) => return Given::Later(Some(old)),
             Look::Nothing => return Given::Later(None),
             Look::Failed(error) => {
                 self.at_once.count_hit();
-                return Given::Now(Err(error));
+                let instead = standby().and_then(|standby| standby.in_place_of(&error));
+                return Given::Now(instead.ok_or(error));
             }
             Look::Fresh(old) => {
                 self.at_once.count_hit();
@@ -86,7 +88,7 @@ impl Shell {
 
     /// Starts a background refresh of a name, which the cache has no fresh answer for.
     fn refresh(&self, state: &mut State, now: Instant, name: &Name) -> Rouse {
-        state.engine.refresh(now, name.clone()).unwrap_or_else(|| {
+        state.engine.refresh(now, name).unwrap_or_else(|| {
             self.store.release(&mut state.index, name);
             Rouse::default()
         })
@@ -95,11 +97,12 @@ impl Shell {
     /// Asks for `name`. If the answer is not returned here, the waiter gets exactly one reply, unless it leaves.
     pub(crate) fn ask(self: &Arc<Self>, name: &Name, waiter: Arc<Waiter>) -> Ask {
         let now = waiter.asked;
+        let mut standby = self.setup.policy.standby(name.borrowed());
         let mut state = self.lock();
         let is_closed = state.engine.is_closed();
         let look = if is_closed { Look::Nothing } else { self.store.look(&mut state.index, name.borrowed(), now) };
         let wants_refresh = matches!(look, Look::Stale { refresh: true, .. });
-        let old = match self.give(look) {
+        let old = match self.give(look, || standby.take()) {
             Given::Now(given) => {
                 let rouse = if wants_refresh { self.refresh(&mut state, now, name) } else { Rouse::default() };
                 self.rouse(state, rouse);
@@ -107,10 +110,17 @@ impl Shell {
             }
             Given::Later(old) => old,
         };
+        if let Some(standby) = standby.as_ref().filter(|_| old.is_none() && !state.engine.is_closed()) {
+            if let Some(addrs) = standby.in_use() {
+                drop(state);
+                self.at_once.count_hit();
+                return Ask::Given(Ok(addrs));
+            }
+        }
         let patience = self.setup.cache.stale_answer_timeout;
         let relief = match old {
             // Others have waited this long for a lookup in progress, and no caller need do so again.
-            Some(old) if state.engine.is_slow(now, name, patience) => {
+            Some(old) if state.engine.is_slow(now, name) => {
                 let rouse = self.refresh(&mut state, now, name);
                 self.rouse(state, rouse);
                 self.at_once.count_stale();
@@ -119,21 +129,25 @@ impl Shell {
             Some(old) => {
                 // An answer that expires sooner is given if the lookup fails before that, but sets no deadline.
                 let lasts = now.checked_add(patience).is_some_and(|then| old.is_usable(then));
-                waiter.set_fallback(old);
-                lasts.then_some(patience)
+                waiter.set_instead(Some(old), standby);
+                lasts
             }
-            None => None,
+            None => {
+                waiter.set_instead(None, standby);
+                false
+            }
         };
-        match state.engine.ask(now, name.clone(), waiter, relief) {
+        match state.engine.ask(now, name, waiter, relief) {
             Asked::Waits { ticket, rouse } => {
                 self.rouse(state, rouse);
                 Ask::Waits(ticket)
             }
             Asked::Refused { waiter, why } => {
                 drop(state);
-                let fallback = if why == ErrorKind::Closed { None } else { waiter.fallback(now) };
+                let error = Error::from(why).about(name);
+                let instead = waiter.in_place_of(&error, now);
                 drop(waiter);
-                Ask::Given(fallback.ok_or_else(|| Error::from(why).about(name)))
+                Ask::Given(instead.ok_or(error))
             }
         }
     }

@@ -6,7 +6,7 @@ use super::landing::{Landing, tell};
 use crate::addrs::Answer;
 use crate::clock::Moment;
 use crate::engine::{Landed, Rouse, WorkerId};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::foreign::caught;
 use crate::name::Name;
 use crate::waiter::{Reply, Waiter};
@@ -38,10 +38,7 @@ impl<'a> Call<'a> {
     /// Records the result of the call. The flight lands, unless another call may do better, and the reply to each waiter is
     /// settled. Returns whether the call may have broken libc's resolver in its thread.
     pub(super) fn land(&mut self, result: Result<Answer, Error>) -> bool {
-        let result = match result {
-            Ok(answer) if answer.is_empty() => Err(ErrorKind::NoData.into()),
-            result => result,
-        };
+        let result = result.and_then(|answer| self.shell.setup.policy.apply(&self.name, answer));
         let result = result.map_err(|error| error.about(&self.name));
         // Before the lock is taken: this formats a backend's error, which is foreign code.
         let kept = result.clone().map_err(|error| {
@@ -58,7 +55,8 @@ impl<'a> Call<'a> {
             self.shell.store.fill(&mut state.index, &self.name, &kept, at);
         }
         let finished = state.engine.finish(self.id, at.exact, kind);
-        let landing = Landing { result, since: finished.since, at: at.exact, shared: finished.shared };
+        let (since, at) = (finished.since, at.exact);
+        let landing = Landing { result, since, at, shared: finished.shared, hedged: finished.hedged };
         self.stage = match finished.landed {
             Some(landed) => {
                 state.landings.insert(landed, landing);

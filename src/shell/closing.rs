@@ -161,6 +161,8 @@ impl Shell {
         let threads = self.roster.count_others(closer, PATIENCE_AT_LAST);
         self.stop(given_up.stopped);
         self.fail(&ErrorKind::Closed.into(), Engine::abort_running);
+        // With the last waiter nothing may be outstanding any more, and the threads may have ended before.
+        self.roster.unpark_timekeeper();
         Ending { tally, abandoned: given_up.abandoned, threads, joined: false }
     }
 

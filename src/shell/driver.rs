@@ -1,4 +1,6 @@
-//! The driver: one thread that builds, runs and drops a Tokio runtime. The workers of an async backend are tasks on it.
+//! The drivers: threads that each build, run and drop a Tokio runtime. The workers of an async backend are tasks on them.
+//!
+//! A worker has no state while it sleeps, and may wake on any driver. All drivers end when there is no worker left.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -7,6 +9,7 @@ use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::runtime::{Builder, LocalOptions};
@@ -19,7 +22,7 @@ use super::worker::Step;
 use super::{Shell, State};
 use crate::addrs::Answer;
 use crate::backend::{Driven, Lookup, Origin, Session};
-use crate::engine::{Engine, Landed, Rouse, RouseWorker, WorkerId};
+use crate::engine::{Engine, Landed, Rouse, RouseWorker, Stopped, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
@@ -27,51 +30,129 @@ use crate::sync::{self, MutexGuard};
 use crate::trace::Scope;
 use crate::waiter::Waiter;
 
-/// Orders for the driver. Exists from before the driver starts until it ends.
+/// Orders for a driver. Exists from before the driver starts until it ends.
 pub(super) struct Inbox {
     orders: Vec<Order>,
+    /// Number of workers that the driver runs or has orders to run.
+    workers: usize,
+    /// Also identifies the driver.
     bell: Arc<Notify>,
 }
 
-pub(super) enum Order {
-    /// Runs a new worker.
-    Start(WorkerId),
-    /// Runs a worker that slept.
-    Wake(WorkerId),
-    /// Drops the call of a worker, unless it is another one by now.
+enum Order {
+    /// Runs a worker, a new one or one that slept.
+    Run { worker: WorkerId, slept: bool },
+    /// Drops the call of a worker, unless it is another one by now, or another driver's.
     Stop(WorkerId),
 }
 
-/// Maximum number of drivers. All but one of them are about to end: what a session holds may take its time to drop.
+/// Maximum number of threads for each driver that may run. All but one of them are about to end: what a session holds may
+/// take its time to drop.
 const DRIVERS: usize = 4;
 
+impl Inbox {
+    /// Orders the driver to run a worker. Returns the bell to ring.
+    fn put(&mut self, worker: WorkerId, slept: bool) -> Arc<Notify> {
+        self.workers += 1;
+        self.orders.push(Order::Run { worker, slept });
+        Arc::clone(&self.bell)
+    }
+}
+
+impl State {
+    /// Returns the driver that runs the next worker: the one with the fewest. Returns `None` if another driver must start, because
+    /// all are busy and fewer than `most`.
+    fn next_driver(&mut self, most: usize) -> Option<&mut Inbox> {
+        let may_start = self.drivers.len() < most;
+        let least = self.drivers.iter_mut().min_by_key(|inbox| inbox.workers)?;
+        Some(least).filter(|least| !may_start || least.workers == 0)
+    }
+
+    fn inbox(&mut self, bell: &Arc<Notify>) -> Option<&mut Inbox> {
+        self.drivers.iter_mut().find(|inbox| Arc::ptr_eq(&inbox.bell, bell))
+    }
+
+    fn remove_driver(&mut self, bell: &Arc<Notify>) -> Option<Inbox> {
+        let index = self.drivers.iter().position(|inbox| Arc::ptr_eq(&inbox.bell, bell))?;
+        Some(self.drivers.remove(index))
+    }
+
+    /// Passes the workers that a driver had yet to run to another driver. If there is none, they are gone. Returns whether there
+    /// is another.
+    fn hand_on(&mut self, inbox: Inbox, now: Instant) -> bool {
+        let workers = inbox.orders.into_iter().filter_map(|order| match order {
+            Order::Run { worker, slept } => Some((worker, slept)),
+            Order::Stop(_) => None,
+        });
+        for (worker, slept) in workers {
+            match self.next_driver(self.drivers.len()) {
+                Some(other) => other.put(worker, slept).notify_one(),
+                None if slept => self.engine.forget(worker),
+                None => self.engine.worker_refused(now),
+            }
+        }
+        !self.drivers.is_empty()
+    }
+
+    /// Returns the number of drivers that run no worker.
+    pub(super) fn idle_drivers(&self) -> usize {
+        self.drivers.iter().filter(|inbox| inbox.workers == 0).count()
+    }
+
+    /// Tells the drivers if no worker is left, so that they end.
+    pub(super) fn end_drivers(&self) {
+        if self.engine.has_no_worker() {
+            self.drivers.iter().for_each(|inbox| inbox.bell.notify_one());
+        }
+    }
+}
+
 impl Shell {
-    /// Passes an order to the driver, and starts the driver if there is none.
-    pub(super) fn order(self: &Arc<Self>, mut state: MutexGuard<'_, State>, order: Order) -> io::Result<()> {
-        if state.driver.is_some() {
-            tell(state, [order]);
+    /// Unlocks the state, then runs a worker on the driver that has the fewest, or on another one that it starts. If there is no
+    /// driver and none can start, the worker is gone.
+    pub(super) fn drive(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        worker: WorkerId,
+        slept: bool,
+    ) -> io::Result<()> {
+        if let Some(driver) = state.next_driver(self.setup.drivers) {
+            let bell = driver.put(worker, slept);
+            drop(state);
+            bell.notify_one();
             return Ok(());
         }
-        let bell = Arc::new(Notify::new());
+        let mut inbox = Inbox { orders: Vec::new(), workers: 0, bell: Arc::default() };
+        let bell = inbox.put(worker, slept);
         bell.notify_one();
-        state.driver = Some(Inbox { orders: vec![order], bell: Arc::clone(&bell) });
+        state.drivers.push(inbox);
         drop(state);
-        let started = if self.roster.count(Kind::Driver) < DRIVERS {
+        let started = if self.roster.count(Kind::Driver) < self.setup.drivers.saturating_mul(DRIVERS) {
+            let bell = Arc::clone(&bell);
             self.start("gaiter-driver", Key::Driver, move |shell| run(shell, &bell))
         } else {
             Err(io::Error::other("earlier threads of the resolver take their time to end"))
         };
-        started.inspect_err(|_| self.lock().driver = None)
+        started.or_else(|error| {
+            let mut state = self.lock();
+            let is_handed_on = state.remove_driver(&bell).is_some_and(|inbox| state.hand_on(inbox, sync::now()));
+            if is_handed_on { Ok(()) } else { Err(error) }
+        })
     }
-}
 
-/// Passes orders to the driver, if there is one.
-pub(super) fn tell(mut state: MutexGuard<'_, State>, orders: impl IntoIterator<Item = Order>) {
-    let Some(inbox) = &mut state.driver else { return };
-    inbox.orders.extend(orders);
-    let bell = Arc::clone(&inbox.bell);
-    drop(state);
-    bell.notify_one();
+    /// Drops calls that nobody waits for.
+    pub(super) fn stop_calls(&self, stopped: &Stopped) {
+        let mut state = self.lock();
+        // A driver that runs no worker has none of these calls.
+        let busy = state.drivers.iter_mut().filter(|inbox| inbox.workers > 0);
+        let told = busy.map(|inbox| {
+            inbox.orders.extend(stopped.iter().copied().map(Order::Stop));
+            Arc::clone(&inbox.bell)
+        });
+        let bells: Vec<_> = told.collect();
+        drop(state);
+        bells.iter().for_each(|bell| bell.notify_one());
+    }
 }
 
 fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
@@ -80,7 +161,7 @@ fn run(shell: &Arc<Shell>, bell: &Arc<Notify>) {
     // Not a `LocalSet`, whose tasks wake the runtime by a system call each time, even on its own thread.
     let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(shell, error),
+        Err(error) => return refuse(shell, bell, error),
     };
     let driver = Rc::new(Driver {
         shell: Arc::clone(shell),
@@ -120,23 +201,21 @@ impl Drop for Lost<'_> {
     fn drop(&mut self) {
         let now = sync::now();
         let mut state = self.shell.lock();
-        let Some(inbox) = state.driver.take_if(|inbox| Arc::ptr_eq(&inbox.bell, self.bell)) else { return };
-        for order in inbox.orders {
-            if let Order::Start(worker) | Order::Wake(worker) = order {
-                state.engine.forget(worker);
-            }
-        }
-        let rouse = state.engine.driver_lost(now);
+        let Some(inbox) = state.remove_driver(self.bell) else { return };
+        // Workers that sleep can wake on another driver.
+        let rouse = if state.hand_on(inbox, now) { state.engine.rouse(now) } else { state.engine.driver_lost(now) };
+        state.end_drivers();
         self.shell.rouse(state, rouse);
     }
 }
 
-/// Tells all waiters that there is no runtime.
-fn refuse(shell: &Arc<Shell>, error: io::Error) {
+/// Passes the driver's workers to another one. If there is none, tells all waiters that there is no runtime.
+fn refuse(shell: &Arc<Shell>, bell: &Arc<Notify>, error: io::Error) {
     let mut state = shell.lock();
-    state.driver = None;
-    // The only worker that was on the way.
-    state.engine.worker_refused(sync::now());
+    let Some(inbox) = state.remove_driver(bell) else { return };
+    if state.hand_on(inbox, sync::now()) {
+        return;
+    }
     drop(state);
     shell.fail(&Error::new(ErrorKind::System, error), Engine::strand);
     let mut state = shell.lock();
@@ -151,17 +230,16 @@ async fn drive(driver: &Rc<Driver>) -> bool {
         let mut state = driver.shell.lock();
         if state.engine.has_no_worker() {
             // Orders that are left can only stop calls that have ended.
-            state.driver = None;
+            state.remove_driver(&driver.bell);
             return true;
         }
-        let orders = state.driver.as_mut().map(|inbox| mem::take(&mut inbox.orders)).unwrap_or_default();
+        let orders = state.inbox(&driver.bell).map(|inbox| mem::take(&mut inbox.orders)).unwrap_or_default();
         let is_stale = |order: &Order| matches!(order, Order::Stop(worker) if !state.engine.is_stopped(*worker));
         let orders: Vec<Order> = orders.into_iter().filter(|order| !is_stale(order)).collect();
         drop(state);
         for order in orders {
             match order {
-                Order::Start(worker) => driver.spawn(worker, false),
-                Order::Wake(worker) => driver.spawn(worker, true),
+                Order::Run { worker, slept } => driver.spawn(worker, slept),
                 Order::Stop(worker) => driver.stop(worker),
             }
         }
@@ -193,7 +271,7 @@ struct Stop {
 
 impl Driver {
     fn spawn(self: &Rc<Self>, worker: WorkerId, slept: bool) {
-        task::spawn_local(work(Rc::clone(self), worker, slept));
+        task::spawn_local(work(Task { driver: Rc::clone(self), worker, has_left: Cell::default() }, slept));
     }
 
     fn stop(&self, worker: WorkerId) {
@@ -203,16 +281,26 @@ impl Driver {
         }
     }
 
-    /// Does the same as [`Shell::rouse`], without a detour through the inbox.
-    fn rouse(self: &Rc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
-        if state.engine.has_no_worker() {
-            self.bell.notify_one();
+    /// Does the same as [`Shell::rouse`], without a detour through the inbox if no other driver has fewer workers. `stays` tells
+    /// whether the worker that rouses makes a call next.
+    fn rouse(self: &Rc<Self>, mut state: MutexGuard<'_, State>, rouse: Rouse, stays: bool) {
+        state.end_drivers();
+        let mut own = 0;
+        if let Some(inbox) = state.inbox(&self.bell) {
+            inbox.workers -= usize::from(!stays);
+            own = inbox.workers;
+        }
+        let next = rouse.worker.and_then(|_| state.next_driver(self.shell.setup.drivers));
+        let Some(worker) = rouse.worker.filter(|_| next.is_some_and(|next| next.workers >= own)) else {
+            return self.shell.rouse(state, rouse);
+        };
+        if let Some(inbox) = state.inbox(&self.bell) {
+            inbox.workers += 1;
         }
         self.shell.rouse(state, Rouse { worker: None, ..rouse });
-        match rouse.worker {
-            Some(RouseWorker::Start(worker)) => self.spawn(worker, false),
-            Some(RouseWorker::Wake(worker)) => self.spawn(worker, true),
-            None => {}
+        match worker {
+            RouseWorker::Start(worker) => self.spawn(worker, false),
+            RouseWorker::Wake(worker) => self.spawn(worker, true),
         }
     }
 
@@ -255,17 +343,15 @@ impl Driver {
 }
 
 /// Runs the task of a worker. A worker that sleeps has no task: another one is spawned when it is woken.
-async fn work(driver: Rc<Driver>, worker: WorkerId, mut slept: bool) {
-    let mut task = Task { driver: &driver, worker, has_left: false };
+async fn work(task: Task, mut slept: bool) {
+    let Task { driver, worker, has_left } = &task;
     let lend = |waiter: &Arc<Waiter>| Some((Arc::clone(waiter), waiter.borrow_custody()?));
     loop {
-        let rouse = |state: MutexGuard<'_, State>, rouse| driver.rouse(state, rouse);
-        match driver.shell.next_step(worker, mem::take(&mut slept), lend, rouse) {
-            Step::Call(call, lender) => fly(&driver, worker, call, lender).await,
-            Step::Sleep | Step::Leave => {
-                task.has_left = true;
-                return;
-            }
+        let rouse = |state: MutexGuard<'_, State>, rouse, stays| driver.rouse(state, rouse, stays);
+        match driver.shell.next_step(*worker, mem::take(&mut slept), lend, rouse) {
+            Step::Call(call, lender) => fly(driver, *worker, call, lender).await,
+            Step::Again => {}
+            Step::Sleep | Step::Leave => return has_left.set(true),
         }
         // Lets other tasks run: the next call may be ready at once, and so may the one after that.
         task::consume_budget().await;
@@ -273,16 +359,16 @@ async fn work(driver: Rc<Driver>, worker: WorkerId, mut slept: bool) {
 }
 
 /// A guard of a worker's task. If it is dropped with the driver's runtime, the worker is gone.
-struct Task<'a> {
-    driver: &'a Rc<Driver>,
+struct Task {
+    driver: Rc<Driver>,
     worker: WorkerId,
     /// Whether the worker sleeps or has left.
-    has_left: bool,
+    has_left: Cell<bool>,
 }
 
-impl Drop for Task<'_> {
+impl Drop for Task {
     fn drop(&mut self) {
-        if !self.has_left {
+        if !self.has_left.get() {
             // Other threads are roused when the driver is known to be lost.
             self.driver.shell.lock().engine.forget(self.worker);
         }

@@ -19,21 +19,21 @@ pub(super) struct Landing {
     pub(super) at: Instant,
     /// Whether more than one caller waited for it.
     pub(super) shared: bool,
+    /// Whether a second call was made because the first was slow.
+    pub(super) hedged: bool,
 }
 
 impl Landing {
-    /// Returns the reply for a waiter: the result, or the waiter's stale answer if the result is a failure other than "no
-    /// such name" or "no address".
+    /// Returns the reply for a waiter: the result, or what the waiter has in place of an error.
     pub(super) fn reply(&self, waiter: &Waiter) -> Reply {
         let queued = self.since.saturating_duration_since(waiter.asked);
         let in_call = self.at.saturating_duration_since(self.since);
         let result = match &self.result {
             Ok(answer) => Ok(Addrs::looked_up(answer.clone())),
-            Err(error) if error.is_not_found() => Err(error.clone()),
-            Err(error) => waiter.fallback(self.at).ok_or_else(|| error.clone()),
+            Err(error) => waiter.in_place_of(error, self.at).ok_or_else(|| error.clone()),
         };
         let result = result.map(|addrs| addrs.after(queued, in_call));
-        Reply { result, queued, in_call, shared: self.shared }
+        Reply { result, queued, in_call, shared: self.shared, hedged: self.hedged }
     }
 }
 

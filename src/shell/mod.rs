@@ -28,7 +28,7 @@ pub(crate) use self::roster::CloserId;
 
 use self::closing::Closers;
 #[cfg(feature = "async-backend")]
-use self::driver::{Inbox, Order};
+use self::driver::Inbox;
 use self::errands::{Errand, Errands};
 use self::landing::Landing;
 use self::roster::{Key, Kind, Roster};
@@ -38,6 +38,7 @@ use crate::engine::{Batch, Engine, Landed, Limits, Rouse, RouseTimekeeper, Rouse
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
 use crate::foreign::caught;
+use crate::policy::{Policy, Rules};
 use crate::stats::{AtOnce, Stats};
 use crate::sync::thread::{self, Thread};
 use crate::sync::{self, AtomicBool, Mutex, MutexGuard};
@@ -52,18 +53,43 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) stack: Option<usize>,
     pub(crate) cache: CacheConfig,
+    pub(crate) policy: Policy,
+    /// Maximum number of drivers, not counting those that are about to end.
+    #[cfg(feature = "async-backend")]
+    pub(crate) drivers: usize,
     closed: AtomicBool,
 }
 
 impl Setup {
-    pub(crate) fn new(origin: Origin, limits: Limits, stack: Option<usize>, cache: CacheConfig) -> Self {
+    pub(crate) fn new(
+        origin: Origin,
+        limits: Limits,
+        stack: Option<usize>,
+        cache: CacheConfig,
+        rules: Rules,
+        #[cfg(feature = "async-backend")] drivers: usize,
+    ) -> Self {
         let traced = match &origin {
             // A backend that panics here has not said that it emits none.
             Origin::Blocking(backend) => caught(|| backend.emits_events()).unwrap_or(true),
             #[cfg(feature = "async-backend")]
             Origin::Async(_) => true,
         };
-        Self { origin, traced, limits, stack, cache, closed: AtomicBool::new(false) }
+        // Without a cache, nothing is remembered.
+        let cooldown = if cache.is_enabled() { cache.cooldown } else { Duration::ZERO };
+        let policy = Policy::new(rules, cooldown);
+        let closed = AtomicBool::new(false);
+        Self {
+            origin,
+            traced,
+            limits,
+            stack,
+            cache,
+            policy,
+            #[cfg(feature = "async-backend")]
+            drivers,
+            closed,
+        }
     }
 
     /// Returns whether new lookups are refused.
@@ -96,7 +122,7 @@ struct State {
     /// Results of flights that have landed, for waiters that have not been told yet.
     landings: HashMap<Landed, Landing>,
     #[cfg(feature = "async-backend")]
-    driver: Option<Inbox>,
+    drivers: Vec<Inbox>,
     errands: Errands,
     closers: Closers,
 }
@@ -115,7 +141,7 @@ impl State {
 
 impl Shell {
     fn new(setup: Arc<Setup>, generation: u64) -> Self {
-        let mut engine = Engine::new(setup.limits.clone());
+        let mut engine = Engine::new(setup.limits.clone(), sync::now());
         if setup.is_closed() {
             // There is no thread to wake yet.
             _ = engine.close();
@@ -127,7 +153,7 @@ impl Shell {
             workers: HashMap::new(),
             landings: HashMap::new(),
             #[cfg(feature = "async-backend")]
-            driver: None,
+            drivers: Vec::new(),
             errands: Errands::default(),
             closers: Closers::default(),
         };
@@ -150,7 +176,13 @@ impl Shell {
 
     pub(crate) fn stats(&self) -> Stats {
         let now = sync::now();
-        let mut stats = self.lock().engine.stats(now);
+        let state = self.lock();
+        let mut stats = state.engine.stats(now);
+        #[cfg(feature = "async-backend")]
+        if matches!(self.setup.origin, Origin::Async(_)) {
+            stats.idle_threads = state.idle_drivers();
+        }
+        drop(state);
         // Drivers that are slow to end count too.
         stats.threads = stats.threads.max(self.roster.count(Kind::Driver));
         self.at_once.add_to(&mut stats);
@@ -191,9 +223,9 @@ impl Shell {
                         None => None,
                     };
                     self.lock().engine.timekeeper_refused(untried);
-                    // The driver may have been waiting for the untried worker alone, and then ends.
+                    // The drivers may have been waiting for the untried worker alone.
                     #[cfg(feature = "async-backend")]
-                    driver::tell(self.lock(), []);
+                    self.lock().end_drivers();
                     return Err(error);
                 }
             }
@@ -201,16 +233,13 @@ impl Shell {
             None => {}
         }
         match rouse.worker {
-            Some(RouseWorker::Start(worker)) => {
-                let started = match &self.setup.origin {
-                    Origin::Blocking(_) => {
-                        self.start("gaiter", |_| Key::Worker(worker), move |shell| worker::run(shell, worker))
-                    }
-                    #[cfg(feature = "async-backend")]
-                    Origin::Async(_) => self.order(self.lock(), Order::Start(worker)),
-                };
-                started.inspect_err(|_| self.lock().engine.worker_refused(sync::now()))
-            }
+            Some(RouseWorker::Start(worker)) => match &self.setup.origin {
+                Origin::Blocking(_) => self
+                    .start("gaiter", |_| Key::Worker(worker), move |shell| worker::run(shell, worker))
+                    .inspect_err(|_| self.lock().engine.worker_refused(sync::now())),
+                #[cfg(feature = "async-backend")]
+                Origin::Async(_) => self.drive(self.lock(), worker, false),
+            },
             Some(RouseWorker::Wake(worker)) => {
                 self.wake(worker);
                 Ok(())
@@ -221,7 +250,7 @@ impl Shell {
 
     /// Fails waiters whose lookups will have no result. `take` removes them from the engine, one batch at a time.
     ///
-    /// A waiter that has a stale answer gets that instead of `error`, unless the resolver is closed.
+    /// A waiter that has something in place of `error` gets that.
     fn fail(self: &Arc<Self>, error: &Error, take: impl Fn(&mut Engine<Arc<Waiter>>) -> Batch<Arc<Waiter>>) {
         loop {
             let now = sync::now();
@@ -229,9 +258,9 @@ impl Shell {
             let Batch { waiters, more } = take(&mut state.engine);
             let reply = |waiter: &Arc<Waiter>| {
                 let queued = now.saturating_duration_since(waiter.asked);
-                let fallback = if error.is_closed() { None } else { waiter.fallback(now) };
-                let result = fallback.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
-                Reply { result, queued, in_call: Duration::ZERO, shared: false }
+                let instead = waiter.in_place_of(error, now);
+                let result = instead.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
+                Reply { result, queued, in_call: Duration::ZERO, shared: false, hedged: false }
             };
             let replies: Vec<_> = waiters.iter().map(reply).collect();
             replies.iter().for_each(|reply| state.count(reply));
@@ -257,11 +286,9 @@ impl Shell {
                 drop(state);
                 thread.iter().for_each(Thread::unpark);
             }
-            // The driver exists, since this worker does, unless it was lost meanwhile.
             #[cfg(feature = "async-backend")]
             Origin::Async(_) => {
-                if let Err(error) = self.order(state, Order::Wake(worker)) {
-                    self.lock().engine.forget(worker);
+                if let Err(error) = self.drive(state, worker, true) {
                     self.fail(&Error::new(ErrorKind::ThreadRefused, error), Engine::strand);
                 }
             }
@@ -272,7 +299,7 @@ impl Shell {
     fn stop(&self, stopped: Stopped) {
         #[cfg(feature = "async-backend")]
         if !stopped.is_empty() {
-            driver::tell(self.lock(), stopped.into_iter().map(Order::Stop));
+            self.stop_calls(&stopped);
         }
         #[cfg(not(feature = "async-backend"))]
         drop(stopped);

@@ -62,10 +62,10 @@ fn keep(shell: &Arc<Shell>) {
 }
 
 impl State {
-    /// Returns the reply for a waiter whose deadline has passed: a result, if there is one by now, a stale answer, or a
-    /// timeout.
+    /// Returns the reply for a waiter whose deadline has passed: a result, if there is one by now, a stale answer, a fallback, or
+    /// a timeout.
     fn expire(&mut self, expired: Expired<Arc<Waiter>>, now: Instant) -> (Arc<Waiter>, Reply) {
-        let Expired { waiter, name, since, shared, relief, landed } = expired;
+        let Expired { waiter, name, since, shared, hedged, relief, landed } = expired;
         if let Some(landed) = landed {
             let reply = self.reply(landed, &waiter);
             return (waiter, reply);
@@ -73,13 +73,11 @@ impl State {
         let began = since.unwrap_or(now).max(waiter.asked);
         let queued = began.saturating_duration_since(waiter.asked);
         let in_call = now.saturating_duration_since(began);
+        let error = Error::timed_out(&name, queued, in_call);
         // As of `asked`: the answer lasts until the deadline, though perhaps not until the timekeeper has come.
-        let fallback = if relief { waiter.fallback(waiter.asked) } else { None };
-        let result = match fallback {
-            Some(addrs) => Ok(addrs.after(queued, in_call)),
-            None => Err(Error::timed_out(&name, queued, in_call)),
-        };
-        (waiter, Reply { result, queued, in_call, shared })
+        let instead = waiter.in_place_of(&error, relief.then_some(waiter.asked));
+        let result = instead.map(|addrs| addrs.after(queued, in_call)).ok_or(error);
+        (waiter, Reply { result, queued, in_call, shared, hedged })
     }
 }
 

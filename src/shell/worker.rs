@@ -18,6 +18,8 @@ use crate::waiter::Waiter;
 pub(super) enum Step<'a, C> {
     /// Makes a call, in the custody of a waiter.
     Call(Call<'a>, Option<C>),
+    /// Asks again.
+    Again,
     Sleep,
     Leave,
 }
@@ -25,13 +27,14 @@ pub(super) enum Step<'a, C> {
 impl Shell {
     /// Asks the engine what `worker` does next: after a call or at its start, or if it `slept`, after it has woken.
     ///
-    /// `custody` gets the custody of a waiter, and `rouse` starts or wakes whom the engine named, before the step is taken.
+    /// `custody` gets the custody of a waiter, and `rouse` starts or wakes whom the engine named, before the step is taken. It is
+    /// told whether the worker goes on.
     pub(super) fn next_step<C>(
         self: &Arc<Self>,
         worker: WorkerId,
         slept: bool,
         custody: impl Fn(&Arc<Waiter>) -> Option<C>,
-        rouse: impl FnOnce(MutexGuard<'_, State>, Rouse),
+        rouse: impl FnOnce(MutexGuard<'_, State>, Rouse, bool),
     ) -> Step<'_, C> {
         let now = sync::now();
         let mut state = self.lock();
@@ -43,10 +46,11 @@ impl Shell {
                 // From here on the call ends its flight, whatever happens.
                 (Step::Call(Call::new(self, worker, name), custody), rouse)
             }
+            Next::Again => (Step::Again, Rouse::default()),
             Next::Sleep { rouse } => (Step::Sleep, rouse),
             Next::Leave { rouse } => (Step::Leave, rouse),
         };
-        rouse(state, named);
+        rouse(state, named, matches!(step, Step::Call(..) | Step::Again));
         step
     }
 }
@@ -59,7 +63,7 @@ pub(super) fn run(shell: &Arc<Shell>, worker: WorkerId) {
     let mut slept = false;
     shell.lock().workers.insert(worker, thread::current());
     loop {
-        match shell.next_step(worker, slept, custody, |state, rouse| shell.rouse(state, rouse)) {
+        match shell.next_step(worker, slept, custody, |state, rouse, _| shell.rouse(state, rouse)) {
             Step::Call(call, custody) => {
                 slept = false;
                 if make_call(call, backend, custody) {
@@ -69,6 +73,7 @@ pub(super) fn run(shell: &Arc<Shell>, worker: WorkerId) {
                     return shell.rouse(state, rouse);
                 }
             }
+            Step::Again => slept = false,
             Step::Sleep => {
                 slept = true;
                 thread::park();

@@ -18,6 +18,9 @@ pub enum Kind {
     Blocking,
     #[cfg(feature = "async-backend")]
     Async,
+    /// An async backend on three drivers.
+    #[cfg(feature = "async-backend")]
+    Drivers,
 }
 
 impl Kind {
@@ -25,6 +28,8 @@ impl Kind {
         Self::Blocking,
         #[cfg(feature = "async-backend")]
         Self::Async,
+        #[cfg(feature = "async-backend")]
+        Self::Drivers,
     ];
 
     /// Returns whether a call ends when nobody waits for it.
@@ -64,6 +69,8 @@ impl Scripted {
             Kind::Blocking => super::plain().backend(self.clone()).max_lookups(calls),
             #[cfg(feature = "async-backend")]
             Kind::Async => super::plain().async_backend(self.clone()).max_lookups(calls),
+            #[cfg(feature = "async-backend")]
+            Kind::Drivers => super::plain().async_backend(self.clone()).driver_threads(3).max_lookups(calls),
         }
     }
 
@@ -136,6 +143,16 @@ macro_rules! over_every_kind {
                 #[test]
                 fn $test() {
                     super::$test($crate::support::backend::Kind::Async);
+                }
+            )*
+        }
+
+        #[cfg(feature = "async-backend")]
+        mod on_three_drivers {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test($crate::support::backend::Kind::Drivers);
                 }
             )*
         }

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// How long a test waits for an event before it fails. A test that passes never waits this long.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// Returns a builder without a cache: every lookup that joins no other is a call.
+/// Returns a builder without a cache and without second calls: every lookup that joins no other is one call, however long it
+/// hangs.
 pub fn plain() -> gaiter::Builder {
-    gaiter::Resolver::builder().cache(gaiter::CacheConfig::disabled())
+    gaiter::Resolver::builder().cache(gaiter::CacheConfig::disabled()).hedge(gaiter::Hedge::off())
 }

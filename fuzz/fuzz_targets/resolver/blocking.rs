@@ -164,6 +164,7 @@ impl Guest {
         match self.0.kind {
             Kind::Blocking => support::plain().backend(self).max_lookups(calls),
             Kind::Async => support::plain().async_backend(self).max_lookups(calls),
+            Kind::Drivers => support::plain().async_backend(self).driver_threads(3).max_lookups(calls),
         }
     }
 

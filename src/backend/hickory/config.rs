@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use hickory_resolver::proto::rr::Name;
 
-use super::name;
 use crate::error::{Error, ErrorKind};
 
 /// Which servers to ask, and for which names.
@@ -47,6 +46,7 @@ impl Settings {
 
         use resolv_conf::{Config, ScopedIp};
 
+        use super::name;
         use crate::ffi;
 
         let address = |server: &ScopedIp| match server {

@@ -102,7 +102,9 @@ pub struct Hickory {
 impl Hickory {
     /// Returns a backend that asks the system's name servers, those in `/etc/resolv.conf`.
     ///
-    /// On Windows, macOS and Android it uses the platform's servers, search list and `ndots` as they are now. Later changes are not seen.
+    /// On Windows, macOS and Android it uses the platform's servers and search list as they are now. Later changes are not seen. On
+    /// Windows these are the servers of all network adapters that are up, in the order of the adapters. Windows's name resolution
+    /// policy table and DNS over HTTPS are not used.
     ///
     /// # Errors
     ///

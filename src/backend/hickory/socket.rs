@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::{AsyncRead, AsyncWrite};
 use hickory_resolver::net::runtime::{DnsTcpStream, DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider};
+use socket2::SockRef;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::task;
@@ -108,9 +109,18 @@ impl DnsUdpSocket for Udp {
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], _: SocketAddr) -> Poll<io::Result<usize>> {
-        match self.target {
-            Some(target) => self.socket.poll_send_to(cx, buf, target),
-            None => self.socket.poll_send(cx, buf),
+        // A new socket has room. Tokio would learn that by another turn of the runtime.
+        let socket = SockRef::from(&self.socket);
+        let sent = match self.target {
+            Some(target) => socket.send_to(buf, &target.into()),
+            None => socket.send(buf),
+        };
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.target {
+                Some(target) => self.socket.poll_send_to(cx, buf, target),
+                None => self.socket.poll_send(cx, buf),
+            },
+            sent => Poll::Ready(sent),
         }
     }
 }

@@ -5,3 +5,5 @@ mod ops;
 mod lost;
 #[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod silence;

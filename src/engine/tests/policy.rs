@@ -7,6 +7,7 @@ use crate::engine::*;
 
 const IDLE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_millis(1800);
 
 fn name(number: usize) -> Name {
     Name::parse(&format!("n{number}")).unwrap()
@@ -21,18 +22,23 @@ fn engine_with(max_lookups: usize, reserved_for_known: usize) -> Engine<usize> {
 }
 
 pub(super) fn engine_of(execution: Execution, max_calls: usize, reserved_for_known: usize) -> Engine<usize> {
-    Engine::new(Limits {
-        execution,
-        max_calls,
-        reserved_for_known,
-        max_queued: 1024,
-        thread_keep_alive: IDLE,
-        timeout: Some(TIMEOUT),
-    })
+    Engine::new(
+        Limits {
+            execution,
+            max_calls,
+            reserved_for_known,
+            max_queued: 1024,
+            thread_keep_alive: IDLE,
+            timeout: Some(TIMEOUT),
+            patience: PATIENCE,
+            hedge: Hedge::off(),
+        },
+        Instant::now(),
+    )
 }
 
 pub(super) fn ask(engine: &mut Engine<usize>, now: Instant, number: usize) -> (Ticket, Rouse) {
-    match engine.ask(now, name(number), number, None) {
+    match engine.ask(now, &name(number), number, false) {
         Asked::Waits { ticket, rouse } => (ticket, rouse),
         Asked::Refused { why, .. } => panic!("{why:?}"),
     }
@@ -296,7 +302,7 @@ fn the_queue_is_of_those_for_whom_no_thread_is_left() {
     for number in 0..3 {
         _ = ask(&mut engine, now, number);
     }
-    assert!(matches!(engine.ask(now, name(3), 3, None), Asked::Refused { why: ErrorKind::Overloaded, .. }));
+    assert!(matches!(engine.ask(now, &name(3), 3, false), Asked::Refused { why: ErrorKind::Overloaded, .. }));
 }
 
 #[test]
@@ -338,21 +344,20 @@ fn the_first_of_two_calls_to_answer_answers_everyone() {
 fn one_who_can_make_do_waits_no_longer_than_that() {
     let mut engine = engine(8);
     let start = Instant::now();
-    let relief = Duration::from_millis(1800);
-    let Asked::Waits { rouse, .. } = engine.ask(start, name(0), 7, Some(relief)) else { panic!("refused") };
+    let Asked::Waits { rouse, .. } = engine.ask(start, &name(0), 7, true) else { panic!("refused") };
     assert_eq!(hang_all(&mut engine, rouse, start), 1);
     _ = ask(&mut engine, start, 0);
-    let Tick::Sleep { expired, .. } = engine.tick(start + relief) else { panic!("left") };
+    let Tick::Sleep { expired, .. } = engine.tick(start + PATIENCE) else { panic!("left") };
     let [Expired { waiter: 7, relief: true, .. }] = &expired[..] else { panic!("{expired:?}") };
     let stats = engine.stats(start);
     assert_eq!((stats.answered, stats.timed_out), (1, 0));
-    assert!(engine.is_slow(start + relief, &name(0), relief));
-    assert!(!engine.is_slow(start + relief - Duration::from_nanos(1), &name(0), relief));
+    assert!(engine.is_slow(start + PATIENCE, &name(0)));
+    assert!(!engine.is_slow(start + PATIENCE - Duration::from_nanos(1), &name(0)));
     // It is still slow while a second call is tried.
     let late = start + TIMEOUT + Duration::from_millis(1);
-    let rouse = engine.refresh(late, name(0)).expect("there is room");
+    let rouse = engine.refresh(late, &name(0)).expect("there is room");
     assert_eq!(hang_all(&mut engine, rouse, late), 1);
-    assert!(engine.is_slow(late, &name(0), relief));
+    assert!(engine.is_slow(late, &name(0)));
 }
 
 #[test]
@@ -398,19 +403,19 @@ fn deadlines_cost_no_more_than_those_who_wait() {
 fn a_known_name_whose_call_was_stopped_while_it_hung_is_known_no_longer() {
     for leaves in [true, false] {
         let mut engine = engine_of(Execution::Async, 2, 1);
-        let start = Instant::now();
-        let (_, rouse) = ask(&mut engine, start, 1);
-        let id = answer(&mut engine, rouse, start);
+        let mut then = Instant::now();
+        let (_, rouse) = ask(&mut engine, then, 1);
+        let id = answer(&mut engine, rouse, then);
         for (hangs, known) in [(Duration::from_millis(1), true), (TIMEOUT, false)] {
-            let (ticket, _) = ask(&mut engine, start, 1);
-            assert!(matches!(engine.woke(id, start), Next::Call { .. }));
-            let then = start + hangs;
+            let (ticket, _) = ask(&mut engine, then, 1);
+            assert!(matches!(engine.woke(id, then), Next::Call { .. }));
+            then += hangs;
             match leaves || known {
                 true => assert_eq!(engine.leave(ticket, then).stopped, [id]),
                 false => assert_eq!(tick(&mut engine, then).0, [1]),
             }
             assert!(engine.is_stopped(id));
-            assert_eq!(engine.known.contains(&name(1)), known, "after {hangs:?}");
+            assert_eq!(engine.lane_of(engine.hashed(&name(1)).hash) == Lane::Known, known, "after {hangs:?}");
             assert!(matches!(engine.take(id, then), Next::Sleep { .. }));
         }
     }
@@ -425,7 +430,9 @@ fn the_timekeeper_is_not_woken_for_when_it_comes_anyway() {
     assert_eq!(hang_all(&mut engine, rouse, now), 1);
     assert_eq!(tick(&mut engine, now).2, Some(now + TIMEOUT));
     assert_eq!(ask(&mut engine, now, 1).1, Rouse::default());
-    assert_eq!(ask(&mut engine, now - Duration::from_nanos(1), 2).1.timekeeper, Some(RouseTimekeeper::Wake));
+    assert_eq!(ask(&mut engine, now - Duration::from_nanos(1), 2).1, Rouse::default(), "that counts as now");
+    let Asked::Waits { rouse, .. } = engine.ask(now, &name(3), 3, true) else { panic!("refused") };
+    assert_eq!(rouse.timekeeper, Some(RouseTimekeeper::Wake));
 }
 
 #[test]
@@ -484,12 +491,11 @@ fn a_call_that_can_be_stopped_is_not_kept_for_a_refresh_that_waits_for_it() {
         // A second call is queued, and there is no worker for it.
         let late = start + TIMEOUT + Duration::from_millis(1);
         let left = if refreshed {
-            assert!(engine.refresh(late, name(0)).is_some());
+            assert!(engine.refresh(late, &name(0)).is_some());
             engine.leave(ticket, late).stopped
         } else {
-            let relief = Duration::from_millis(1800);
-            let Asked::Waits { .. } = engine.ask(late, name(0), 1, Some(relief)) else { panic!("refused") };
-            let Tick::Sleep { stopped, .. } = engine.tick(late + relief) else { panic!("left") };
+            let Asked::Waits { .. } = engine.ask(late, &name(0), 1, true) else { panic!("refused") };
+            let Tick::Sleep { stopped, .. } = engine.tick(late + PATIENCE) else { panic!("left") };
             stopped
         };
         assert_eq!(left, [], "its answer is wanted");
@@ -527,7 +533,7 @@ fn those_who_are_to_be_told_keep_their_deadlines() {
     let Some(RouseWorker::Start(id)) = rouse.worker else { panic!("not started") };
     assert_eq!(hang_all(&mut engine, rouse, start), 1);
     for _ in 0..10 {
-        assert!(matches!(engine.ask(start, name(0), 7, None), Asked::Waits { .. }));
+        assert!(matches!(engine.ask(start, &name(0), 7, false), Asked::Waits { .. }));
     }
     let landed = engine.finish(id, start, Ok(())).landed.expect("several wait");
     assert_eq!(engine.tell(landed).waiter, Some(0));
@@ -548,7 +554,9 @@ fn those_who_are_to_be_told_keep_their_deadlines() {
 
 #[test]
 fn what_a_later_call_has_said_stands() {
-    for (later, stands) in [(Err(ErrorKind::NotFound), true), (Err(ErrorKind::Temporary), false)] {
+    for (later, stands) in
+        [(Err(ErrorKind::NotFound), true), (Err(ErrorKind::Denied), true), (Err(ErrorKind::Temporary), false)]
+    {
         let mut engine = engine(8);
         let start = Instant::now();
         let (_, rouse) = ask(&mut engine, start, 0);
@@ -572,11 +580,11 @@ fn a_flush_leaves_no_refresh_in_the_queue() {
         let (_, rouse) = ask(&mut engine, now, 0);
         assert_eq!(hang_all(&mut engine, rouse, now), 1);
         for number in 1..=10 {
-            assert!(engine.refresh(now, name(number)).is_some());
+            assert!(engine.refresh(now, &name(number)).is_some());
         }
         _ = if all { engine.flush() } else { engine.flush_name(&name(1)) };
         // A refresh after the flush stays.
-        assert!(engine.refresh(now, name(99)).is_some());
+        assert!(engine.refresh(now, &name(99)).is_some());
         while engine.sweep().more {}
         assert_eq!(engine.stats(now).queued, if all { 1 } else { 10 });
     }

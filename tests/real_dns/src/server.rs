@@ -78,6 +78,33 @@ struct State {
     silent: AtomicBool,
     number: AtomicU8,
     held: watch::Sender<bool>,
+    loss: Mutex<Loss>,
+}
+
+/// Which questions over UDP are lost.
+struct Loss {
+    /// Chance that a question is lost, in thousandths.
+    per_mille: u64,
+    /// Chance that an AAAA question is lost if it comes from the port of an A question just before.
+    race_per_mille: u64,
+    /// The source of the last A question.
+    last_a: Option<SocketAddr>,
+    /// The state of a generator of pseudo-random numbers (Knuth's MMIX), which is the same in each run.
+    random: u64,
+}
+
+impl Loss {
+    fn loses(&mut self, kind: RecordType, from: SocketAddr) -> bool {
+        let races = kind == RecordType::AAAA && self.last_a == Some(from);
+        if kind == RecordType::A {
+            self.last_a = Some(from);
+        }
+        let mut chance = |per_mille| {
+            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.random >> 33) % 1000 < per_mille
+        };
+        chance(self.per_mille) || races && chance(self.race_per_mille)
+    }
 }
 
 impl Server {
@@ -131,6 +158,7 @@ impl Server {
             silent: AtomicBool::new(false),
             number: AtomicU8::new(1),
             held: watch::Sender::new(true),
+            loss: Mutex::new(Loss { per_mille: 0, race_per_mille: 0, last_a: None, random: 1 }),
         });
         let mut server = hickory_server::Server::new(Handler(state.clone()));
         let guard = handle.enter();
@@ -164,6 +192,13 @@ impl Server {
     /// Sets whether the server answers nothing. Questions are counted all the same.
     pub fn set_silent(&self, silent: bool) {
         self.state.silent.store(silent, Ordering::SeqCst);
+    }
+
+    /// Sets the chance that a question over UDP is lost, in thousandths, and of an AAAA question that comes from the port of an A
+    /// question just before, as in a race of Linux's connection tracking. Lost questions are counted all the same.
+    pub fn set_loss(&self, per_mille: u64, race_per_mille: u64) {
+        let mut loss = self.state.loss.lock().unwrap_or_else(PoisonError::into_inner);
+        (loss.per_mille, loss.race_per_mille) = (per_mille, race_per_mille);
     }
 
     /// Sets the number that is part of every address. Default: 1.
@@ -231,7 +266,8 @@ impl RequestHandler for Handler {
         if !script.after.is_zero() {
             tokio::time::sleep(script.after).await;
         }
-        if self.0.silent.load(Ordering::SeqCst) {
+        let is_lost = || self.0.loss.lock().unwrap_or_else(PoisonError::into_inner).loses(kind, info.src);
+        if self.0.silent.load(Ordering::SeqCst) || info.protocol == Protocol::Udp && is_lost() {
             return unanswered;
         }
         let owner = Name::from(name.clone());

@@ -6,7 +6,8 @@ use crate::engine::tests::ops::Op;
 
 impl Model {
     /// Checks what holds after every step.
-    pub(super) fn check(&self) {
+    pub(super) fn check(&mut self) {
+        self.follow();
         let stats = self.engine.stats(self.now());
         let failed: u64 = stats.failed.values().sum();
         let ended = stats.answered + failed + stats.timed_out + stats.cancelled;
@@ -38,8 +39,9 @@ impl Model {
             let flight = self.flight(name);
             let since = self.sought.get(&flight).filter(|_| self.is_sought(flight));
             let is_slow = since.is_some_and(|&since| self.now().saturating_duration_since(since) >= PATIENCE);
-            assert_eq!(self.engine.is_slow(self.now(), &text(name), PATIENCE), is_slow, "{name} since {since:?}");
+            assert_eq!(self.engine.is_slow(self.now(), &text(name)), is_slow, "{name} since {since:?}");
         }
+        assert!(self.engine.flights.zones.parked() <= self.engine.max_parked(), "over the bound of what is parked");
         assert!(self.threads_of_new() <= self.limits.max_calls, "more threads than there are");
 
         let drained = self.workers.is_empty() && self.closed.is_some();
@@ -85,10 +87,18 @@ impl Model {
         if let Some(last) = slept.max() {
             assert!(comes_by(last), "nobody comes for the idle: {:?}", self.keeper);
         }
+        if let Some(delay) = self.engine.hedging.delay().filter(|_| self.engine.hedging.may_hedge(self.hedges())) {
+            for doing in self.doings() {
+                if let Doing::Calling { since, second: false, .. } = doing {
+                    let age = self.now().saturating_duration_since(*since);
+                    let is_coming =
+                        comes_by(*since + delay) || self.doings().any(|doing| matches!(doing, Doing::Stopped { .. }));
+                    assert!(age >= delay || is_coming, "nobody comes to hedge");
+                }
+            }
+        }
         // A worker or the timekeeper comes for the queue within 100 ms, if a worker may take its head.
-        let known_queued = self.count(Lane::Known) > 0;
-        let new_may_run = self.threads_of_new() < self.limits.max_calls - self.limits.reserved_for_known;
-        let can_run = known_queued || (!self.queued.is_empty() && new_may_run);
+        let can_run = self.can_run();
         let coming = |doing: &Doing| {
             matches!(doing, Doing::Starting | Doing::Waking | Doing::Replying { .. } | Doing::Stopped { .. })
         };
@@ -180,7 +190,7 @@ impl Scenario {
 }
 
 /// Returns limits that are small enough to be reached. Reserves at most `kept` calls, and never all.
-fn limits(is_async: bool, calls: usize, kept: usize, queued: usize, stays: bool) -> Limits {
+fn limits([is_async, stays, hedges]: [bool; 3], calls: usize, kept: usize, queued: usize) -> Limits {
     let calls = calls.clamp(1, MAX_THREADS);
     Limits {
         execution: if is_async { Execution::Async } else { Execution::Blocking },
@@ -189,6 +199,8 @@ fn limits(is_async: bool, calls: usize, kept: usize, queued: usize, stays: bool)
         max_queued: queued.min(MAX_QUEUED),
         thread_keep_alive: Duration::from_secs(if stays { 10 } else { 0 }),
         timeout: Some(TIMEOUT),
+        patience: PATIENCE,
+        hedge: if hedges { Hedge::after(HEDGE) } else { Hedge::off() },
     }
 }
 
@@ -200,7 +212,7 @@ impl<'a> arbitrary::Arbitrary<'a> for Scenario {
         let names = |bits: u16| (0..NAMES).filter(|name| bits >> name & 1 == 1).collect();
         let [calls, kept, queued] = [calls % 5, kept % 3, queued % 5].map(usize::from);
         Ok(Self {
-            limits: limits(flags & 1 == 1, calls, kept, queued, flags & 2 == 2),
+            limits: limits([1, 2, 4].map(|flag| flags & flag == flag), calls, kept, queued),
             hung: names(hung),
             deaf: names(deaf),
             ops: bytes.arbitrary_iter()?.collect::<Result<_, _>>()?,
@@ -220,14 +232,13 @@ mod tests {
 
         #[test]
         fn every_waiter_ends_once_and_nothing_is_stranded(
-            is_async in any::<bool>(),
+            flags in any::<[bool; 3]>(),
             (calls, kept, queued) in (1..=MAX_THREADS, 0..2usize, 0..=MAX_QUEUED),
-            stays in any::<bool>(),
             hung in prop::collection::btree_set(0..NAMES, 0..usize::from(NAMES)),
             deaf in prop::collection::btree_set(0..NAMES, 0..usize::from(NAMES)),
             ops in prop::collection::vec(op(), 0..200),
         ) {
-            Scenario { limits: limits(is_async, calls, kept, queued, stays), hung, deaf, ops }.play();
+            Scenario { limits: limits(flags, calls, kept, queued), hung, deaf, ops }.play();
         }
     }
 }

@@ -12,13 +12,14 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::engine::flights::Lane;
+use crate::engine::flights::{FlightId, Lane};
 use crate::engine::tests::ops::NAMES;
 use crate::engine::*;
 
 const MAX_THREADS: usize = 4;
 const MAX_QUEUED: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(10);
+const HEDGE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(1800);
 
 /// A waiter that must not be dropped in the engine.
@@ -58,6 +59,10 @@ enum Doing {
         number: u32,
         /// Whether a later call has answered.
         superseded: bool,
+        /// Whether the flight had another call when it began.
+        second: bool,
+        /// Whether it was made because that was slow.
+        hedge: bool,
     },
     /// It tells its waiters, one by one if there are several.
     Replying {
@@ -106,6 +111,8 @@ struct Model {
     clock: Instant,
     /// How far the times that the engine gets lie behind the clock.
     lag: Duration,
+    /// The latest time that the engine got.
+    latest: Instant,
     waiting: BTreeMap<u32, Waits>,
     /// Number of flushes of each name.
     flushes: [u32; NAMES as usize],
@@ -117,6 +124,12 @@ struct Model {
     asked: BTreeSet<Flight>,
     /// Flights that more than one caller has waited for.
     shared: BTreeSet<Flight>,
+    /// Queued flights whose call is slow.
+    hedging: BTreeSet<Flight>,
+    /// Flights that have had a second call because the first was slow.
+    hedged: BTreeSet<Flight>,
+    /// The last answer of each zone, as long as the engine remembers it.
+    answers: BTreeMap<u8, Instant>,
     tellings: BTreeMap<Landed, Telling>,
     /// Flights that go on without waiters, and until when, if their calls can be stopped.
     background: BTreeMap<Flight, Option<Instant>>,
@@ -138,18 +151,23 @@ struct Model {
 
 impl Model {
     fn new(limits: Limits) -> Self {
+        let start = Instant::now() + Duration::from_secs(100);
         Self {
-            engine: Engine::new(limits.clone()),
+            engine: Engine::new(limits.clone(), start - Duration::from_secs(1)),
             limits,
             engine_runs: Rc::default(),
-            clock: Instant::now() + Duration::from_secs(100),
+            clock: start,
             lag: Duration::ZERO,
+            latest: start,
             waiting: BTreeMap::new(),
             flushes: [0; NAMES as usize],
             queued: BTreeMap::new(),
             sought: BTreeMap::new(),
             asked: BTreeSet::new(),
             shared: BTreeSet::new(),
+            hedging: BTreeSet::new(),
+            hedged: BTreeSet::new(),
+            answers: BTreeMap::new(),
             tellings: BTreeMap::new(),
             background: BTreeMap::new(),
             stopping: BTreeMap::new(),
@@ -165,13 +183,15 @@ impl Model {
         }
     }
 
+    /// Returns the time of the next input, as the engine takes it.
     fn now(&self) -> Instant {
-        self.clock - self.lag
+        self.latest.max(self.clock - self.lag)
     }
 
     /// Runs one input. The caller drops what it returns.
     fn input<T>(&mut self, f: impl FnOnce(&mut Engine<Token>, Instant) -> T) -> T {
-        let now = self.now();
+        self.latest = self.now();
+        let now = self.clock - self.lag;
         self.engine_runs.set(true);
         let out = f(&mut self.engine, now);
         self.engine_runs.set(false);
@@ -190,6 +210,81 @@ impl Model {
     /// Returns the flight that callers of `name` join now.
     fn flight(&self, name: u8) -> Flight {
         Flight { name, flushes: self.flushes[usize::from(name)] }
+    }
+
+    /// Returns the zone of a name. The first four names have one, and each of the others has its own.
+    fn zone(name: u8) -> u8 {
+        name.max(3)
+    }
+
+    /// Returns the number of calls for new names of a zone that are blocked from more, and whether it is.
+    fn is_blocked(&self, name: u8) -> bool {
+        let zone = Self::zone(name);
+        let half = (self.limits.max_calls - self.limits.reserved_for_known).div_ceil(2).max(1);
+        let since = |doing: &Doing| match doing {
+            Doing::Calling { flight, new: true, since, .. } if Self::zone(flight.name) == zone => Some(*since),
+            _ => None,
+        };
+        let running: Vec<Instant> = self.doings().filter_map(since).collect();
+        let second = Duration::from_secs(1);
+        let is_long = |since: &&Instant| self.now().saturating_duration_since(**since) > second;
+        let is_silent = self.answers.get(&zone).is_none_or(|last| self.now().saturating_duration_since(*last) > second);
+        running.len() >= half && (is_silent || running.iter().filter(is_long).count() >= half)
+    }
+
+    /// Returns whether zones are of no account, because too many names are parked.
+    fn is_over_parked(&self) -> bool {
+        self.engine.flights.zones.parked() >= self.engine.max_parked()
+    }
+
+    /// Returns the engine's own identity of a flight that is queued or waited for.
+    fn engine_flight(&self, flight: Flight) -> Option<FlightId> {
+        let waits = self.waiting.values().find(|waits| waits.flight == flight && waits.landed.is_none());
+        let by_name = || {
+            let text = shell::text(flight.name);
+            self.engine.flights.find(self.engine.hashed(&text)).filter(|_| flight == self.flight(flight.name))
+        };
+        waits.map(|waits| waits.ticket.flight).or_else(by_name)
+    }
+
+    fn is_parked(&self, flight: Flight) -> bool {
+        self.engine_flight(flight).is_some_and(|flight| self.engine.flights.is_parked(flight))
+    }
+
+    /// Notes that the engine has queued a second call because the first is slow.
+    fn hedge(&mut self, flight: Flight, lane: Lane) {
+        let calls = self.calls(flight);
+        let [since] = calls[..] else { panic!("queued beside {calls:?}") };
+        let delay = self.engine.hedging.delay().expect("it is not off");
+        let age = self.now().saturating_duration_since(since);
+        assert!(age >= delay, "{flight:?} before its time: {:?}, {:?}", self.workers, self.queued);
+        assert!(self.closed.is_none() && self.is_waited_for(flight), "for nobody");
+        // Others may have been expired just now.
+        let may_wait = |other: &Flight| {
+            let is_queued = |flight| self.engine.flights.is_queued(flight);
+            self.hedging.contains(other) || self.is_parked(*other) || !self.engine_flight(*other).is_some_and(is_queued)
+        };
+        assert!(self.queued.keys().all(may_wait), "before those who have no call");
+        self.enqueue(flight, lane, self.now());
+        self.hedging.insert(flight);
+    }
+
+    /// Notes the second calls that the engine has queued, and the zones that it has forgotten.
+    fn follow(&mut self) {
+        for flight in self.flights() {
+            let lane = self.engine_flight(flight).and_then(|id| self.engine.flights.lane(id));
+            let Some(lane) = lane.filter(|_| !self.queued.contains_key(&flight)) else { continue };
+            self.hedge(flight, lane);
+        }
+        let queued = &self.queued;
+        self.hedging.retain(|flight| queued.contains_key(flight));
+        let is_new = |doing: &Doing| match doing {
+            Doing::Calling { flight, new: true, .. } => Some(Self::zone(flight.name)),
+            _ => None,
+        };
+        let parked = self.queued.keys().filter(|flight| self.is_parked(**flight)).map(|flight| Self::zone(flight.name));
+        let zones: BTreeSet<u8> = self.doings().filter_map(is_new).chain(parked).collect();
+        self.answers.retain(|zone, _| zones.contains(zone));
     }
 
     /// Returns when each call for a flight began.
@@ -224,6 +319,20 @@ impl Model {
         self.queued.len() + self.busy()
     }
 
+    /// Returns the number of running calls that were made because another was slow.
+    fn hedges(&self) -> usize {
+        self.doings().filter(|doing| matches!(doing, Doing::Calling { hedge: true, .. })).count()
+    }
+
+    /// Returns whether a worker may take something from the queue.
+    fn can_run(&self) -> bool {
+        let may_take_new = self.threads_of_new() < self.limits.max_calls - self.limits.reserved_for_known;
+        let may_run = |(flight, (_, lane)): (&Flight, &(u32, Lane))| {
+            *lane == Lane::Known || may_take_new && !self.is_blocked(flight.name)
+        };
+        self.queued.iter().any(may_run)
+    }
+
     fn is_waited_for(&self, flight: Flight) -> bool {
         self.waiting.values().any(|waits| waits.flight == flight && waits.landed.is_none())
     }
@@ -242,12 +351,14 @@ impl Model {
         if !self.is_sought(flight) && !self.is_waited_for(flight) {
             // The previous flight is over.
             self.shared.remove(&flight);
+            self.hedged.remove(&flight);
             self.asked.remove(&flight);
         }
         if self.calls(flight).is_empty() {
             self.sought.insert(flight, since);
         }
         self.last += 1;
+        self.hedging.remove(&flight);
         self.queued.insert(flight, (self.last, lane));
         if lane == Lane::Refresh {
             self.background.entry(flight).or_default();
@@ -261,9 +372,13 @@ impl Model {
 
     /// Returns whether a flight wants another call: it is not queued, all its calls are stuck, and there are fewer than two.
     fn wants_call(&self, flight: Flight) -> bool {
-        let calls = self.calls(flight);
-        let stuck = |since: &Instant| self.now().saturating_duration_since(*since) > TIMEOUT;
-        !self.queued.contains_key(&flight) && calls.iter().all(stuck) && calls.len() < 2
+        let is_young = |doing: &Doing| match doing {
+            Doing::Calling { flight: called, since, superseded: false, .. } if *called == flight => {
+                self.now().saturating_duration_since(*since) <= TIMEOUT
+            }
+            _ => false,
+        };
+        !self.queued.contains_key(&flight) && !self.doings().any(is_young) && self.calls(flight).len() < 2
     }
 
     /// Demotes known names with a stuck call to new names.
@@ -283,12 +398,20 @@ impl Model {
         if self.known.contains(&name) { Lane::Known } else { Lane::New }
     }
 
+    /// Returns the number of flights in a lane that are not parked.
     fn count(&self, lane: Lane) -> usize {
-        self.queued.values().filter(|(_, queued)| *queued == lane).count()
+        let in_lane = |(flight, (_, queued)): &(&Flight, &(u32, Lane))| *queued == lane && !self.is_parked(**flight);
+        self.queued.iter().filter(in_lane).count()
     }
 
-    /// Returns whether a lane has room for another name.
-    fn has_room(&self, lane: Lane) -> bool {
+    /// Returns whether a lane has room for a name.
+    fn has_room(&self, lane: Lane, name: u8) -> bool {
+        if lane != Lane::Known && self.is_blocked(name) {
+            return {
+                let others = self.queued.keys().filter(|flight| **flight != self.flight(name));
+                others.filter(|flight| self.is_parked(**flight)).count() < self.limits.max_queued
+            };
+        }
         let waiting = self.count(lane);
         let running = |which: fn(bool) -> bool| {
             self.doings().filter(|doing| matches!(doing, Doing::Calling { new, .. } if which(*new))).count()
@@ -299,6 +422,13 @@ impl Model {
             (self.limits.max_calls - self.limits.reserved_for_known).saturating_sub(running(|new| new))
         };
         waiting < self.limits.max_queued + theirs.min(self.limits.max_calls - running(|_| true))
+    }
+
+    /// Returns whether a lane had room for a name before an input that has `queued` it or not.
+    fn had_room(&self, lane: Lane, name: u8, queued: bool) -> bool {
+        // The same input may have parked others.
+        let is_sure = self.engine.flights.zones.parked() == 0 && !self.is_blocked(name);
+        if is_sure { self.has_room(lane, name) } else { queued }
     }
 
     /// Ends a flight without waiters, unless it goes on in the background: dequeues it, and stops its calls if possible.
@@ -351,7 +481,8 @@ impl Model {
         }
         if !self.queued.contains_key(&flight) {
             self.limit(flight);
-        } else if self.has_room(Lane::Refresh) {
+        } else if self.engine_flight(flight).is_some_and(|flight| self.engine.flights.is_queued(flight)) {
+            // There was room for it, which others may have made that were expired with it.
             self.enqueue(flight, Lane::Refresh, self.sought[&flight]);
         }
     }

@@ -71,9 +71,9 @@ impl Model {
         let token = Token { id, engine_runs: Rc::clone(&self.engine_runs) };
         // Upper and lower case are the same name.
         let letter = if id % 2 == 0 { b'a' + name } else { b'A' + name };
-        let text = Name::parse(&char::from(letter).to_string()).unwrap();
-        let relief = (id % 3 == 0).then_some(PATIENCE);
-        let asked = self.input(|engine, now| engine.ask(now, text, token, relief));
+        let text = Name::parse(&(char::from(letter).to_string() + suffix(name))).unwrap();
+        let relief = id % 3 == 0;
+        let asked = self.input(|engine, now| engine.ask(now, &text, token, relief));
 
         let flight = self.flight(name);
         let in_progress = self.is_sought(flight);
@@ -81,7 +81,7 @@ impl Model {
             Asked::Refused { waiter, why } => {
                 assert_eq!(waiter.id, id);
                 self.counted.refused += 1;
-                let room = self.has_room(self.lane_of(name));
+                let room = self.had_room(self.lane_of(name), name, false);
                 match why {
                     ErrorKind::Closed => assert!(self.closed.is_some()),
                     ErrorKind::Overloaded => assert!(self.closed.is_none() && !in_progress && !room),
@@ -94,6 +94,7 @@ impl Model {
                 if !in_progress && !self.is_waited_for(flight) {
                     // The previous flight is over.
                     self.shared.remove(&flight);
+                    self.hedged.remove(&flight);
                     self.asked.remove(&flight);
                 }
                 if !self.asked.insert(flight) {
@@ -107,7 +108,8 @@ impl Model {
                         self.demote_stuck();
                     }
                     let lane = self.lane_of(name);
-                    let room = self.has_room(lane);
+                    let is_queued = self.engine.flights.lane(ticket.flight) == Some(lane);
+                    let room = self.had_room(lane, name, is_queued);
                     assert!(room || in_progress, "over the bound");
                     if room {
                         joins = !self.calls(flight).is_empty();
@@ -116,8 +118,8 @@ impl Model {
                 }
                 self.asked = asked;
                 self.counted.shared += u64::from(joins);
-                let deadline = self.now() + relief.unwrap_or(TIMEOUT);
-                self.waiting.insert(id, Waits { flight, ticket, deadline, relief: relief.is_some(), landed: None });
+                let deadline = self.now() + if relief { PATIENCE } else { TIMEOUT };
+                self.waiting.insert(id, Waits { flight, ticket, deadline, relief, landed: None });
                 self.rouse(rouse);
             }
         }
@@ -132,17 +134,44 @@ impl Model {
         match self.input(|engine, now| input(engine, id, now)) {
             Next::Call { name, rouse } => {
                 let name = number(&name);
-                let head = |lane: Lane| {
-                    let lane = self.queued.iter().filter(|(_, (_, queued))| *queued == lane);
+                let may_take_new = self.threads_of_new() < self.limits.max_calls - self.limits.reserved_for_known;
+                // Names of one zone are in the order in which they were parked, which the engine alone knows.
+                let called = self.engine.calls.flight(id);
+                // The same input may have queued it, because its call is slow.
+                let hedged = self.flights().into_iter().find(|flight| self.engine_flight(*flight) == called);
+                if let Some(flight) = hedged.filter(|flight| !self.queued.contains_key(flight)) {
+                    self.hedge(flight, self.lane_of(flight.name));
+                }
+                let is_it = |flight: &Flight| flight.name == name && self.engine_flight(*flight) == called;
+                let is_alone = |flight: &Flight| Self::zone(flight.name) != Self::zone(0);
+                let may_run =
+                    |flight: &Flight| may_take_new && (self.is_over_parked() || !self.is_blocked(flight.name));
+                let head = |lane: Lane, of: &dyn Fn(&Flight) -> bool| {
+                    let lane = self.queued.iter().filter(|(flight, (_, queued))| *queued == lane && of(flight));
                     lane.min_by_key(|(_, (order, _))| *order).map(|(&flight, _)| flight)
                 };
-                let may_take_new = self.threads_of_new() < self.limits.max_calls - self.limits.reserved_for_known;
-                let others = || head(Lane::New).or_else(|| head(Lane::Refresh)).filter(|_| may_take_new);
-                let next = head(Lane::Known).or_else(others);
+                let next = if head(Lane::Known, &|_| true).is_some() {
+                    head(Lane::Known, &|_| true)
+                } else if Self::zone(name) == Self::zone(0) {
+                    let is_it = |flight: &Flight| is_it(flight) && may_run(flight);
+                    head(Lane::New, &is_it).or_else(|| head(Lane::Refresh, &is_it))
+                } else {
+                    let may_run = |flight: &Flight| is_alone(flight) && may_run(flight);
+                    let next = head(Lane::New, &may_run).or_else(|| head(Lane::Refresh, &may_run));
+                    // A refresh that was parked comes with the new names.
+                    let parked = || head(Lane::Refresh, &|flight| is_it(flight) && may_run(flight));
+                    next.filter(|next| is_it(next)).or_else(parked)
+                };
                 let flight = next.expect("a call for nothing that may be called for");
                 assert_eq!(name, flight.name, "the known before the new, those before refreshes, and each in order");
                 let (_, lane) = self.queued.remove(&flight).expect("queued");
+                let second = !self.calls(flight).is_empty();
                 assert!(self.calls(flight).len() < 2, "a third call for {flight:?}");
+                let hedge = self.hedging.remove(&flight);
+                if hedge {
+                    self.hedged.insert(flight);
+                    self.counted.hedged += 1;
+                }
 
                 let waits_for_it = |waits: &Waits| waits.flight == flight && waits.landed.is_none();
                 let longest = self.waiting.iter().filter(|(_, waits)| waits_for_it(waits)).map(|(&id, _)| id);
@@ -151,14 +180,17 @@ impl Model {
                 assert_eq!(waiters, longest.collect::<Vec<_>>(), "the call runs for the one that waits longest");
                 self.last += 1;
                 let (since, new, number) = (self.now(), lane != Lane::Known, self.last);
-                self.workers.insert(key, (id, Doing::Calling { flight, since, new, number, superseded: false }));
+                let calling = Doing::Calling { flight, since, new, number, superseded: false, second, hedge };
+                self.workers.insert(key, (id, calling));
                 // It has left the background if an earlier limit has passed. The call is then for its waiters.
                 if self.background.contains_key(&flight) {
                     self.limit(flight);
                 }
                 self.rouse(rouse);
             }
+            Next::Again => self.turn(key, Engine::take),
             Next::Sleep { rouse } => {
+                assert!(matches!(before, Doing::Sleeping { .. }) || !self.can_run(), "sleeps beside work");
                 // A worker that wakes for no reason sleeps on.
                 let since = if let Doing::Sleeping { since } = before { since } else { self.now() };
                 self.workers.insert(key, (id, Doing::Sleeping { since }));
@@ -182,7 +214,8 @@ impl Model {
     }
 
     pub(super) fn finish(&mut self, key: u64, result: Result<(), ErrorKind>) {
-        let (id, Doing::Calling { flight, since, new, number, superseded }) = self.workers[&key].clone() else {
+        let (id, Doing::Calling { flight, since, new, number, superseded, hedge, .. }) = self.workers[&key].clone()
+        else {
             unreachable!()
         };
         let is_last_word = flight == self.flight(flight.name) && !superseded;
@@ -193,15 +226,20 @@ impl Model {
             finished
         });
         self.workers.insert(key, (id, Doing::Replying { new, landed: finished.landed }));
-        let shared = self.shared.contains(&flight);
-        assert_eq!((finished.since, finished.shared), (since, shared));
+        let (shared, hedged) = (self.shared.contains(&flight), self.hedged.contains(&flight));
+        assert_eq!((finished.since, finished.shared, finished.hedged), (since, shared, hedged));
+        let answered = result != Err(ErrorKind::Temporary);
+        let wins = hedge && answered && self.is_sought(flight) && self.is_waited_for(flight);
+        self.counted.hedges_won += u64::from(wins);
+        if answered && new {
+            self.answers.insert(Self::zone(flight.name), self.now());
+        }
         let ended = finished.waiter.iter().map(|token| self.end(token)).collect::<Vec<_>>();
         assert!(ended.iter().all(|waits| waits.flight == flight), "an answer for another name");
         match result {
             Ok(()) => self.counted.answered += ended.len() as u64,
             Err(kind) => self.counted.fail(kind, ended.len() as u64),
         }
-        let answered = result != Err(ErrorKind::Temporary);
         if answered {
             for (_, doing) in self.workers.values_mut() {
                 if let Doing::Calling { flight: called, number: other, superseded, .. } = doing {
@@ -218,6 +256,7 @@ impl Model {
             }
             assert!(count > 0, "nobody is to be told");
             self.shared.remove(&flight);
+            self.hedged.remove(&flight);
             // Other callers' code may block the thread that should tell them.
             let limited = shared || self.tellings.keys().any(|&other| self.is_to_be_told(other));
             let limit = limited.then(|| self.now() + Duration::from_millis(20));
@@ -256,6 +295,8 @@ impl Model {
                     all_idle.extend(idle);
                     self.rouse_from_tick(rouse, &all_idle);
                     self.keeper = Keeper::Asleep { until };
+                    // The next batch may end the waits that a second call was queued for.
+                    self.follow();
                     if quiet == 0 || until.is_none_or(|until| until > self.now()) {
                         break;
                     }
@@ -287,6 +328,7 @@ impl Model {
             let calls = self.calls(waits.flight);
             assert_eq!(expired.since, calls.iter().copied().max());
             assert_eq!(expired.shared, self.shared.contains(&waits.flight));
+            assert_eq!(expired.hedged, self.hedged.contains(&waits.flight));
             *if waits.relief { &mut self.counted.answered } else { &mut self.counted.timed_out } += 1;
             if waits.relief && !self.is_waited_for(waits.flight) && self.closed.is_none() {
                 self.make_do(waits.flight);
@@ -339,27 +381,26 @@ impl Model {
 
     /// Fails a batch of queued waiters without a call, whose lookups never run.
     fn cancel_queued(&mut self, tokens: &[Token], why: ErrorKind) {
-        let mut tokens = tokens.iter();
-        for _ in 0..BATCH {
-            let head = self.queued.iter().min_by_key(|(_, (order, lane))| (*lane as usize, *order));
-            let Some((&flight, _)) = head else { break };
-            if self.calls(flight).is_empty() {
-                let waits_for_it = |waits: &Waits| waits.flight == flight && waits.landed.is_none();
-                let first = self.waiting.iter().find(|(_, waits)| waits_for_it(waits)).map(|(&id, _)| id);
-                if let Some(first) = first {
-                    let token = tokens.next().expect("someone was left out");
-                    assert_eq!(token.id, first, "the one that has waited longest");
-                    self.end(token);
-                    self.counted.fail(why, 1);
-                }
-                if self.is_waited_for(flight) {
-                    continue;
-                }
-                self.background.remove(&flight);
-            }
-            self.queued.remove(&flight);
+        for token in tokens {
+            let waits = self.end(token);
+            let flight = waits.flight;
+            assert!(waits.landed.is_none() && self.queued.contains_key(&flight), "told without having been queued");
+            assert!(self.calls(flight).is_empty(), "its call goes on");
+            let mut others = self.waiting.iter().filter(|(_, waits)| waits.flight == flight && waits.landed.is_none());
+            assert!(others.all(|(&id, _)| id > token.id), "the one that has waited longest");
+            self.counted.fail(why, 1);
         }
-        assert_eq!(tokens.next().map(|token| token.id), None, "told without having waited in the queue");
+        for flight in self.queued.keys().copied().collect::<Vec<_>>() {
+            let is_queued = self.engine_flight(flight).is_some_and(|flight| self.engine.flights.is_queued(flight));
+            if !is_queued {
+                let has_call = !self.calls(flight).is_empty();
+                assert!(has_call || !self.is_waited_for(flight), "someone was left out");
+                self.queued.remove(&flight);
+                if !has_call {
+                    self.background.remove(&flight);
+                }
+            }
+        }
     }
 
     pub(super) fn step(&mut self, op: Op) {
@@ -383,8 +424,8 @@ impl Model {
             }
             Op::Refresh { name } => {
                 let flight = self.flight(name);
-                let rouse = self.input(|engine, now| engine.refresh(now, text(name)));
-                let full = !self.has_room(Lane::Refresh);
+                let rouse = self.input(|engine, now| engine.refresh(now, &text(name)));
+                let full = !self.had_room(Lane::Refresh, name, rouse.is_some());
                 assert_eq!(rouse.is_none(), full || self.closed.is_some(), "refused for no reason");
                 let Some(rouse) = rouse else { return };
                 if self.wants_call(flight) {
@@ -576,7 +617,12 @@ impl Model {
 }
 
 pub(super) fn text(name: u8) -> Name {
-    Name::parse(&char::from(b'a' + name).to_string()).unwrap()
+    Name::parse(&(char::from(b'a' + name).to_string() + suffix(name))).unwrap()
+}
+
+/// Returns what puts the first four names into one zone.
+fn suffix(name: u8) -> &'static str {
+    if Model::zone(name) == Model::zone(0) { ".zone.test" } else { "" }
 }
 
 fn number(name: &Name) -> u8 {

@@ -1,6 +1,8 @@
 //! The same addresses in the same order, or the same error, as `getent ahosts` and `std::net::ToSocketAddrs`.
 
+use std::env;
 use std::net::{IpAddr, UdpSocket};
+use std::process::Command;
 use std::thread;
 
 use gaiter_real_dns::namespace;
@@ -8,7 +10,7 @@ use gaiter_real_dns::server::Server;
 
 use crate::hickory;
 use crate::peers::{getent, std_lookup};
-use crate::support::{ask, gai_strerror, plain, tally};
+use crate::support::{MUSL_LOOKUP, ask, gai_strerror, plain, tally};
 
 /// Every kind of name that the scripted server knows, and names that need no server.
 const NAMES: &[&str] = &[
@@ -60,6 +62,26 @@ const NAMES: &[&str] = &[
     "ok.äö.test",
 ];
 
+/// Names for which musl 1.2.3 gives other addresses or another error than glibc. `System`'s docs say why.
+const UNLIKE_MUSL: &[&str] = &[
+    // Answers that do not fit into a packet of 512 bytes.
+    "many-28.test",
+    "many-30.test",
+    "many-200.test",
+    // The order of addresses that cannot be reached.
+    "scopes.test",
+    "common.test",
+    // No code for "no address".
+    "nodata.test",
+    // One family fails.
+    "nx4.test",
+    "nx6.test",
+    "servfail4.test",
+    "servfail6.test",
+    "formerr.test",
+    "silent6.test",
+];
+
 /// The result of a lookup, in terms that all three share.
 type Outcome = Result<Vec<IpAddr>, String>;
 
@@ -108,6 +130,45 @@ pub fn loopback_only() {
     assert!(compare(NAMES) > 15);
     hickory::agrees(NAMES, hickory::EXCEPTIONS);
     assert!(server.questions().iter().any(|question| question.tcp), "something was truncated");
+}
+
+/// Compares libcs: `examples/lookup` built for musl, and this program on glibc.
+pub fn musl() {
+    let _server = Server::start();
+    resolv_conf("");
+    let program = env::var_os(MUSL_LOOKUP).expect("the trial is ignored without it");
+    let output = Command::new(program).args(NAMES).output().expect("it is a program");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(printed.lines().count(), NAMES.len(), "{printed}");
+    let by_glibc = thread::scope(|scope| {
+        let asked: Vec<_> = NAMES.iter().map(|&name| scope.spawn(move || in_one_line(name))).collect();
+        asked.into_iter().map(|thread| thread.join().expect("it does not panic")).collect::<Vec<_>>()
+    });
+    let mut differ = Vec::new();
+    for ((name, glibc), musl) in NAMES.iter().zip(&by_glibc).zip(printed.lines()) {
+        if glibc != musl {
+            println!("  {name}: glibc {}, musl {}", shortened(glibc), shortened(musl));
+            differ.push(*name);
+        }
+    }
+    assert_eq!(differ, UNLIKE_MUSL);
+}
+
+fn shortened(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    match words[..] {
+        [.., _, _] if words.len() > 8 => format!("{} … ({})", words[..8].join(" "), words.len()),
+        _ => line.to_owned(),
+    }
+}
+
+/// Returns what `examples/lookup` prints of a name.
+fn in_one_line(name: &str) -> String {
+    match ask(&plain().timeout(None).build(), name) {
+        Ok(ips) => ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" "),
+        Err(error) => format!("{:?} {}", error.kind(), error.code().map_or_else(String::new, |code| code.to_string())),
+    }
 }
 
 pub fn both_families() {

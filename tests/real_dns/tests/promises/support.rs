@@ -14,6 +14,9 @@ use crate::{endings, hung, machines};
 
 pub use gaiter_real_dns::await_that;
 
+/// Names the program for `differential::musl`.
+pub const MUSL_LOOKUP: &str = "GAITER_MUSL_LOOKUP";
+
 /// Returns a builder without a cache: every lookup that joins no other is a call.
 pub fn plain() -> gaiter::Builder {
     Resolver::builder().cache(CacheConfig::disabled())

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::executor::block_on;
-use gaiter::{Resolver, Source};
+use gaiter::{Hedge, Resolver, Source};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 use tracing::instrument::WithSubscriber as _;
@@ -104,7 +104,8 @@ pub fn a_forked_child_looks_up() {
     let server = Server::start();
     // glibc does not repeat a question.
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
-    let resolver = Resolver::new();
+    // Its questions are counted.
+    let resolver = Resolver::builder().hedge(Hedge::off()).build();
     ask(&resolver, "ok-known.test").expect("an answer");
     let mut hung: Vec<_> = (0..HUNG).map(|index| resolver.resolve(format!("held-{index}.test"))).collect();
     let asked = |index: usize| server.count(&format!("held-{index}.test"));
