@@ -5,10 +5,10 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use support::WATCHDOG;
+use support::example::example;
 
 /// The running example. It is killed when dropped, even if the test fails.
 struct Server {
@@ -19,14 +19,7 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Self {
-        // Next to this test: `target/debug/examples/graceful` for `target/debug/deps/graceful-…`.
-        let mut path: PathBuf = std::env::current_exe().unwrap();
-        path.pop();
-        path.set_file_name("examples");
-        path.push("graceful");
-        let mut child = Command::new(&path).args(args).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
-            panic!("{}: {error}; `cargo build --examples` makes it", path.display());
-        });
+        let mut child = example("graceful").args(args).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut server = Self { child, output, address: String::new() };
         let line = server.line();

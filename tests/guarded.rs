@@ -1,8 +1,8 @@
 //! Runs `examples/guarded`: hyper and reqwest refuse loopback by name, as an address in all its forms, and by redirect.
 
+mod support;
+
 use std::convert::Infallible;
-use std::path::PathBuf;
-use std::process::Command;
 
 use gaiter::Resolver;
 use http_body_util::{Empty, Full};
@@ -13,23 +13,17 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use support::example::example;
 use tokio::net::TcpListener;
 
 /// Runs the example, and returns its lines and whether it ended well.
 fn run(urls: &[&str]) -> (Vec<String>, bool) {
-    // Next to this test: `target/debug/examples/guarded` for `target/debug/deps/guarded-…`.
-    let mut path: PathBuf = std::env::current_exe().unwrap();
-    path.pop();
-    path.set_file_name("examples");
-    path.push("guarded");
-    let output = Command::new(&path)
+    let output = example("guarded")
         .args(urls)
         // Not for this server: the example must not ask it.
         .env("http_proxy", "http://127.0.0.1:1")
         .output()
-        .unwrap_or_else(|error| {
-            panic!("{}: {error}; `cargo build --examples --all-features` makes it", path.display())
-        });
+        .unwrap();
     let lines = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     (lines, output.status.success())
 }

@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod callers;
+pub mod example;
 pub mod gate;
 pub mod log;
 pub mod panics;
