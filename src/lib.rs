@@ -184,6 +184,10 @@ mod sync; // std's locks, threads and time, or a model's
 mod foreign; // catches the panics of foreign code
 mod ffi; // the only unsafe code
 
+// Only docs.
+#[cfg(any(doc, doctest))]
+pub mod cookbook;
+
 // Only for the fuzz targets.
 #[cfg(fuzzing)]
 #[doc(hidden)]

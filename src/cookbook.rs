@@ -1,0 +1,261 @@
+//! Recipes. Every snippet is compiled.
+//!
+//! - [With hyper](#with-hyper), [with reqwest](#with-reqwest), [without an HTTP client](#without-an-http-client)
+//! - [In tests: a fake backend](#in-tests-a-fake-backend), [Tokio's paused clock](#in-tests-tokios-paused-clock)
+//! - [Addresses for one name](#addresses-for-one-name), [URLs from strangers](#urls-from-strangers)
+//! - [A span filter](#a-span-filter), [graceful shutdown](#graceful-shutdown), [fork and daemons](#fork-and-daemons)
+//! - [musl and Alpine](#musl-and-alpine), [Kubernetes](#kubernetes), [many machines](#many-machines)
+//! - [Flush on a signal](#flush-on-a-signal), [tokio-postgres](#tokio-postgres)
+//!
+//! # With hyper
+//!
+//! One resolver serves all clients of a program. A clone is another handle to the same threads and the same cache.
+//!
+//! ```
+//! # #[cfg(feature = "hyper")] {
+//! use http_body_util::Empty;
+//! use hyper::body::Bytes;
+//! use hyper_util::client::legacy::Client;
+//! use hyper_util::client::legacy::connect::HttpConnector;
+//! use hyper_util::rt::TokioExecutor;
+//!
+//! let resolver = gaiter::Resolver::new();
+//! let mut http = HttpConnector::new_with_resolver(resolver.clone());
+//! http.enforce_http(false); // if a TLS connector is put around it
+//! let client = Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(http);
+//! # let _ = client;
+//! # }
+//! ```
+//!
+//! hyper tries the family of the first address first, and gives the other family a start 300 ms later (happy eyeballs, RFC 8305).
+//! [`Builder::family`](crate::Builder::family) changes which one that is.
+//!
+//! # With reqwest
+//!
+//! ```
+//! # #[cfg(feature = "reqwest")] {
+//! # fn example() -> reqwest::Result<()> {
+//! let resolver = gaiter::Resolver::new();
+//! let client = reqwest::Client::builder().dns_resolver(resolver.clone()).build()?;
+//! # let _ = client;
+//! # Ok(()) }
+//! # }
+//! ```
+//!
+//! reqwest resolves the proxy's name if there is a proxy, and the host of the URL only with `socks4` and `socks5`. An error of the
+//! resolver is in the chain of sources of reqwest's error:
+//!
+//! ```
+//! # #[cfg(feature = "reqwest")]
+//! fn dns_error(error: &reqwest::Error) -> Option<&gaiter::Error> {
+//!     let first: &dyn std::error::Error = error;
+//!     std::iter::successors(Some(first), |error| error.source()).find_map(|error| error.downcast_ref())
+//! }
+//! ```
+//!
+//! # Without an HTTP client
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let resolver = gaiter::Resolver::new();
+//! let addrs: Vec<_> = resolver.resolve("example.com").await?.with_port(443).collect();
+//! let stream = tokio::net::TcpStream::connect(&addrs[..]).await?;
+//! # let _ = stream;
+//! # Ok(()) }
+//! ```
+//!
+//! A program without any async code waits with [`Resolving::wait`](crate::Resolving::wait) and [`Shutdown::wait`](crate::Shutdown::wait):
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let resolver = gaiter::Resolver::new();
+//! let stream = std::net::TcpStream::connect(resolver.resolve("example.com").wait()?.with_port(443))?;
+//! # let _ = stream;
+//! resolver.shutdown().wait();
+//! # Ok(()) }
+//! ```
+//!
+//! # In tests: a fake backend
+//!
+//! A closure is a [`Backend`](crate::Backend). It is called on the resolver's own threads.
+//!
+//! ```
+//! use std::net::{IpAddr, Ipv4Addr};
+//! use gaiter::{Answer, Error, ErrorKind, Resolver};
+//!
+//! let fake = |name: &str| match name {
+//!     "api.example" => Ok(Answer::from(IpAddr::from(Ipv4Addr::LOCALHOST))),
+//!     "down.example" => Err(Error::from(ErrorKind::Temporary)),
+//!     _ => Err(ErrorKind::NotFound.into()),
+//! };
+//! let resolver = Resolver::builder().backend(fake).build();
+//! assert_eq!(resolver.resolve("api.example").wait()?.with_port(80).next(), "127.0.0.1:80".parse().ok());
+//! assert!(resolver.resolve("down.example").wait().unwrap_err().is_temporary());
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! To redirect one name to a test server, an [override](#addresses-for-one-name) is enough.
+//!
+//! # In tests: Tokio's paused clock
+//!
+//! Tokio's paused clock jumps to the next timer when nothing else is to be done on the runtime. It does not know of a lookup on another
+//! thread. So a `tokio::time::timeout` around a lookup fires at once. In such tests use overrides, which are given without a
+//! thread, and the resolver's own [timeout](crate::Builder::timeout), which goes by real time.
+//!
+//! ```
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+//! # runtime.block_on(async {
+//! use std::net::IpAddr;
+//! use std::time::Duration;
+//!
+//! let resolver = gaiter::Resolver::builder().override_host("api.example", IpAddr::from([127, 0, 0, 1])).build();
+//! let answer = tokio::time::timeout(Duration::from_millis(1), resolver.resolve("api.example")).await;
+//! assert!(answer.is_ok());
+//! # });
+//! ```
+//!
+//! # Addresses for one name
+//!
+//! ```
+//! use std::net::{IpAddr, SocketAddr};
+//!
+//! let resolver = gaiter::Resolver::builder()
+//!     // As `curl --resolve`: no lookup is made. The port replaces that of a URL without one.
+//!     .override_host("api.example", SocketAddr::from(([127, 0, 0, 1], 8080)))
+//!     // Given only if the lookup fails.
+//!     .fallback_host("updates.example", IpAddr::from([192, 0, 2, 7]))
+//!     .build();
+//! // At run time, too.
+//! resolver.override_host("other.example", IpAddr::from([127, 0, 0, 1]));
+//! ```
+//!
+//! # URLs from strangers
+//!
+//! A program that fetches URLs for others must not reach its own network for them. [`AddrFilter`](crate::AddrFilter) denies addresses
+//! by IANA's registries, whatever name leads to them. Clients ask no resolver about an IP address in a URL. For hyper,
+//! `Guarded` checks these. With reqwest, check each URL and each redirect:
+//!
+//! ```
+//! # #[cfg(feature = "reqwest")] {
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use gaiter::{AddrFilter, Resolver};
+//! use reqwest::redirect::Policy;
+//!
+//! let resolver = Resolver::builder().filter(AddrFilter::public_only()).build();
+//! let guard = resolver.clone();
+//! let client = reqwest::Client::builder()
+//!     .dns_resolver(resolver.clone())
+//!     .no_proxy() // a proxy would look the name up by itself
+//!     .redirect(Policy::custom(move |attempt| {
+//!         match attempt.url().host_str().map_or(Ok(()), |host| guard.check_host(host)) {
+//!             Ok(()) => Policy::default().redirect(attempt),
+//!             Err(denied) => attempt.error(denied),
+//!         }
+//!     }))
+//!     .build()?;
+//!
+//! let url = reqwest::Url::parse("https://example.com/")?;
+//! resolver.check_host(url.host_str().ok_or("no host")?)?;
+//! let request = client.get(url);
+//! # let _ = request;
+//! # Ok(()) }
+//! # }
+//! ```
+//!
+//! # A span filter
+//!
+//! Lookups are spans at level DEBUG with the target `gaiter`. This `EnvFilter` keeps them, whatever else the program logs:
+//!
+//! ```
+//! use tracing_subscriber::fmt::format::FmtSpan;
+//! use tracing_subscriber::{EnvFilter, prelude::*};
+//!
+//! let log = tracing_subscriber::fmt::layer().with_span_events(FmtSpan::CLOSE);
+//! let subscriber = tracing_subscriber::registry().with(EnvFilter::new("info,gaiter=debug")).with(log);
+//! # let _ = subscriber;
+//! ```
+//!
+//! `info,gaiter=off` leaves them out. See [Tracing](crate#tracing) for the fields.
+//!
+//! # Graceful shutdown
+//!
+//! Drain the server first, because names that are asked for after [`shutdown`](crate::Resolver::shutdown) has been called fail, cached
+//! ones too. Then bound the wait for what is left:
+//!
+//! ```
+//! # async fn example(resolver: gaiter::Resolver) {
+//! use std::time::Duration;
+//!
+//! let report = resolver.shutdown().within(Duration::from_secs(5)).await;
+//! for call in &report.abandoned {
+//!     eprintln!("{} did not answer for {:?}", call.name, call.running);
+//! }
+//! # }
+//! ```
+//!
+//! A program that ends without a shutdown loses nothing but that report: neither returning from `main` nor dropping a runtime waits for
+//! a lookup.
+//!
+//! # Fork and daemons
+//!
+//! A resolver may be made, and used, before a program forks. In the child its threads start anew with the first lookup, and its cache
+//! is empty. Do not fork while another thread of the process starts or ends: the child may inherit a lock of libc's or std's. macOS
+//! allows no lookup in a forked child.
+//!
+//! # musl and Alpine
+//!
+//! musl's `getaddrinfo` asks all servers at once and takes the first answer, reads `resolv.conf` each time, and knows neither nsswitch nor
+//! mDNS. `Hickory` (feature `hickory`) knows neither of these either, but asks servers in turn, caches by TTL, and honours `timeout` and
+//! `attempts`:
+//!
+//! ```no_run
+//! # #[cfg(feature = "hickory")] {
+//! # fn example() -> Result<(), gaiter::Error> {
+//! let resolver = gaiter::Resolver::builder().async_backend(gaiter::Hickory::from_system()?).build();
+//! # let _ = resolver;
+//! # Ok(()) }
+//! # }
+//! ```
+//!
+//! # Kubernetes
+//!
+//! A pod's `resolv.conf` has `ndots:5` and a search list of three or more. So a name with fewer than five dots is first asked for with
+//! each suffix: `api.example.com` costs up to eight queries. A trailing dot makes a name absolute: `api.example.com.` costs two. But
+//! clients send that dot in the `Host` header as well. `ndots:1` in the pod's `dnsConfig.options` does not touch the URLs.
+//!
+//! A query or an answer that gets lost costs glibc 5 seconds. gaiter makes a [second call](crate::Builder::hedge), on another socket,
+//! once a call takes longer than calls usually do. `options single-request-reopen` in `resolv.conf` keeps the two queries of a
+//! call off one port, on which Linux's connection tracking may lose one of them.
+//!
+//! # Many machines
+//!
+//! Each resolver has a cache of its own. A hundred processes ask a server a hundred times. A caching resolver on each machine, such as
+//! Unbound with `serve-expired`, serves them all, and `resolv.conf` names it. It works behind either backend.
+//!
+//! # Flush on a signal
+//!
+//! A VPN that comes up changes which answers are right. Answers go by themselves after the [cache's times](crate::CacheConfig). To
+//! drop them at once:
+//!
+//! ```
+//! # #[cfg(unix)]
+//! # async fn example(resolver: gaiter::Resolver) -> std::io::Result<()> {
+//! use tokio::signal::unix::{SignalKind, signal};
+//!
+//! let mut hangups = signal(SignalKind::hangup())?;
+//! while hangups.recv().await.is_some() {
+//!     resolver.flush();
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # tokio-postgres
+//!
+//! It takes no resolver, but it takes addresses: `host` is for TLS, `hostaddr` is where it connects.
+//!
+//! ```ignore
+//! let mut config: tokio_postgres::Config = "host=db.example user=app".parse()?;
+//! for addr in resolver.resolve("db.example").await? {
+//!     config.hostaddr(addr.ip());
+//! }
+//! ```
