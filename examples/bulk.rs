@@ -238,8 +238,12 @@ struct Lookup {
 
 impl Lookup {
     fn addrs(addrs: &Addrs) -> Vec<String> {
-        // With a scope id, if an address has one.
-        addrs.clone().map(|addr| addr.to_string()).map(|addr| addr.trim_end_matches(":0").replace(['[', ']'], "")).collect()
+        let text = |addr: SocketAddr| match addr {
+            // `SocketAddr` prints it with a port.
+            SocketAddr::V6(addr) if addr.scope_id() != 0 => format!("{}%{}", addr.ip(), addr.scope_id()),
+            addr => addr.ip().to_string(),
+        };
+        addrs.clone().map(text).collect()
     }
 
     fn text(&self) -> String {
@@ -321,7 +325,8 @@ impl fmt::Display for Summary {
         let percentiles = [50.0, 90.0, 99.0, 99.9].map(|percent| format!("p{percent} {}", percentile(percent)));
         writeln!(f, "{}, maximum {}", percentiles.join(", "), time(self.times.max()))?;
         // Each line is twice as long a time as the one before.
-        let steps = self.times.iter_log(100, 2.0).map(|step| (step.value_iterated_to(), step.count_since_last_iteration()));
+        let steps =
+            self.times.iter_log(100, 2.0).map(|step| (step.value_iterated_to(), step.count_since_last_iteration()));
         let steps: Vec<_> = steps.skip_while(|(_, count)| *count == 0).collect();
         let most = steps.iter().map(|(_, count)| *count).max().unwrap_or(1).max(1);
         for (up_to, count) in steps {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
@@ -24,7 +24,10 @@ fn run(args: &[&str], names: &str) -> (Option<i32>, Vec<String>, String) {
 #[test]
 fn each_name_gets_a_line_and_a_failure_sets_the_exit_status() {
     let (code, lines, summary) = run(&[], "127.0.0.1\n\n# a comment\n  ::1  \r\n127.0.0.1");
-    assert_eq!((code, lines), (Some(0), ["127.0.0.1: 127.0.0.1", "127.0.0.1: 127.0.0.1", "::1: ::1"].map(Into::into).to_vec()));
+    assert_eq!(
+        (code, lines),
+        (Some(0), ["127.0.0.1: 127.0.0.1", "127.0.0.1: 127.0.0.1", "::1: ::1"].map(Into::into).to_vec())
+    );
     assert!(summary.starts_with("names: 3, failed: 0, "), "{summary}");
     assert!(summary.contains("p99 "), "{summary}");
 
@@ -72,6 +75,8 @@ fn a_reader_that_has_seen_enough_ends_it_quietly() {
 #[cfg(all(unix, feature = "hickory"))]
 #[test]
 fn ctrl_c_waits_for_lookups_and_a_second_one_does_not() {
+    use std::io::{BufRead, BufReader, Read};
+
     for hangs in [false, true] {
         // A name server that never answers.
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
