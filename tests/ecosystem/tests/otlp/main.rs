@@ -2,6 +2,7 @@
 
 mod exported;
 mod feeding;
+mod moved;
 mod orders;
 
 use std::fmt::Debug;
