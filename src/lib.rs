@@ -179,6 +179,8 @@
 //!   threads share.
 //! - All have the label `gaiter.resolver` if it is [set](Builder::metrics_label).
 //!
+//! The example `otel` in `tests/ecosystem` of the repository prints spans and metrics by OpenTelemetry's exporters.
+//!
 //! Buckets are up to the exporter. The semantic conventions of OpenTelemetry recommend 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5,
 //! 0.75, 1, 2.5, 5, 7.5 and 10 seconds. `metrics-exporter-prometheus` takes them by `set_buckets_for_metric`. Without buckets it makes a
 //! summary. It writes `_` in place of each `.`.

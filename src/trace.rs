@@ -226,7 +226,7 @@ impl Spans {
                 resolve.record("gaiter.source", addrs.source().id());
                 let count = addrs.len();
                 resolve.record("dns.answers", field::debug(Answers(addrs)));
-                resolve.record("gaiter.addresses", count);
+                resolve.record("gaiter.addresses", number(count));
             }
             Err(error) => {
                 let source = if error.is_cached() { Source::Cache } else { Source::Lookup };
@@ -275,8 +275,13 @@ fn is_inside_subscriber() -> bool {
     tracing_core::dispatcher::get_current(|_| ()).is_none()
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+fn micros(duration: Duration) -> i64 {
+    number(duration.as_micros())
+}
+
+/// Signed, since tracing-opentelemetry exports other numbers as strings.
+fn number(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

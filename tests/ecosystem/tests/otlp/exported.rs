@@ -74,6 +74,8 @@ fn lookups_are_under_their_requests_and_one_who_gave_up_is_exported_while_the_ca
             let until_end = Duration::from_nanos(lookup.end_time_unix_nano - request.start_time_unix_nano);
             assert_eq!(until_end >= PATIENCE, host == "hang.test", "{processor:?}: {until_end:?}");
         }
+        let addresses = attribute(by_name["DNS lookup ok.test"], "gaiter.addresses");
+        assert_eq!(addresses.as_deref(), Some("IntValue(1)"), "a number, and not its text");
         assert_eq!(attribute(by_name["DNS lookup missing.test"], "error.type").as_deref(), Some("not_found"));
 
         drop(open);
