@@ -128,8 +128,8 @@
 //!
 //! # Exporters
 //!
-//! An exporter of spans makes requests, whose lookups must not make spans in turn. A lookup at each export would otherwise feed the
-//! exporter for ever. Either of these prevents it:
+//! An exporter of spans makes requests of its own. If their lookups make spans too, each export leads to another one, for ever. Either
+//! of these prevents it:
 //!
 //! - [`Builder::spans`] with `false`, for the resolver of the exporter's client.
 //! - A filter that keeps only lookups inside another span, on the layer that feeds the exporter:
@@ -140,12 +140,12 @@
 //!
 //! With OpenTelemetry:
 //!
-//! - Set the resolver's [timeout](Builder::timeout) below the exporter's. `with_timeout` of `opentelemetry-otlp` does not bound the
-//!   requests of a client that it is given. Set the timeout of the client too.
-//! - Shut the exporter down before the resolver. The other order is as quick, but the last export then fails with an error that
-//!   [`is_closed`](Error::is_closed).
-//! - A request that gives up leaves its connection to the client's pool, which may go on connecting in the background. The spans of the
-//!   lookup and of the request then stay open, and are not exported, until that lookup ends. The timeout bounds this too.
+//! - Set the resolver's [timeout](Builder::timeout), and that of the exporter's client, below the exporter's. `with_timeout` of
+//!   `opentelemetry-otlp` bounds its retries, but not a request of a client that it is given.
+//! - Shut the exporter down before the resolver. Otherwise lookups of the last export fail with an error that
+//!   [`is_closed`](Error::is_closed), and its spans are lost.
+//! - If a request gets a pooled connection before its own is made, hyper's client goes on connecting in the background. The spans of the
+//!   request and of its lookup are then open, and not exported, until that lookup ends. The resolver's timeout bounds this.
 //!
 //! # Metrics
 //!
@@ -177,7 +177,7 @@
 //! - `dns.question.name` is there only if [asked for](Builder::metrics_question_name), because the number of names has no bound.
 //! - The other metrics change when [`Resolver::publish_metrics`] is called, so that an answer from the cache writes nothing that
 //!   threads share.
-//! - All have the label `gaiter.resolver` if it is [set](Builder::metrics_label).
+//! - All metrics have the label `gaiter.resolver` if it is [set](Builder::metrics_label).
 //!
 //! The example `otel` in `tests/ecosystem` of the repository prints spans and metrics by OpenTelemetry's exporters.
 //!

@@ -206,8 +206,9 @@ impl Resolver {
     /// Brings the gauges and counters of the recorder that is installed up to date with [`stats`](Self::stats). See
     /// [Metrics](crate#metrics).
     ///
-    /// Call this before each scrape, or at an interval. Install the recorder before the first call: each call adds to a counter
-    /// what has come since the last.
+    /// Call this before each scrape, or at an interval. Install the recorder before the first call, since each call adds to the
+    /// counters what has come since the last. Each call also describes all metrics. A recorder that needs units from the start wants a
+    /// call before the first lookup.
     ///
     /// ```
     /// # fn scrape(resolver: &gaiter::Resolver, render: impl Fn() -> String) -> String {
