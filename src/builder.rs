@@ -11,6 +11,8 @@ use crate::engine::{Execution, Hedge, Limits};
 use crate::family::Family;
 use crate::ffi;
 use crate::filter::AddrFilter;
+#[cfg(feature = "metrics")]
+use crate::metrics::Labels;
 use crate::name::Name;
 use crate::policy::Rules;
 use crate::resolver::Resolver;
@@ -38,6 +40,14 @@ pub struct Config {
     pub family: Family,
     /// Whether fallbacks are also used for names that do not exist: [`Builder::fallback_on_not_found`].
     pub fallback_on_not_found: bool,
+    /// Whether lookups have a span: [`Builder::spans`].
+    pub spans: bool,
+    /// Name of the resolver in metrics: [`Builder::metrics_label`].
+    #[cfg(feature = "metrics")]
+    pub metrics_label: Option<Arc<str>>,
+    /// Whether metrics have the names that are looked up: [`Builder::metrics_question_name`].
+    #[cfg(feature = "metrics")]
+    pub metrics_question_name: bool,
     /// How long a thread stays without work: [`Builder::thread_keep_alive`].
     pub thread_keep_alive: Duration,
     /// Maximum number of threads that run lookups of an async backend: [`Builder::driver_threads`].
@@ -87,6 +97,9 @@ pub struct Builder {
     hedge: Hedge,
     cache: CacheConfig,
     rules: Rules,
+    spans: bool,
+    #[cfg(feature = "metrics")]
+    labels: Labels,
     thread_keep_alive: Duration,
     #[cfg(feature = "async-backend")]
     driver_threads: usize,
@@ -105,6 +118,9 @@ impl Default for Builder {
             hedge: Hedge::adaptive(),
             cache: CacheConfig::default(),
             rules: Rules::default(),
+            spans: true,
+            #[cfg(feature = "metrics")]
+            labels: Labels::default(),
             thread_keep_alive: Duration::from_secs(10),
             #[cfg(feature = "async-backend")]
             driver_threads: 1,
@@ -280,6 +296,37 @@ impl Builder {
         self
     }
 
+    /// Sets whether lookups have the span [`resolve`](crate#tracing). Default: `true`.
+    ///
+    /// With `false`, a backend's own spans and events are in the span that is current when the caller asks. This is for the client of
+    /// an exporter of spans: the span of a lookup that an export makes would be exported in turn, and so on for ever. See
+    /// [Exporters](crate#exporters).
+    pub fn spans(mut self, yes: bool) -> Self {
+        self.spans = yes;
+        self
+    }
+
+    /// Sets the value of the label `gaiter.resolver`, which all [metrics](crate#metrics) of this resolver then have. Default: no
+    /// such label.
+    ///
+    /// For a program with several resolvers. Without it, their counters add up, and gauges are those of the resolver that published
+    /// last.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_label(mut self, resolver: impl Into<Arc<str>>) -> Self {
+        self.labels.resolver = Some(resolver.into());
+        self
+    }
+
+    /// Sets whether the metric `dns.lookup.duration` has the label `dns.question.name`. Default: `false`.
+    ///
+    /// The semantic conventions of OpenTelemetry require the label. But an exporter keeps all values of a label for ever, so it is only
+    /// for programs whose names are few: not if strangers choose them.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_question_name(mut self, yes: bool) -> Self {
+        self.labels.question_name = yes;
+        self
+    }
+
     /// Sets how long a thread stays when it has no work. Default: 10 seconds, as in Tokio's blocking pool.
     pub fn thread_keep_alive(mut self, duration: Duration) -> Self {
         self.thread_keep_alive = duration;
@@ -333,12 +380,17 @@ impl Builder {
             cache: self.cache,
             family: self.rules.family,
             fallback_on_not_found: self.rules.fallback_on_not_found,
+            spans: self.spans,
+            #[cfg(feature = "metrics")]
+            metrics_label: self.labels.resolver.clone(),
+            #[cfg(feature = "metrics")]
+            metrics_question_name: self.labels.question_name,
             thread_keep_alive: self.thread_keep_alive,
             #[cfg(feature = "async-backend")]
             driver_threads: self.driver_threads,
             thread_stack_size: self.thread_stack_size,
         };
-        let setup = Setup::new(
+        let mut setup = Setup::new(
             self.origin,
             config.limits(execution),
             config.thread_stack_size,
@@ -347,6 +399,11 @@ impl Builder {
             #[cfg(feature = "async-backend")]
             config.driver_threads,
         );
+        setup.spans = config.spans;
+        #[cfg(feature = "metrics")]
+        {
+            setup.labels = self.labels;
+        }
         Resolver::with(config, setup)
     }
 }
@@ -370,6 +427,7 @@ impl fmt::Debug for Builder {
             .field("hedge", hedge)
             .field("cache", cache)
             .field("rules", rules)
+            .field("spans", &self.spans)
             .field("thread_keep_alive", &self.thread_keep_alive)
             .field("thread_stack_size", &self.thread_stack_size)
             .finish_non_exhaustive()

@@ -104,7 +104,7 @@
 //! | `otel.kind` | `internal` |
 //! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
-//! There is no span for an answer from the cache, an override, an IP address, an invalid name, a name that is denied before it is
+//! There is no span if [they are turned off](Builder::spans), nor for an answer from the cache, an override, an IP address, an invalid name, a name that is denied before it is
 //! looked up, or a background refresh. There is one for a caller that is refused, or that gets an old answer or a fallback at once
 //! because a lookup is slow or has just failed.
 //!
@@ -126,6 +126,65 @@
 //! - tracing caches whether any subscriber is interested in a span. If a process makes its first lookup without a subscriber, and then installs
 //!   only a scoped one, `resolve` may stay disabled until another subscriber is made.
 //!
+//! # Exporters
+//!
+//! An exporter of spans makes requests of its own. If their lookups make spans too, each export leads to another one, for ever. Either
+//! of these prevents it:
+//!
+//! - [`Builder::spans`] with `false`, for the resolver of the exporter's client.
+//! - A filter that keeps only lookups inside another span, on the layer that feeds the exporter:
+//!   `dynamic_filter_fn(|meta, cx| meta.target() != "gaiter" || cx.lookup_current().is_some())`, of `tracing_subscriber::filter`. It
+//!   works if the exporter makes its requests outside of all spans.
+//!
+//! `gaiter=off` in an `EnvFilter` turns off the spans of the program's own lookups too.
+//!
+//! With OpenTelemetry:
+//!
+//! - Set the resolver's [timeout](Builder::timeout), and that of the exporter's client, below the exporter's. `with_timeout` of
+//!   `opentelemetry-otlp` bounds its retries, but not a request of a client that it is given.
+//! - Shut the exporter down before the resolver. Otherwise lookups of the last export fail with an error that
+//!   [`is_closed`](Error::is_closed), and its spans are lost.
+//! - If a request gets a pooled connection before its own is made, hyper's client goes on connecting in the background. The spans of the
+//!   request and of its lookup are then open, and not exported, until that lookup ends. The resolver's timeout bounds this.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, a resolver reports to the recorder that is installed for the `metrics` facade:
+//!
+//! | metric | type | unit | labels | value |
+//! |---|---|---|---|---|
+//! | `dns.lookup.duration` | histogram | seconds | `error.type`, `dns.question.name` | time from asking to the result, of each caller who waited |
+//! | `gaiter.queued` | gauge | count | | [`Stats::queued`] |
+//! | `gaiter.running` | gauge | count | | [`Stats::running`] |
+//! | `gaiter.running_long` | gauge | count | | [`Stats::running_long`] |
+//! | `gaiter.threads` | gauge | count | | [`Stats::threads`] |
+//! | `gaiter.idle_threads` | gauge | count | | [`Stats::idle_threads`] |
+//! | `gaiter.cached_names` | gauge | count | | [`Stats::cached_names`] |
+//! | `gaiter.started` | counter | count | | [`Stats::started`] |
+//! | `gaiter.shared` | counter | count | | [`Stats::shared`] |
+//! | `gaiter.hits` | counter | count | | [`Stats::hits`] |
+//! | `gaiter.stale` | counter | count | | [`Stats::stale`] |
+//! | `gaiter.refused` | counter | count | | [`Stats::refused`] |
+//! | `gaiter.refreshed` | counter | count | | [`Stats::refreshed`] |
+//! | `gaiter.hedged` | counter | count | | [`Stats::hedged`] |
+//! | `gaiter.hedges_won` | counter | count | | [`Stats::hedges_won`] |
+//! | `gaiter.abandoned` | counter | count | | [`Stats::abandoned`] |
+//!
+//! - `dns.lookup.duration` is recorded on the thread where a caller gets its result or drops the future. Its count is that of the
+//!   callers who [started](Stats::started) and wait no more. Callers who are answered at once or refused are not in it.
+//! - `error.type` is that of the [span](#tracing), or `cancelled` for a caller who dropped the future before it had a result. A lookup
+//!   without an error does not have it.
+//! - `dns.question.name` is there only if [asked for](Builder::metrics_question_name), because the number of names has no bound.
+//! - The other metrics change when [`Resolver::publish_metrics`] is called, so that an answer from the cache writes nothing that
+//!   threads share.
+//! - All metrics have the label `gaiter.resolver` if it is [set](Builder::metrics_label).
+//!
+//! The example `otel` in `tests/ecosystem` of the repository prints spans and metrics by OpenTelemetry's exporters.
+//!
+//! Buckets are up to the exporter. The semantic conventions of OpenTelemetry recommend 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5,
+//! 0.75, 1, 2.5, 5, 7.5 and 10 seconds. `metrics-exporter-prometheus` takes them by `set_buckets_for_metric`. Without buckets it makes a
+//! summary. It writes `_` in place of each `.`.
+//!
 //! # Features
 //!
 //! The minimum Rust version is 1.85, and 1.88 with the feature `hickory`.
@@ -139,9 +198,11 @@
 //! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
 //!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
 //!   from the system's resolver.
+//! - `metrics`: reports to the recorder of the `metrics` facade, version 0.24. See [Metrics](#metrics). Adds
+//!   [`Resolver::publish_metrics`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // These docs link to items of every feature.
-#![cfg_attr(not(feature = "hickory"), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(not(all(feature = "hickory", feature = "metrics")), allow(rustdoc::broken_intra_doc_links))]
 #![deny(unsafe_code)] // `ffi` alone allows it
 #![warn(missing_docs, unreachable_pub)]
 #![cfg_attr(
@@ -175,6 +236,8 @@ mod backend; // where answers come from
 
 // Leaves.
 mod trace; // spans, and the only code that enters one or sets a dispatcher
+#[cfg(feature = "metrics")]
+mod metrics; // what a recorder of metrics gets
 mod stats;
 mod addrs;
 mod error;

@@ -203,6 +203,28 @@ impl Resolver {
         self.shared.epochs.current().stats()
     }
 
+    /// Brings the gauges and counters of the recorder that is installed up to date with [`stats`](Self::stats). See
+    /// [Metrics](crate#metrics).
+    ///
+    /// Call this before each scrape, or at an interval. Install the recorder before the first call, since each call adds to the
+    /// counters what has come since the last. Each call also describes all metrics. A recorder that needs units from the start wants a
+    /// call before the first lookup.
+    ///
+    /// ```
+    /// # fn scrape(resolver: &gaiter::Resolver, render: impl Fn() -> String) -> String {
+    /// resolver.publish_metrics();
+    /// render() // `PrometheusHandle::render`, for one
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics if the recorder does.
+    #[cfg(feature = "metrics")]
+    pub fn publish_metrics(&self) {
+        self.shared.epochs.current().publish();
+    }
+
     /// Returns whether no thread is left but the timekeeper.
     #[cfg(all(test, gaiter_loom))]
     pub(crate) fn are_threads_joined(&self) -> bool {

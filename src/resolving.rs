@@ -90,7 +90,8 @@ impl RefUnwindSafe for Resolving {}
 impl State {
     fn start(epochs: Arc<Epochs>, name: Name) -> Self {
         let shell = Arc::clone(epochs.current());
-        let (mut scope, custody) = trace::begin(&name, epochs.setup().traced);
+        let setup = epochs.setup();
+        let (mut scope, custody) = trace::begin(&name, setup.spans, setup.traced);
         let waiter = Arc::new(Waiter::new(sync::now(), custody));
         match shell.ask(&name, Arc::clone(&waiter)) {
             Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, shell, name, waiter, ticket: Some(ticket), scope }),
@@ -152,13 +153,24 @@ fn completed() -> Result<Addrs, Error> {
 impl Waiting {
     fn end(mut self, reply: Reply) -> Result<Addrs, Error> {
         self.ticket = None;
-        let Reply { result, queued, in_call, shared, hedged } = reply;
+        #[cfg(feature = "metrics")]
+        self.record(Some(&reply));
+        let Reply { result, queued, in_call, shared, hedged, .. } = reply;
         // In this caller's spelling, which may differ from that of the first caller.
         let result = result.map_err(|error| error.about(&self.name));
         if let Some(scope) = self.scope.take() {
             close_scope(&self.shell, Some(scope), Some(Outcome::new(&result, shared, hedged, queued, in_call)));
         }
         result
+    }
+
+    /// Records how long the caller waited, until it left if there is no reply.
+    #[cfg(feature = "metrics")]
+    fn record(&self, reply: Option<&Reply>) {
+        let result = reply.map(|reply| reply.result.as_ref().map(drop));
+        let waited =
+            reply.map_or_else(|| sync::now().saturating_duration_since(self.waiter.asked), |reply| reply.waited);
+        self.epochs.setup().labels.record(&self.name, result, waited);
     }
 }
 
@@ -173,6 +185,8 @@ impl Drop for Waiting {
         }
         if let Some(ticket) = self.ticket {
             self.shell.leave(ticket);
+            #[cfg(feature = "metrics")]
+            self.record(self.waiter.take_reply().as_ref());
         }
         close_scope(&self.shell, self.waiter.leave(), None);
         close_scope(&self.shell, self.scope.take(), None);

@@ -30,6 +30,8 @@ pub struct Stats {
     pub threads: usize,
     /// Number of these that wait for a call.
     pub idle_threads: usize,
+    /// Number of names in the cache, with an answer or a failure. An expired name counts until another one takes its place.
+    pub cached_names: usize,
     /// Callers who started a lookup or joined one.
     pub started: u64,
     /// Callers who got addresses after they waited, stale ones and fallbacks included.

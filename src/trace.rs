@@ -57,16 +57,19 @@ impl Outcome {
     }
 }
 
-/// Returns the scopes of a lookup that begins here: the one that the future keeps, if it has a span, and with `custody` the
-/// one for the thread that runs the call.
+/// Returns the scopes of a lookup that begins here: with `spans` the one that the future keeps, if the span is enabled, and with
+/// `custody` the one for the thread that runs the call.
 ///
 /// Must be called where the caller asks, not where its future is polled: hyper may poll a connection's future in another task
 /// than the request it was made for.
-pub(crate) fn begin(name: &Name, custody: bool) -> (Option<Scope>, Option<Scope>) {
+pub(crate) fn begin(name: &Name, spans: bool, custody: bool) -> (Option<Scope>, Option<Scope>) {
     // A subscriber that panics loses its span, not its program's lookup. Each call has its own catch: unwinding from one must
     // not drop the span of another.
     let span = |make: &dyn Fn() -> Span| caught(make).unwrap_or_else(|_| Span::none());
     let resolve = span(&|| {
+        if !spans {
+            return Span::none();
+        }
         tracing::debug_span!(
             target: TARGET,
             "resolve",
@@ -223,7 +226,7 @@ impl Spans {
                 resolve.record("gaiter.source", addrs.source().id());
                 let count = addrs.len();
                 resolve.record("dns.answers", field::debug(Answers(addrs)));
-                resolve.record("gaiter.addresses", count);
+                resolve.record("gaiter.addresses", number(count));
             }
             Err(error) => {
                 let source = if error.is_cached() { Source::Cache } else { Source::Lookup };
@@ -272,8 +275,13 @@ fn is_inside_subscriber() -> bool {
     tracing_core::dispatcher::get_current(|_| ()).is_none()
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+fn micros(duration: Duration) -> i64 {
+    number(duration.as_micros())
+}
+
+/// Signed, since tracing-opentelemetry exports other numbers as strings.
+fn number(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

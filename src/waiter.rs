@@ -17,6 +17,9 @@ pub(crate) struct Reply {
     pub(crate) result: Result<Addrs, Error>,
     pub(crate) queued: Duration,
     pub(crate) in_call: Duration,
+    /// How long the caller waited.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only a metric"))]
+    pub(crate) waited: Duration,
     pub(crate) shared: bool,
     pub(crate) hedged: bool,
 }
@@ -24,7 +27,8 @@ pub(crate) struct Reply {
 impl Reply {
     /// Returns the reply to a caller that has not waited.
     pub(crate) fn of(result: Result<Addrs, Error>) -> Self {
-        Self { result, queued: Duration::ZERO, in_call: Duration::ZERO, shared: false, hedged: false }
+        let zero = Duration::ZERO;
+        Self { result, queued: zero, in_call: zero, waited: zero, shared: false, hedged: false }
     }
 }
 
@@ -107,6 +111,12 @@ impl Waiter {
         let Instead { old, standby } = &**slot.instead.as_ref()?;
         let old = old.as_ref().filter(|old| !error.is_final() && now.is_some_and(|now| old.is_usable(now)));
         old.map(|old| old.addrs(Source::Stale)).or_else(|| standby.as_ref()?.in_place_of(error))
+    }
+
+    /// Takes the reply, if it is there.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn take_reply(&self) -> Option<Reply> {
+        self.lock().reply.take()
     }
 
     /// Takes the custody, which is for the thread that runs the call, for good. If it is lent now, it is not returned.

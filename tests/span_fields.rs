@@ -11,9 +11,10 @@ use futures::executor::block_on;
 use futures::future::join;
 use gaiter::{CacheConfig, ErrorKind, Resolver};
 use support::backend::{Kind, Scripted};
+use support::log::{Ledger, Log};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Metadata, Subscriber, dispatcher};
+use tracing::{Metadata, Subscriber, dispatcher, info_span};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
@@ -184,4 +185,25 @@ fn one_who_finds_an_old_answer_in_time_says_so() {
     block_on(occupier).expect("an answer");
     let [fields] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!((fields["gaiter.source"].as_str(), fields["gaiter.addresses"].as_str()), ("stale", "1"));
+}
+
+#[test]
+fn with_spans_off_there_is_none_and_a_backend_is_in_the_callers_span() {
+    for &kind in Kind::ALL {
+        let log = Log::default();
+        let resolver = Scripted::new(kind).builder(1).spans(false).build();
+        assert!(!resolver.config().spans);
+        dispatcher::with_default(&tracing_subscriber::registry().with(Ledger(log.clone())).into(), || {
+            info_span!("request").in_scope(|| {
+                block_on(resolver.resolve("ok")).expect("an answer");
+                block_on(resolver.resolve("error")).expect_err("no answer");
+            });
+        });
+        log.await_closed();
+        log.look(|seen| {
+            assert!(seen.opened.iter().flatten().all(|&span| span != "resolve"), "{kind:?}: {:?}", seen.opened);
+            let scopes: Vec<_> = seen.events.iter().map(|(_, scope)| &scope[..]).collect();
+            assert_eq!(scopes, [["request"]; 2], "{kind:?}");
+        });
+    }
 }

@@ -126,6 +126,11 @@ impl Store {
         Index::new(self.limit)
     }
 
+    /// Returns the number of names.
+    pub(crate) fn len(&self, index: &Index) -> usize {
+        self.shape().buckets as usize - index.free.len()
+    }
+
     #[inline]
     fn shape(&self) -> Shape {
         // Acquires what `reshape` releases: the heads of all these buckets.
@@ -372,11 +377,6 @@ impl Store {
     fn is_linked(&self, place: u32, slot: &Slot) -> bool {
         let first = self.head(slot.hash()).and_then(Link::get);
         std::iter::successors(first, |at| self.slots.get(*at)?.next.get()).any(|at| at == place)
-    }
-
-    /// Returns the number of names.
-    pub(super) fn len(&self, index: &Index) -> usize {
-        self.shape().buckets as usize - index.free.len()
     }
 
     /// Returns whether a name was visited, if it is there.

@@ -33,7 +33,8 @@ impl Landing {
             Err(error) => waiter.in_place_of(error, self.at).ok_or_else(|| error.clone()),
         };
         let result = result.map(|addrs| addrs.after(queued, in_call));
-        Reply { result, queued, in_call, shared: self.shared, hedged: self.hedged }
+        let waited = self.at.saturating_duration_since(waiter.asked);
+        Reply { result, queued, in_call, waited, shared: self.shared, hedged: self.hedged }
     }
 }
 

@@ -38,6 +38,8 @@ use crate::engine::{Batch, Engine, Landed, Limits, Rouse, RouseTimekeeper, Rouse
 use crate::error::{Error, ErrorKind};
 use crate::ffi;
 use crate::foreign::caught;
+#[cfg(feature = "metrics")]
+use crate::metrics::Labels;
 use crate::policy::{Policy, Rules};
 use crate::stats::{AtOnce, Stats};
 use crate::sync::thread::{self, Thread};
@@ -50,6 +52,10 @@ pub(crate) struct Setup {
     pub(crate) origin: Origin,
     /// Whether calls run inside their caller's span.
     pub(crate) traced: bool,
+    /// Whether lookups have a span.
+    pub(crate) spans: bool,
+    #[cfg(feature = "metrics")]
+    pub(crate) labels: Labels,
     pub(crate) limits: Limits,
     pub(crate) stack: Option<usize>,
     pub(crate) cache: CacheConfig,
@@ -82,6 +88,9 @@ impl Setup {
         Self {
             origin,
             traced,
+            spans: true,
+            #[cfg(feature = "metrics")]
+            labels: Labels::default(),
             limits,
             stack,
             cache,
@@ -107,6 +116,9 @@ pub(crate) struct Shell {
     store: Store,
     state: Mutex<State>,
     at_once: AtOnce,
+    /// The statistics that were last published.
+    #[cfg(feature = "metrics")]
+    published: Mutex<Stats>,
     roster: Arc<Roster>,
     setup: Arc<Setup>,
     /// Generation of the process that these threads belong to.
@@ -158,7 +170,16 @@ impl Shell {
             closers: Closers::default(),
         };
         let roster = Arc::new(Roster::new(generation));
-        Self { store, state: Mutex::new(state), at_once: AtOnce::new(), roster, setup, generation }
+        Self {
+            store,
+            state: Mutex::new(state),
+            at_once: AtOnce::new(),
+            #[cfg(feature = "metrics")]
+            published: Mutex::default(),
+            roster,
+            setup,
+            generation,
+        }
     }
 
     /// Returns whether these threads belong to a process that this one was forked from.
@@ -178,6 +199,7 @@ impl Shell {
         let now = sync::now();
         let state = self.lock();
         let mut stats = state.engine.stats(now);
+        stats.cached_names = self.store.len(&state.index);
         #[cfg(feature = "async-backend")]
         if matches!(self.setup.origin, Origin::Async(_)) {
             stats.idle_threads = state.idle_drivers();
@@ -187,6 +209,17 @@ impl Shell {
         stats.threads = stats.threads.max(self.roster.count(Kind::Driver));
         self.at_once.add_to(&mut stats);
         stats
+    }
+
+    /// Publishes the statistics as metrics.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn publish(&self) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under this lock, so that counters have risen since the statistics before.
+        let stats = self.stats();
+        let before = std::mem::replace(&mut *published, stats.clone());
+        drop(published);
+        self.setup.labels.publish(&stats, &before);
     }
 
     /// Unlocks the state, then starts or wakes the threads that the engine named.
@@ -260,7 +293,7 @@ impl Shell {
                 let queued = now.saturating_duration_since(waiter.asked);
                 let instead = waiter.in_place_of(error, now);
                 let result = instead.map(|addrs| addrs.after(queued, Duration::ZERO)).ok_or_else(|| error.clone());
-                Reply { result, queued, in_call: Duration::ZERO, shared: false, hedged: false }
+                Reply { queued, waited: queued, ..Reply::of(result) }
             };
             let replies: Vec<_> = waiters.iter().map(reply).collect();
             replies.iter().for_each(|reply| state.count(reply));

@@ -77,7 +77,7 @@ impl State {
         // As of `asked`: the answer lasts until the deadline, though perhaps not until the timekeeper has come.
         let instead = waiter.in_place_of(&error, relief.then_some(waiter.asked));
         let result = instead.map(|addrs| addrs.after(queued, in_call)).ok_or(error);
-        (waiter, Reply { result, queued, in_call, shared, hedged })
+        (waiter, Reply { result, queued, in_call, waited: queued + in_call, shared, hedged })
     }
 }
 
