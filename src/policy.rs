@@ -76,6 +76,14 @@ impl Policy {
         }
     }
 
+    /// Returns the result for a name that is never looked up, because it is an address or has an override.
+    pub(crate) fn without_lookup(&self, name: NameRef<'_>) -> Option<Result<Addrs, Error>> {
+        match name.literal() {
+            Some(ip) => Some(self.literal(ip, name)),
+            None => self.overridden(name),
+        }
+    }
+
     /// Returns what the program gives for a name in place of a lookup, if it does.
     #[inline]
     pub(crate) fn overridden(&self, name: NameRef<'_>) -> Option<Result<Addrs, Error>> {

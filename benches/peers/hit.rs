@@ -73,7 +73,7 @@ pub fn run(run: &Run) -> Vec<Line> {
     for (threads, count, target) in [(1, 1, 0.85), (1, 64, 0.85), (2, 1, 0.55), (2, 64, 0.55)] {
         let asked = &names[..count];
         let mut ours = || {
-            // Fresh for at least 27 seconds, which is longer than a round.
+            // Fresh for at least 4.5 seconds, which is longer than a round.
             fill();
             time(threads, HITS, &resolver, asked)
         };
