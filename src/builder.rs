@@ -12,6 +12,7 @@ use crate::family::Family;
 use crate::ffi;
 use crate::filter::AddrFilter;
 use crate::name::Name;
+use crate::order::Order;
 use crate::policy::Rules;
 use crate::resolver::Resolver;
 use crate::shell::Setup;
@@ -36,6 +37,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Which families of addresses callers get: [`Builder::family`].
     pub family: Family,
+    /// In which order each caller gets addresses: [`Builder::order`].
+    pub order: Order,
     /// Whether fallbacks are also used for names that do not exist: [`Builder::fallback_on_not_found`].
     pub fallback_on_not_found: bool,
     /// How long a thread stays without work: [`Builder::thread_keep_alive`].
@@ -144,6 +147,14 @@ impl Builder {
     /// Applies to answers of the backend, before the [filter](Self::filter). IP addresses, overrides and fallbacks stay as they are.
     pub fn family(mut self, family: Family) -> Self {
         self.rules.family = family;
+        self
+    }
+
+    /// Sets in which order each caller gets the addresses of a name. Default: [`Order::Platform`].
+    ///
+    /// Applies to each caller, after the cache. [`Order`] says to which answers.
+    pub fn order(mut self, order: Order) -> Self {
+        self.rules.order = order;
         self
     }
 
@@ -332,6 +343,7 @@ impl Builder {
             hedge: self.hedge,
             cache: self.cache,
             family: self.rules.family,
+            order: self.rules.order,
             fallback_on_not_found: self.rules.fallback_on_not_found,
             thread_keep_alive: self.thread_keep_alive,
             #[cfg(feature = "async-backend")]

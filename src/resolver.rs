@@ -3,7 +3,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::addrs::Answer;
+use crate::addrs::{Addrs, Answer};
 use crate::builder::{Builder, Config};
 use crate::error::{Error, ErrorKind};
 use crate::filter::AddrFilter;
@@ -109,7 +109,9 @@ impl Resolver {
                 if let Some(given) = policy.overridden(name) {
                     return Resolving::ready(given);
                 }
-                if let Some(cached) = epochs.current().cached(name, Resolving::ready) {
+                let order = policy.order();
+                let give = |given: Result<Addrs, Error>| Resolving::ready(given.map(|addrs| addrs.ordered(order)));
+                if let Some(cached) = epochs.current().cached(name, give) {
                     return cached;
                 }
             }
@@ -153,6 +155,20 @@ impl Resolver {
         if let Some(name) = NameRef::new(name.as_ref()) {
             self.shared.epochs.current().expire(name, Duration::ZERO);
         }
+    }
+
+    /// Does the same, unless it was done for the name within the cooldown.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn expire_rarely(&self, name: &str) {
+        if let Some(name) = NameRef::new(name) {
+            self.shared.epochs.current().expire(name, self.shared.config.cache.cooldown);
+        }
+    }
+
+    /// Returns the cached addresses of a name, however old they are.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn peek(&self, name: &str) -> Option<Addrs> {
+        self.shared.epochs.current().peek(NameRef::new(name)?)
     }
 
     /// Starts a lookup of a name in the background, whatever the cache has. Never blocks.
