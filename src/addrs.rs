@@ -1,3 +1,5 @@
+mod arranged;
+
 use std::array;
 use std::fmt;
 use std::io;
@@ -6,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::arranged::ARRANGED;
 use crate::clock::{Coarse, Tick};
 
 /// Number of words for addresses that are stored inline. An IPv4 address takes one, an IPv6 address four.
@@ -183,8 +186,9 @@ impl Source {
 /// This is an iterator over [`SocketAddr`]. Cloning it is cheap: it copies up to two addresses of each family, or ten IPv4
 /// addresses. For more it copies a reference count.
 ///
-/// The order is the backend's. `getaddrinfo` sorts by the platform's version of RFC 3484 or RFC 6724. The port is 0, unless
-/// [`with_port`](Self::with_port) or a backend sets another. hyper and reqwest replace port 0 by the port of the URL.
+/// The order is the backend's, unless [`Builder::order`](crate::Builder::order) sets another. `getaddrinfo` sorts by the platform's
+/// version of RFC 3484 or RFC 6724. The port is 0, unless [`with_port`](Self::with_port) or a backend sets another. hyper and reqwest
+/// replace port 0 by the port of the URL.
 #[derive(Clone)]
 pub struct Addrs(Inner);
 
@@ -242,6 +246,7 @@ const LEFT: usize = WORDS + 4;
 /// The port that replaces the addresses' own, and [`HAS_PORT`], or 0.
 const PORT: usize = WORDS + 5;
 const HAS_PORT: u32 = 1 << 16;
+// `arranged` has what they are if the addresses are not stored inline.
 
 impl Few {
     const NONE: Self = Self([0; WORDS + 6]);
@@ -426,6 +431,7 @@ impl Iterator for Addrs {
     fn next(&mut self) -> Option<SocketAddr> {
         let mut addr = match &self.0.many {
             None => SocketAddr::new(self.0.few.pop()?, 0),
+            Some(many) if self.0.few.0[ARRANGED] != 0 => self.0.few.next_arranged(many)?,
             Some(many) => {
                 let addr = *many.get(self.0.few.0[NEXT] as usize)?;
                 self.0.few.0[NEXT] += 1;

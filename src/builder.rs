@@ -14,6 +14,7 @@ use crate::filter::AddrFilter;
 #[cfg(feature = "metrics")]
 use crate::metrics::Labels;
 use crate::name::Name;
+use crate::order::Order;
 use crate::policy::Rules;
 use crate::resolver::Resolver;
 use crate::shell::Setup;
@@ -38,6 +39,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Which families of addresses callers get: [`Builder::family`].
     pub family: Family,
+    /// In which order each caller gets addresses: [`Builder::order`].
+    pub order: Order,
     /// Whether fallbacks are also used for names that do not exist: [`Builder::fallback_on_not_found`].
     pub fallback_on_not_found: bool,
     /// Whether lookups have a span: [`Builder::spans`].
@@ -160,6 +163,14 @@ impl Builder {
     /// Applies to answers of the backend, before the [filter](Self::filter). IP addresses, overrides and fallbacks stay as they are.
     pub fn family(mut self, family: Family) -> Self {
         self.rules.family = family;
+        self
+    }
+
+    /// Sets in which order each caller gets the addresses of a name. Default: [`Order::Platform`].
+    ///
+    /// Applies to each caller, after the cache. [`Order`] says to which answers.
+    pub fn order(mut self, order: Order) -> Self {
+        self.rules.order = order;
         self
     }
 
@@ -379,6 +390,7 @@ impl Builder {
             hedge: self.hedge,
             cache: self.cache,
             family: self.rules.family,
+            order: self.rules.order,
             fallback_on_not_found: self.rules.fallback_on_not_found,
             spans: self.spans,
             #[cfg(feature = "metrics")]

@@ -24,7 +24,7 @@ impl Moment {
 
 /// A time by a clock that is cheap to read, since it moves in steps of a few milliseconds.
 ///
-/// That is good enough to tell whether an answer that lives for half a minute is fresh.
+/// That is good enough to tell whether an answer that lives for seconds is fresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Coarse {
     /// Counted from a moment of the clock's own.

@@ -69,8 +69,8 @@ pub enum ErrorKind {
     Closed,
     /// The [filter](crate::AddrFilter) denies the name, or an address of it. A backend may return this too.
     Denied,
-    /// Any other error: a platform code that says nothing about the name, an error of a backend without a kind, or a future that was
-    /// polled after it had completed.
+    /// Any other error: a platform code that says nothing about the name, an error of a backend without a kind, a future that was polled
+    /// after it had completed, or a refresh without a cache.
     Other,
 }
 

@@ -215,6 +215,8 @@
 mod guarded;
 #[cfg(feature = "hyper")]
 mod hyper;
+#[cfg(feature = "hyper")]
+mod reconnect;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 
@@ -240,6 +242,7 @@ mod trace; // spans, and the only code that enters one or sets a dispatcher
 mod metrics; // what a recorder of metrics gets
 mod stats;
 mod addrs;
+mod order; // which caller gets the addresses in which order
 mod error;
 mod name;
 mod clock; // a clock that is cheap to read
@@ -270,6 +273,9 @@ pub use crate::family::Family;
 pub use crate::filter::AddrFilter;
 #[cfg(feature = "hyper")]
 pub use crate::guarded::{Guarded, GuardedConnecting};
+pub use crate::order::Order;
+#[cfg(feature = "hyper")]
+pub use crate::reconnect::{Reconnect, Reconnecting};
 pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;
 pub use crate::shutdown::{Abandoned, Shutdown, ShutdownReport};

@@ -12,12 +12,14 @@ use crate::fallbacks::{Fallbacks, Standby};
 use crate::family::Family;
 use crate::filter::AddrFilter;
 use crate::name::{Name, NameRef};
+use crate::order::Order;
 use crate::overrides::Overrides;
 
 /// What a builder collects for a [`Policy`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) family: Family,
+    pub(crate) order: Order,
     pub(crate) filter: Option<AddrFilter>,
     pub(crate) overrides: HashMap<Name, Answer>,
     pub(crate) fallbacks: HashMap<Name, Answer>,
@@ -27,6 +29,7 @@ pub(crate) struct Rules {
 /// Which answers are let through, and what takes the place of others. Shared with forked children, so it has no locks.
 pub(crate) struct Policy {
     family: Family,
+    order: Order,
     filter: ArcSwapOption<AddrFilter>,
     /// Whether there is a filter or was one. Cheaper to read than the filter.
     is_filtered: AtomicBool,
@@ -36,14 +39,21 @@ pub(crate) struct Policy {
 
 impl Policy {
     pub(crate) fn new(rules: Rules, cooldown: Duration) -> Self {
-        let Rules { family, filter, overrides, fallbacks, fallback_on_not_found } = rules;
+        let Rules { family, order, filter, overrides, fallbacks, fallback_on_not_found } = rules;
         Self {
             family,
+            order,
             is_filtered: AtomicBool::new(filter.is_some()),
             filter: ArcSwapOption::new(filter.map(Arc::new)),
             overrides: Overrides::new(overrides),
             fallbacks: Fallbacks::new(fallbacks, fallback_on_not_found, cooldown),
         }
+    }
+
+    /// Returns the order in which each caller gets addresses.
+    #[inline]
+    pub(crate) fn order(&self) -> Order {
+        self.order
     }
 
     pub(crate) fn overrides(&self) -> &Overrides {
@@ -73,6 +83,14 @@ impl Policy {
         match self.filter() {
             None => Ok(Addrs::literal(ip)),
             Some(filter) => filter.check_literal(ip, text.as_str()).map(|()| Addrs::literal(ip)),
+        }
+    }
+
+    /// Returns the result for a name that is never looked up, because it is an address or has an override.
+    pub(crate) fn without_lookup(&self, name: NameRef<'_>) -> Option<Result<Addrs, Error>> {
+        match name.literal() {
+            Some(ip) => Some(self.literal(ip, name)),
+            None => self.overridden(name),
         }
     }
 

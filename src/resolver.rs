@@ -1,8 +1,9 @@
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::addrs::Answer;
+use crate::addrs::{Addrs, Answer};
 use crate::builder::{Builder, Config};
 use crate::error::{Error, ErrorKind};
 use crate::filter::AddrFilter;
@@ -108,7 +109,9 @@ impl Resolver {
                 if let Some(given) = policy.overridden(name) {
                     return Resolving::ready(given);
                 }
-                if let Some(cached) = epochs.current().cached(name, Resolving::ready) {
+                let order = policy.order();
+                let give = |given: Result<Addrs, Error>| Resolving::ready(given.map(|addrs| addrs.ordered(order)));
+                if let Some(cached) = epochs.current().cached(name, give) {
                     return cached;
                 }
             }
@@ -137,6 +140,79 @@ impl Resolver {
             self.shared.epochs.setup().policy.fallbacks().forget(Some(name.borrowed()));
             self.shared.epochs.current().flush(Some(&name));
         }
+    }
+
+    /// Makes the cached answer of a name old, in any ASCII case, because it seems to be out of date.
+    ///
+    /// The next caller waits for a lookup, or joins one that is in progress. If it fails or is slow, the caller gets the old answer, for
+    /// as long as it may be given [after an error](crate::CacheConfig::stale_if_error()). This is the difference to
+    /// [`flush_name`](Self::flush_name). "No such name", "no address" and denials are removed from the cache. During the
+    /// [cooldown](crate::CacheConfig::cooldown()) after a failed lookup, callers still get the old answer or the failure at once.
+    ///
+    /// Use it if a connection cannot be established. [`Reconnect`](crate::Reconnect) does so, and limits the number of lookups.
+    pub fn expire(&self, name: impl AsRef<str>) {
+        // A name that is too long was never stored.
+        if let Some(name) = NameRef::new(name.as_ref()) {
+            self.shared.epochs.current().expire(name, Duration::ZERO);
+        }
+    }
+
+    /// Does the same, unless it was done for the name within the cooldown.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn expire_rarely(&self, name: &str) {
+        if let Some(name) = NameRef::new(name) {
+            self.shared.epochs.current().expire(name, self.shared.config.cache.cooldown);
+        }
+    }
+
+    /// Returns the cached addresses of a name, however old they are.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn peek(&self, name: &str) -> Option<Addrs> {
+        self.shared.epochs.current().peek(NameRef::new(name)?)
+    }
+
+    /// Starts a lookup of a name in the background, whatever the cache has. Never blocks.
+    ///
+    /// Callers get what the cache has meanwhile. If it has nothing, as at the start of a program, they join the lookup. The lookup has no
+    /// caller, and so no span. It is made after those that have, and takes no [place of a known name](Builder::reserved_for_known).
+    ///
+    /// Returns `Ok` if a lookup of the name is in progress now, or if none is needed, as for IP addresses and overrides. A lookup that
+    /// callers have started counts too. With an async backend it ends if they all leave.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error that [`resolve`](Self::resolve) gives without a lookup: of the kinds `InvalidName`, `Denied`, `Closed`, or `NoData`
+    /// for an override without addresses. Returns one of the kind `Overloaded` if the [queue](Builder::max_queued) of background lookups is
+    /// full, and `Other` if the resolver has no cache that keeps the answer.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// let resolver = gaiter::Resolver::new();
+    /// for name in ["localhost", "db.example"] {
+    ///     if let Err(error) = resolver.refresh(name) {
+    ///         eprintln!("{error}");
+    ///     }
+    /// }
+    /// let addrs = resolver.resolve("localhost").await?; // is cached, or joins the lookup
+    /// # drop(addrs);
+    /// # Ok::<(), gaiter::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn refresh(&self, name: impl AsRef<str>) -> Result<(), Error> {
+        let setup = self.shared.epochs.setup();
+        if setup.is_closed() {
+            return Err(ErrorKind::Closed.into());
+        }
+        let text = name.as_ref();
+        let name = Name::parse(text).map_err(|why| Error::invalid_name(text, why))?;
+        if let Some(given) = setup.policy.without_lookup(name.borrowed()) {
+            return given.map(drop);
+        }
+        setup.policy.check_name(&name)?;
+        if !setup.cache.is_enabled() {
+            return Err(Error::new(ErrorKind::Other, "the resolver has no cache").about(&name));
+        }
+        self.shared.epochs.current().prefetch(&name)
     }
 
     /// Sets the addresses of a name, in any ASCII case. Callers get them without a lookup, before any cached answer.

@@ -96,6 +96,7 @@ impl State {
         match shell.ask(&name, Arc::clone(&waiter)) {
             Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, shell, name, waiter, ticket: Some(ticket), scope }),
             Ask::Given(given) => {
+                let given = given.map(|addrs| addrs.ordered(epochs.setup().policy.order()));
                 close_scope(&shell, waiter.take_custody(), None);
                 if let Some(scope) = scope.take() {
                     let outcome = Outcome::new(&given, false, false, Duration::ZERO, Duration::ZERO);
@@ -158,6 +159,7 @@ impl Waiting {
         let Reply { result, queued, in_call, shared, hedged, .. } = reply;
         // In this caller's spelling, which may differ from that of the first caller.
         let result = result.map_err(|error| error.about(&self.name));
+        let result = result.map(|addrs| addrs.ordered(self.epochs.setup().policy.order()));
         if let Some(scope) = self.scope.take() {
             close_scope(&self.shell, Some(scope), Some(Outcome::new(&result, shared, hedged, queued, in_call)));
         }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use gaiter::{AddrFilter, CacheConfig, ErrorKind, Resolver};
+use gaiter::{AddrFilter, CacheConfig, ErrorKind, Order, Resolver};
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower_service::Service;
 
@@ -73,7 +73,7 @@ pub fn run(run: &Run) -> Vec<Line> {
     for (threads, count, target) in [(1, 1, 0.85), (1, 64, 0.85), (2, 1, 0.55), (2, 64, 0.55)] {
         let asked = &names[..count];
         let mut ours = || {
-            // Fresh for at least 27 seconds, which is longer than a round.
+            // Fresh for at least 4.5 seconds, which is longer than a round.
             fill();
             time(threads, HITS, &resolver, asked)
         };
@@ -98,11 +98,16 @@ pub fn play_instructions(arguments: &[String]) {
     let new_names = || (0..count).map(|number: usize| format!("0x7f.1.{}.{}", number >> 8, number & 255));
     runtime.block_on(async {
         match what.as_str() {
-            "hit" | "filtered-hit" => {
+            "hit" | "filtered-hit" | "rotated-hit" | "shuffled-hit" => {
                 let filter = AddrFilter::any().deny_net(IpAddr::from([127, 0, 0, 1])).deny_name(".internal");
                 let filter = (what == "filtered-hit").then_some(filter);
                 let builder = Resolver::builder().backend(|_: &str| Ok::<_, ErrorKind>(addrs()));
-                let resolver = builder.filter(filter).build();
+                let order = match what.as_str() {
+                    "rotated-hit" => Order::Rotate,
+                    "shuffled-hit" => Order::Shuffle,
+                    _ => Order::Platform,
+                };
+                let resolver = builder.filter(filter).order(order).build();
                 for _ in 0..=count {
                     hit(&resolver, "api.example.com").await;
                 }

@@ -22,6 +22,8 @@ pub(super) struct Entry {
     failure: Option<Failure>,
     /// When a caller claimed the refresh of this very entry.
     claimed: Option<Instant>,
+    /// When this entry or a former one of the name was last expired.
+    expired: Coarse,
 }
 
 /// How long a cached answer may be given; `None` is for ever.
@@ -102,7 +104,8 @@ impl Entry {
         jitter: u8,
     ) -> Option<Self> {
         let now = at.exact;
-        let new = |answer, failure| Self { at, answer, failure, claimed: None };
+        let expired = former.map_or(Coarse::PAST, |former| former.expired);
+        let new = |answer, failure| Self { at, answer, failure, claimed: None, expired };
         let error = match result {
             Ok(answer) => return Some(new(Some(Answered::new(answer, at, cache, jitter)), None)),
             Err(error) => error,
@@ -125,6 +128,24 @@ impl Entry {
             // These say nothing about the name, but an old answer is better than none.
             _ => old.map(|old| new(Some(old), failure(None, cache.cooldown))),
         }
+    }
+
+    /// Makes the answer old, unless this was done less than `cooldown` ago. Returns whether the entry is a failure that is not to be
+    /// kept: one that stands in place of an answer.
+    #[must_use]
+    pub(super) fn expire(&mut self, now: Coarse, cooldown: Duration) -> bool {
+        if self.expired != Coarse::PAST && now < self.expired.after(cooldown) {
+            return false;
+        }
+        self.expired = now;
+        self.claimed = None;
+        if let Some(answer) = &mut self.answer {
+            // No caller's time is before this, unless it asked before the answer was stored.
+            (answer.fresh_until, answer.stale_until) = (Some(self.at.exact), Some(self.at.exact));
+            answer.coarse = [Coarse::PAST; 2];
+        }
+        let error = self.failure.as_ref().and_then(|failure| failure.error.as_ref());
+        error.is_some_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NoData | ErrorKind::Denied))
     }
 
     pub(super) fn has_answer(&self) -> bool {

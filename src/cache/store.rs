@@ -1,7 +1,7 @@
 use std::hash::BuildHasher;
 use std::mem;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::DefaultHashBuilder;
 
@@ -348,6 +348,24 @@ impl Store {
             entry.release();
             slot.fill(None, None, ages(entry, name));
         }
+    }
+
+    /// Makes the answer of a name old, unless this was done less than `cooldown` ago. A failure that stands in place of an answer is
+    /// removed.
+    pub(crate) fn expire(&self, index: &mut Index, name: NameRef<'_>, now: Coarse, cooldown: Duration) {
+        let Some((place, slot)) = self.find(index, name, self.hasher.hash_one(name)) else { return };
+        let Some(entry) = index.entry(place) else { return };
+        if entry.expire(now, cooldown) {
+            return self.remove(index, place, slot);
+        }
+        slot.fill(None, None, ages(entry, name));
+    }
+
+    /// Returns the addresses of a name, however old they are.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn peek(&self, index: &mut Index, name: NameRef<'_>) -> Option<Addrs> {
+        let (place, slot) = self.find(index, name, self.hasher.hash_one(name))?;
+        index.entry(place)?.has_answer().then(|| slot.addrs(Source::Cache))
     }
 
     /// Removes all names. The slots stay for the next names, and until then so do lists of addresses that are not stored inline.

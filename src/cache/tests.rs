@@ -56,6 +56,7 @@ enum Op {
     Fill { name: u8, result: Result<Option<u8>, ErrorKind> },
     Look { name: u8 },
     Release { name: u8 },
+    Expire { name: u8 },
     Pass { millis: u16 },
     Flush,
     FlushName { name: u8 },
@@ -76,6 +77,7 @@ fn op() -> impl Strategy<Value = Op> {
         10 => (0..NAMES, result).prop_map(|(name, result)| Op::Fill { name, result }),
         20 => (0..NAMES).prop_map(|name| Op::Look { name }),
         1 => (0..NAMES).prop_map(|name| Op::Release { name }),
+        2 => (0..NAMES).prop_map(|name| Op::Expire { name }),
         10 => (0..6000u16).prop_map(|millis| Op::Pass { millis }),
         1 => Just(Op::Flush),
         1 => (0..NAMES).prop_map(|name| Op::FlushName { name }),
@@ -108,6 +110,8 @@ struct Known {
 
 #[derive(Clone, Copy)]
 struct Given {
+    /// Whether it was expired.
+    expired: bool,
     number: u8,
     at: Instant,
     stored: Tick,
@@ -160,7 +164,8 @@ impl Model {
                         ((ttl * 9 / 10).max(self.cache.min_ttl), ttl)
                     }
                 };
-                let given = Given { number: self.filled, at: self.now, stored: stored.coarse.tick(), ttl };
+                let given =
+                    Given { expired: false, number: self.filled, at: self.now, stored: stored.coarse.tick(), ttl };
                 *known = Known { answer: Some(given), failure: None, refreshing: None };
             }
             Err(kind @ (ErrorKind::NotFound | ErrorKind::NoData)) => {
@@ -205,6 +210,7 @@ impl Model {
         let failure = known.failure.map(since);
         let cooling = failure.is_some_and(|(_, age)| age < self.cache.cooldown);
         let ttl = known.answer.map(|given| given.ttl);
+        let expired = known.answer.is_some_and(|given| given.expired);
         // For rounding of the TTL.
         let slack = Duration::from_micros(1);
 
@@ -218,12 +224,13 @@ impl Model {
         match look {
             Look::Fresh(old) => {
                 let (age, _, longest) = same(&old);
-                assert!(age < longest, "not fresh after {age:?}");
+                assert!(!expired && age < longest, "not fresh after {age:?}");
             }
             Look::Stale { old, refresh } => {
                 let (age, shortest, longest) = same(&old);
-                assert!(age + slack >= shortest, "not stale after {age:?}");
+                assert!(expired || age + slack >= shortest, "not stale after {age:?}");
                 assert!(age < longest + if cooling { windows } else { stale }, "gone after {age:?}");
+                assert!(!expired || cooling, "a caller does not wait");
                 let claimed = known.refreshing.is_some_and(|at| self.now - at <= CLAIM);
                 assert!(!refresh || !claimed, "a second refresh");
                 assert!(!refresh || !cooling, "a refresh during a cooldown");
@@ -234,7 +241,8 @@ impl Model {
             }
             Look::Old(old) => {
                 let (age, shortest, longest) = same(&old);
-                assert!(age + slack >= shortest + stale && age < longest + windows, "not old after {age:?}");
+                assert!(expired || age + slack >= shortest + stale, "old after {age:?}");
+                assert!(age < longest + windows, "not old after {age:?}");
                 assert!(!cooling, "to be given at once");
             }
             Look::Failed(error) => {
@@ -262,6 +270,14 @@ impl Model {
             Op::Release { name: number } => {
                 self.store.release(&mut self.index, &name(number));
                 self.known.entry(number).or_default().refreshing = None;
+            }
+            Op::Expire { name: number } => {
+                self.store.expire(&mut self.index, name(number).borrowed(), at(self.now).coarse, Duration::ZERO);
+                let known = self.known.entry(number).or_default();
+                known.answer.iter_mut().for_each(|given| given.expired = true);
+                known.failure =
+                    known.failure.filter(|(kind, _)| *kind == ErrorKind::Temporary || known.answer.is_some());
+                known.refreshing = None;
             }
             Op::Pass { millis } => self.now += Duration::from_millis(millis.into()),
             Op::Flush => {
@@ -463,6 +479,40 @@ fn a_disabled_cache_keeps_nothing() {
     assert!(matches!(store.look(&mut index, borrowed("n0"), now), Look::Nothing));
 }
 
+/// A name that is asked for every 100 milliseconds, with lookups that take 50 milliseconds.
+#[test]
+fn by_default_a_name_in_use_is_refreshed_every_five_seconds_and_nobody_waits() {
+    let (store, mut index, now) = new(CacheConfig::new());
+    let plain = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    store.fill(&mut index, &name(0), &Ok(plain()), at(now));
+    let (mut refreshes, mut last) = (0, now);
+    for now in (0..6_000).map(|turn| now + turn * Duration::from_millis(100)) {
+        match store.look(&mut index, borrowed("name-0"), now) {
+            Look::Fresh(_) => {}
+            Look::Stale { refresh: true, .. } => {
+                assert!((Duration::from_millis(4_500)..Duration::from_millis(5_700)).contains(&(now - last)));
+                (refreshes, last) = (refreshes + 1, now);
+                store.fill(&mut index, &name(0), &Ok(plain()), at(now + Duration::from_millis(50)));
+            }
+            look => panic!("{look:?}"),
+        }
+    }
+    assert!((107..133).contains(&refreshes), "{refreshes} in ten minutes");
+}
+
+#[test]
+fn by_default_an_answer_is_given_at_once_for_a_minute() {
+    for number in 0..NAMES {
+        let (store, mut index, now) = new(CacheConfig::new());
+        store.fill(&mut index, &name(number), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
+        let mut look = |millis| store.look(&mut index, borrowed(&text(number)), now + Duration::from_millis(millis));
+        assert!(matches!(look(59_400), Look::Stale { .. }));
+        assert!(matches!(look(60_600), Look::Old(_)));
+        assert!(matches!(look(304_000), Look::Old(_)));
+        assert!(matches!(look(306_000), Look::Nothing));
+    }
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_nanos(1);
 
@@ -585,6 +635,56 @@ fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
     store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     let refreshed = [now, now + CLAIM, now + CLAIM + MOMENT].map(|at| refreshes(&store, &mut index, at));
     assert_eq!(refreshed, [true, false, true]);
+}
+
+#[test]
+fn an_expired_answer_is_old_until_its_time_and_the_next_one_is_fresh() {
+    for number in [0, NAMES - 1] {
+        let (store, mut index, now) = by_tens(10);
+        let (name, text) = (name(number), text(number));
+        store.fill(&mut index, &name, &Ok(answer()), at(now));
+        store.expire(&mut index, borrowed(&text.to_uppercase()), at(now).coarse, Duration::ZERO);
+        assert!(matches!(read(&store, borrowed(&text), now + SECOND), Read::Nothing | Read::Unsettled));
+        for seconds in [0, 15, 29] {
+            assert!(matches!(store.look(&mut index, name.borrowed(), now + seconds * SECOND), Look::Old(_)));
+        }
+        // A failure keeps the answer, and callers do not wait during the cooldown.
+        store.fill(&mut index, &name, &Err(ErrorKind::Temporary.into()), at(now));
+        for expires in [false, true] {
+            if expires {
+                store.expire(&mut index, name.borrowed(), at(now).coarse, Duration::ZERO);
+            }
+            let look = store.look(&mut index, name.borrowed(), now + SECOND);
+            assert!(matches!(look, Look::Stale { refresh: false, .. }), "{look:?}");
+        }
+        assert!(matches!(store.look(&mut index, name.borrowed(), now + 30 * SECOND), Look::Nothing));
+        store.fill(&mut index, &name, &Ok(answer()), at(now));
+        assert!(matches!(store.look(&mut index, name.borrowed(), now), Look::Fresh(_)));
+    }
+}
+
+#[test]
+fn an_expired_failure_is_kept_only_for_its_cooldown() {
+    for (kind, is_kept) in [(ErrorKind::NotFound, false), (ErrorKind::Denied, false), (ErrorKind::Temporary, true)] {
+        let (store, mut index, now) = by_tens(1);
+        store.fill(&mut index, &name(0), &Err(kind.into()), at(now));
+        store.expire(&mut index, borrowed("name-0"), at(now).coarse, Duration::ZERO);
+        assert_eq!(matches!(store.look(&mut index, borrowed("name-0"), now), Look::Failed(_)), is_kept);
+        assert_eq!(store.len(&index), usize::from(is_kept));
+        store.check(&index);
+    }
+}
+
+#[test]
+fn an_answer_is_expired_once_in_a_cooldown() {
+    let (store, mut index, now) = by_tens(1);
+    let mut is_expired = |seconds| {
+        let now = now + seconds * SECOND;
+        store.fill(&mut index, &name(0), &Ok(answer()), at(now));
+        store.expire(&mut index, borrowed("name-0"), at(now).coarse, 10 * SECOND);
+        matches!(store.look(&mut index, borrowed("name-0"), now), Look::Old(_))
+    };
+    assert_eq!([0, 1, 9, 10, 19, 25].map(&mut is_expired), [true, false, false, true, false, true]);
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! The ways of a caller through the cache to the engine: asking and leaving, refreshing and flushing.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Shell, State};
 use crate::addrs::{Addrs, Source};
 use crate::cache::{Look, Old, Seen};
 use crate::clock::Coarse;
 use crate::engine::{Asked, Rouse, Ticket};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::fallbacks::Standby;
 use crate::name::{Name, NameRef};
 use crate::sync;
@@ -167,6 +167,36 @@ impl Shell {
         drop(answers);
         self.stop(names.stopped);
         self.sweep();
+    }
+
+    /// Makes the cached answer of a name old, unless this was done less than `cooldown` ago.
+    pub(crate) fn expire(&self, name: NameRef<'_>, cooldown: Duration) {
+        let now = Coarse::now();
+        let mut state = self.lock();
+        self.store.expire(&mut state.index, name, now, cooldown);
+    }
+
+    /// Returns the cached addresses of a name, however old they are.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn peek(&self, name: NameRef<'_>) -> Option<Addrs> {
+        self.store.peek(&mut self.lock().index, name)
+    }
+
+    /// Starts a background lookup of a name, whatever the cache has, unless one is in progress.
+    pub(crate) fn prefetch(self: &Arc<Self>, name: &Name) -> Result<(), Error> {
+        let now = sync::now();
+        let mut state = self.lock();
+        match state.engine.refresh(now, name) {
+            Some(rouse) => {
+                self.rouse(state, rouse);
+                Ok(())
+            }
+            None => {
+                let why = if state.engine.is_closed() { ErrorKind::Closed } else { ErrorKind::Overloaded };
+                drop(state);
+                Err(Error::from(why).about(name))
+            }
+        }
     }
 
     /// Ends background lookups whose answers nobody will get.
