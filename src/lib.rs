@@ -104,9 +104,9 @@
 //! | `otel.kind` | `internal` |
 //! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
-//! There is no span if [they are turned off](Builder::spans), nor for an answer from the cache, an override, an IP address, an invalid name, a name that is denied before it is
-//! looked up, or a background refresh. There is one for a caller that is refused, or that gets an old answer or a fallback at once
-//! because a lookup is slow or has just failed.
+//! There is no span for an answer from the cache, an override, an IP address, an invalid name, a name that is denied before it is
+//! looked up, or a background refresh, and none at all if [spans](Builder::spans) are turned off. There is one for a caller that is
+//! refused, or that gets an old answer or a fallback at once because a lookup is slow or has just failed.
 //!
 //! A call that hangs does not hold spans of callers that have left, if it is the system's or an async backend's. The exceptions
 //! are spans that an async backend's own future holds. A blocking [`Backend`] of the program's own holds the spans of one

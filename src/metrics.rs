@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Key, KeyName, Label, Level, Metadata, SharedString, Unit, with_recorder};
+use metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit, with_recorder};
 
 use crate::error::Error;
 use crate::foreign::caught;
@@ -90,7 +90,7 @@ impl Labels {
     pub(crate) fn publish(&self, stats: &Stats, before: &Stats) {
         let labels = self.of_resolver();
         let key = |name| Key::from_parts(name, labels.clone());
-        with_recorder(|recorder| {
+        let publish = |recorder: &dyn Recorder| {
             let about = "How long callers waited for a lookup".into();
             recorder.describe_histogram(DURATION.into(), Some(Unit::Seconds), about);
             for Metric { name, about, value } in &GAUGES {
@@ -101,6 +101,7 @@ impl Labels {
                 recorder.describe_counter(KeyName::from(*name), Some(Unit::Count), (*about).into());
                 recorder.register_counter(&key(*name), &METADATA).increment(value(stats).saturating_sub(value(before)));
             }
-        });
+        };
+        _ = caught(|| with_recorder(publish));
     }
 }

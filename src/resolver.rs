@@ -293,9 +293,7 @@ impl Resolver {
     /// # }
     /// ```
     ///
-    /// # Panics
-    ///
-    /// Panics if the recorder does.
+    /// If the recorder panics, the panic is caught, and what it has not taken is lost.
     #[cfg(feature = "metrics")]
     pub fn publish_metrics(&self) {
         self.shared.epochs.current().publish();

@@ -297,14 +297,20 @@ impl Recorder for Hostile {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::noop()
+        self.use_and_panic()
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+        self.use_and_panic()
     }
 
     fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        self.use_and_panic()
+    }
+}
+
+impl Hostile {
+    fn use_and_panic(&self) -> ! {
         // Blocks for ever if a lock is held.
         _ = self.0.stats();
         self.0.flush();
