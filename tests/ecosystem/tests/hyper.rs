@@ -103,9 +103,12 @@ async fn a_first_family_that_refuses_or_is_silent_is_passed_over() {
 async fn errors_lead_to_gaiters_own() {
     let names = Names::new([]);
     let _open = OpenOnDrop(&names.gate);
-    let resolver = names.builder().timeout(Duration::from_millis(20)).build();
-    let client = client(HttpConnector::new_with_resolver(resolver));
-    for (name, kind) in [("missing.test", ErrorKind::NotFound), ("hung.test", ErrorKind::Timeout)] {
+    let patient = names.builder().timeout(None).build();
+    let hasty = names.builder().timeout(Duration::from_millis(20)).build();
+    for (name, resolver, kind) in
+        [("missing.test", patient, ErrorKind::NotFound), ("hung.test", hasty, ErrorKind::Timeout)]
+    {
+        let client = client(HttpConnector::new_with_resolver(resolver));
         let error = fetch(&client, &format!("http://{name}/")).await.unwrap_err();
         assert!(error.is_connect(), "{error:?}");
         assert_eq!((cause(&error).kind(), cause(&error).name()), (kind, Some(name)));

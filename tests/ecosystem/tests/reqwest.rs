@@ -13,7 +13,7 @@ use gaiter_ecosystem::gate::OpenOnDrop;
 use gaiter_ecosystem::names::Names;
 use gaiter_ecosystem::servers::{self, HalfDead};
 use gaiter_ecosystem::{cause, tls};
-use reqwest::{Certificate, Client, Proxy, Version};
+use reqwest::{Certificate, Client, ClientBuilder, Proxy, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -136,29 +136,29 @@ async fn a_first_family_that_refuses_or_is_silent_is_passed_over() {
 async fn errors_say_whether_the_name_or_the_connection_failed() {
     let names = Names::new([("refused.test", &[V6])]);
     let _open = OpenOnDrop(&names.gate);
-    let resolver = names.builder().timeout(Duration::from_millis(20)).build();
-    let client = client(&resolver);
+    let patient = names.builder().timeout(None).build();
+    let get = async |builder: ClientBuilder, url: &str| builder.build().unwrap().get(url).send().await.unwrap_err();
+    let builder = |resolver: &Resolver| Client::builder().dns_resolver(resolver.clone());
 
-    let missing = client.get("http://missing.test/").send().await.unwrap_err();
+    let missing = get(builder(&patient), "http://missing.test/").await;
     assert!(missing.is_dns() && missing.is_connect() && !missing.is_timeout(), "{missing:?}");
     assert_eq!((cause(&missing).kind(), cause(&missing).name()), (ErrorKind::NotFound, Some("missing.test")));
 
-    let hung = client.get("http://hung.test/").send().await.unwrap_err();
+    let HalfDead { port, dead: _dead, .. } = HalfDead::refusing().await;
+    let refused = get(builder(&patient), &format!("http://refused.test:{port}/")).await;
+    assert!(!refused.is_dns() && refused.is_connect() && !refused.is_timeout(), "{refused:?}");
+
+    let hasty = names.builder().timeout(Duration::from_millis(20)).build();
+    let hung = get(builder(&hasty), "http://hung.test/").await;
     assert!(hung.is_dns() && hung.is_connect() && hung.is_timeout(), "{hung:?}");
     assert_eq!(cause(&hung).kind(), ErrorKind::Timeout);
 
-    let HalfDead { port, dead: _dead, .. } = HalfDead::refusing().await;
-    let refused = client.get(format!("http://refused.test:{port}/")).send().await.unwrap_err();
-    assert!(!refused.is_dns() && refused.is_connect() && !refused.is_timeout(), "{refused:?}");
-
-    // The client's own bound is shorter than the lookup's.
-    let patient = names.builder().timeout(None).build();
-    let hasty = Client::builder().dns_resolver(patient.clone()).connect_timeout(Duration::from_millis(20));
-    let gave_up = hasty.build().unwrap().get("http://hung.test/").send().await.unwrap_err();
+    // The client's own bound, which knows nothing of the lookup.
+    let gave_up = get(builder(&patient).connect_timeout(Duration::from_millis(20)), "http://hung.test/").await;
     assert!(gave_up.is_timeout() && gave_up.is_connect() && !gave_up.is_dns(), "{gave_up:?}");
 
-    resolver.close();
-    let closed = client.get("http://refused.test/").send().await.unwrap_err();
+    patient.close();
+    let closed = get(builder(&patient), "http://refused.test/").await;
     assert!(closed.is_dns() && cause(&closed).is_closed(), "{closed:?}");
 }
 
