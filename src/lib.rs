@@ -185,6 +185,17 @@
 //! 0.75, 1, 2.5, 5, 7.5 and 10 seconds. `metrics-exporter-prometheus` takes them by `set_buckets_for_metric`. Without buckets it makes a
 //! summary. It writes `_` in place of each `.`.
 //!
+//! # Other crates
+//!
+//! - `dns_resolver` of `reqwest::blocking` takes an `Arc` of the resolver.
+//! - tonic's `Endpoint::connect_with_connector` takes hyper-util's `HttpConnector`.
+//! - Pingora's `HttpPeer::new` is for a `SocketAddr`. If it gets a name, it resolves it itself, blocks its thread, and panics if there is
+//!   no address.
+//! - The repository has recipes for the AWS SDK, object_store, redis, tokio-postgres, tonic, ureq and `TcpStream`, of at most 20 lines each,
+//!   and a proxy by Pingora: `tests/ecosystem`.
+//! - A plugin may be unloaded after a shutdown whose report [is clean](ShutdownReport::is_clean), and after the threads that called it have
+//!   ended: libc keeps a library in memory while thread-locals of it exist.
+//!
 //! # Features
 //!
 //! The minimum Rust version is 1.85, and 1.88 with the feature `hickory`.

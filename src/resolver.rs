@@ -318,17 +318,25 @@ impl Resolver {
     /// [Closes](Self::close) the resolver at once, and returns a future that completes when all lookups have finished and all
     /// threads have ended.
     ///
-    /// A server drains its own connections first: requests that still run cannot resolve names any more.
+    /// Drain your server first. After this call every lookup fails, also of a cached name, so that a request that is still running
+    /// could not reach its upstream.
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # async fn example(resolver: gaiter::Resolver) {
+    /// # async fn example(
+    /// #     listener: tokio::net::TcpListener, app: axum::Router, resolver: gaiter::Resolver, stop: tokio::sync::oneshot::Receiver<()>,
+    /// # ) -> std::io::Result<()> {
+    /// // Returns when all requests have been answered.
+    /// axum::serve(listener, app).with_graceful_shutdown(async { _ = stop.await }).await?;
+    ///
     /// let report = resolver.shutdown().within(Duration::from_secs(5)).await;
     /// if !report.is_clean() {
     ///     eprintln!("{report}");
     /// }
-    /// # }
+    /// # Ok(()) }
     /// ```
+    ///
+    /// `examples/graceful.rs` bounds both with one grace period.
     pub fn shutdown(&self) -> Shutdown<'static> {
         self.close();
         Shutdown::new(Arc::clone(self.shared.epochs.current()))

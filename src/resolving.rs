@@ -5,7 +5,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::addrs::Addrs;
 use crate::engine::Ticket;
@@ -72,13 +72,41 @@ impl Resolving {
     /// # Errors
     ///
     /// Returns the error that the future would give.
-    pub fn wait(mut self) -> Result<Addrs, Error> {
+    pub fn wait(self) -> Result<Addrs, Error> {
+        self.wait_until(None)
+    }
+
+    /// Blocks the calling thread as [`wait`](Self::wait) does, for at most `timeout`. For callers that have a deadline of their own.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error that the future would give. When `timeout` has passed, leaves the lookup as dropping the future does, and
+    /// returns an error that [`is_timeout`](Error::is_timeout), without [times](Error::time_queued).
+    pub fn wait_timeout(self, timeout: Duration) -> Result<Addrs, Error> {
+        self.wait_until(sync::now().checked_add(timeout))
+    }
+
+    fn wait_until(mut self, deadline: Option<Instant>) -> Result<Addrs, Error> {
         let waker = sync::unparker();
         loop {
             if let Poll::Ready(result) = Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {
                 return result;
             }
-            sync::thread::park();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(sync::now()));
+            match left {
+                None => sync::thread::park(),
+                Some(Duration::ZERO) => return Err(self.timed_out()),
+                Some(left) => sync::thread::park_timeout(left),
+            }
+        }
+    }
+
+    /// Leaves the lookup.
+    fn timed_out(self) -> Error {
+        let error = Error::from(ErrorKind::Timeout);
+        match &self.state {
+            State::Waiting(waiting) => error.about(&waiting.name),
+            State::Ready(_) => error,
         }
     }
 }

@@ -116,3 +116,20 @@ fn a_thread_without_a_runtime_waits_by_itself() {
     resolver.close();
     assert!(resolver.resolve("ok").wait().expect_err("no answer").is_closed());
 }
+
+#[test]
+fn a_thread_may_wait_for_less_than_the_resolvers_timeout() {
+    let gate = Gate::default();
+    let _open = OpenOnDrop(&gate);
+    let resolver = Scripted { gate: gate.clone(), ..Scripted::default() }.builder(1).timeout(None).build();
+    let error = resolver.resolve("hang").wait_timeout(Duration::from_millis(20)).expect_err("no answer");
+    assert_eq!((error.kind(), error.name(), error.time_in_call()), (ErrorKind::Timeout, Some("hang"), None));
+    assert_eq!((resolver.stats().cancelled, resolver.stats().running), (1, 1));
+    // Times that have passed, and that never pass.
+    assert!(resolver.resolve("hang").wait_timeout(Duration::ZERO).expect_err("no answer").is_timeout());
+    assert_eq!(resolver.resolve("127.0.0.1").wait_timeout(Duration::ZERO).expect("an answer").count(), 1);
+    let waiting = resolver.resolve("hang");
+    let waiter = thread::spawn(|| waiting.wait_timeout(Duration::MAX));
+    gate.open();
+    assert_eq!(waiter.join().unwrap().expect("an answer").count(), 1);
+}

@@ -6,6 +6,8 @@ mod support;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use support::WATCHDOG;
 use support::example::example;
@@ -81,6 +83,48 @@ fn it_ends_cleanly() {
     server.signal(libc::SIGTERM);
     assert_eq!(server.line(), "stopping");
     // A worker that has just told its caller may still count as running. Its lookup then finishes during the shutdown.
+    let (report, well) = server.end();
+    assert!(report.ends_with(" finished, 0 cancelled, 0 abandoned\n") && well, "{report}");
+}
+
+/// Sends a request, and returns the response. `None` if the server has not taken it, and so has sent nothing.
+fn try_get(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut response = Vec::new();
+    let read = stream.read_to_end(&mut response);
+    let response = String::from_utf8(response).unwrap();
+    assert!(read.is_ok() || response.is_empty(), "{read:?} after {response}");
+    (!response.is_empty()).then_some(response)
+}
+
+#[test]
+fn under_load_every_request_that_was_taken_is_answered() {
+    let mut server = Server::start(&["--grace", "60s"]);
+    let (busy, all_busy) = mpsc::channel();
+    thread::scope(|scope| {
+        for client in 0..8 {
+            let (busy, address) = (busy.clone(), &server.address);
+            scope.spawn(move || {
+                // Names that libc knows without DNS, and that are not in the cache.
+                for number in 0..=u16::MAX {
+                    let Some(response) = try_get(address, &format!("/?host=127.{client}.{number}")) else { return };
+                    let [high, low] = number.to_be_bytes();
+                    let expected = format!("\r\n\r\n127.{client}.{high}.{low}\n");
+                    assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with(&expected), "{response}");
+                    if number == 10 {
+                        busy.send(()).unwrap();
+                    }
+                }
+                panic!("the server has not stopped");
+            });
+        }
+        drop(busy);
+        assert_eq!(all_busy.iter().take(8).count(), 8);
+        server.signal(libc::SIGTERM);
+    });
+    assert_eq!(server.line(), "stopping");
     let (report, well) = server.end();
     assert!(report.ends_with(" finished, 0 cancelled, 0 abandoned\n") && well, "{report}");
 }
