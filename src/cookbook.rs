@@ -3,9 +3,11 @@
 //! - [With hyper](#with-hyper), [with reqwest](#with-reqwest), [without an HTTP client](#without-an-http-client)
 //! - [In tests: a fake backend](#in-tests-a-fake-backend), [Tokio's paused clock](#in-tests-tokios-paused-clock)
 //! - [Addresses for one name](#addresses-for-one-name), [URLs from strangers](#urls-from-strangers)
-//! - [A span filter](#a-span-filter), [graceful shutdown](#graceful-shutdown), [fork and daemons](#fork-and-daemons)
+//! - [Which address comes first](#which-address-comes-first), [when a name moves](#when-a-name-moves)
+//! - [A span filter](#a-span-filter), [OpenTelemetry](#opentelemetry), [metrics](#metrics)
+//! - [Graceful shutdown](#graceful-shutdown), [fork and daemons](#fork-and-daemons)
 //! - [musl and Alpine](#musl-and-alpine), [Kubernetes](#kubernetes), [many machines](#many-machines)
-//! - [Flush on a signal](#flush-on-a-signal), [tokio-postgres](#tokio-postgres)
+//! - [Flush on a signal](#flush-on-a-signal), [other clients](#other-clients)
 //!
 //! # With hyper
 //!
@@ -162,6 +164,34 @@
 //! # }
 //! ```
 //!
+//! # Which address comes first
+//!
+//! With a cache, every caller connects to the same first address for as long as an answer lasts. [`Order`](crate::Order) spreads callers
+//! over the addresses of the family that comes first:
+//!
+//! ```
+//! let resolver = gaiter::Resolver::builder().order(gaiter::Order::Rotate).build();
+//! # let _ = resolver;
+//! ```
+//!
+//! # When a name moves
+//!
+//! An answer without a TTL is fresh for five seconds. So a client notices within that time that a name has other addresses.
+//! `Reconnect` notices when a connect fails: it looks the name up anew, and connects once more if the addresses differ.
+//!
+//! ```
+//! # #[cfg(feature = "hyper")] {
+//! use hyper_util::client::legacy::connect::HttpConnector;
+//!
+//! let resolver = gaiter::Resolver::new();
+//! let http = HttpConnector::new_with_resolver(resolver.clone());
+//! let connector = gaiter::Reconnect::new(http, resolver);
+//! # let _ = connector;
+//! # }
+//! ```
+//!
+//! Clients of other kinds call [`Resolver::expire`](crate::Resolver::expire) when they cannot connect.
+//!
 //! # A span filter
 //!
 //! Lookups are spans at level DEBUG with the target `gaiter`. This `EnvFilter` keeps them, whatever else the program logs:
@@ -176,6 +206,49 @@
 //! ```
 //!
 //! `info,gaiter=off` leaves them out. See [Tracing](crate#tracing) for the fields.
+//!
+//! # OpenTelemetry
+//!
+//! `tracing-opentelemetry` exports the span of a lookup below that of the request. The lookups of the exporter's own client must have
+//! no spans, or each export leads to another one:
+//!
+//! ```
+//! # #[cfg(feature = "reqwest")] {
+//! # fn example() -> reqwest::Result<()> {
+//! use std::time::Duration;
+//!
+//! let resolver = gaiter::Resolver::builder().spans(false).timeout(Duration::from_secs(5)).build();
+//! let client = reqwest::Client::builder().dns_resolver(resolver).timeout(Duration::from_secs(8)).build()?;
+//! // SpanExporter::builder().with_http().with_http_client(client)
+//! # let _ = client;
+//! # Ok(()) }
+//! # }
+//! ```
+//!
+//! [Exporters](crate#exporters) says more. `cargo run -p gaiter-ecosystem --example otel` in the repository shows spans and metrics.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, install a recorder, and publish before each scrape. For Prometheus:
+//!
+//! ```ignore
+//! use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+//!
+//! /// Those that the semantic conventions of OpenTelemetry recommend, in seconds.
+//! pub const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+//!
+//! pub fn install() -> Result<PrometheusHandle, BuildError> {
+//!     let duration = Matcher::Full("dns.lookup.duration".into());
+//!     PrometheusBuilder::new().set_buckets_for_metric(duration, &BUCKETS)?.install_recorder()
+//! }
+//!
+//! pub fn page(handle: &PrometheusHandle, resolver: &gaiter::Resolver) -> String {
+//!     resolver.publish_metrics();
+//!     handle.render()
+//! }
+//! ```
+//!
+//! [Metrics](crate#metrics) lists them all.
 //!
 //! # Graceful shutdown
 //!
@@ -249,13 +322,140 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # tokio-postgres
+//! # Other clients
 //!
-//! It takes no resolver, but it takes addresses: `host` is for TLS, `hostaddr` is where it connects.
+//! These recipes are compiled and tested in the repository, in `tests/ecosystem`, as that for Prometheus is, against servers on loopback. sqlx takes no resolver. lapin
+//! takes none either, but a function that makes its connection.
+//!
+//! `reqwest::blocking` takes `Arc::new(resolver)`. Pingora's `HttpPeer::new` is to get a `SocketAddr`: a name it resolves itself, and
+//! panics if there is no address.
+//!
+//! ## AWS SDK
+//!
+//! `Config::builder().http_client(http_client(resolver))`, of a service or of `aws-config`.
 //!
 //! ```ignore
-//! let mut config: tokio_postgres::Config = "host=db.example user=app".parse()?;
-//! for addr in resolver.resolve("db.example").await? {
-//!     config.hostaddr(addr.ip());
+//! use aws_smithy_http_client::Builder;
+//! use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+//! use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+//! use aws_smithy_runtime_api::client::http::SharedHttpClient;
+//!
+//! #[derive(Clone, Debug)]
+//! struct Dns(gaiter::Resolver);
+//!
+//! impl ResolveDns for Dns {
+//!     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+//!         let lookup = self.0.resolve(name);
+//!         DnsFuture::new(async { Ok(lookup.await.map_err(ResolveDnsError::new)?.map(|addr| addr.ip()).collect()) })
+//!     }
+//! }
+//!
+//! pub fn http_client(resolver: gaiter::Resolver) -> SharedHttpClient {
+//!     Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_with_resolver(Dns(resolver))
+//! }
+//! ```
+//!
+//! ## object_store
+//!
+//! `with_client_options(client_options(resolver))` of any store's builder.
+//!
+//! ```ignore
+//! use std::sync::Arc;
+//!
+//! use object_store::ClientOptions;
+//! use object_store::client::{DnsFuture, DnsResolver};
+//!
+//! #[derive(Debug)]
+//! struct Dns(gaiter::Resolver);
+//!
+//! impl DnsResolver for Dns {
+//!     fn resolve(&self, host: &str) -> DnsFuture {
+//!         let lookup = self.0.resolve(host);
+//!         Box::pin(async { Ok(lookup.await?.map(|addr| addr.ip()).collect()) })
+//!     }
+//! }
+//!
+//! pub fn client_options(resolver: gaiter::Resolver) -> ClientOptions {
+//!     ClientOptions::new().with_dns_resolver(Arc::new(Dns(resolver)))
+//! }
+//! ```
+//!
+//! ## redis
+//!
+//! `AsyncConnectionConfig::new().set_dns_resolver(Dns(resolver))`.
+//!
+//! ```ignore
+//! use std::io;
+//! use std::net::SocketAddr;
+//!
+//! use redis::RedisFuture;
+//! use redis::io::AsyncDNSResolver;
+//!
+//! pub struct Dns(pub gaiter::Resolver);
+//!
+//! type Addrs<'a> = Box<dyn Iterator<Item = SocketAddr> + Send + 'a>;
+//!
+//! impl AsyncDNSResolver for Dns {
+//!     fn resolve<'a, 'b: 'a>(&'a self, host: &'b str, port: u16) -> RedisFuture<'a, Addrs<'a>> {
+//!         let lookup = self.0.resolve(host);
+//!         Box::pin(async move { Ok(Box::new(lookup.await.map_err(io::Error::from)?.with_port(port)) as Addrs<'a>) })
+//!     }
+//! }
+//! ```
+//!
+//! ## tokio-postgres
+//!
+//! Each address as a `hostaddr`, beside the `host` that TLS checks.
+//!
+//! ```ignore
+//! pub async fn add_host(
+//!     config: &mut tokio_postgres::Config,
+//!     host: &str,
+//!     resolver: &gaiter::Resolver,
+//! ) -> Result<(), gaiter::Error> {
+//!     for addr in resolver.resolve(host).await? {
+//!         config.host(host).hostaddr(addr.ip());
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! ## tonic
+//!
+//! A channel whose connector resolves through gaiter.
+//!
+//! ```ignore
+//! use hyper_util::client::legacy::connect::HttpConnector;
+//! use tonic::transport::{Channel, Endpoint, Error};
+//!
+//! pub async fn connect(endpoint: Endpoint, resolver: gaiter::Resolver) -> Result<Channel, Error> {
+//!     let mut http = HttpConnector::new_with_resolver(resolver);
+//!     http.enforce_http(false); // for https
+//!     endpoint.connect_with_connector(http).await
+//! }
+//! ```
+//!
+//! ## ureq
+//!
+//! `Agent::with_parts(config, DefaultConnector::default(), Dns(resolver))`.
+//!
+//! ```ignore
+//! use ureq::config::Config;
+//! use ureq::http::Uri;
+//! use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+//! use ureq::unversioned::transport::NextTimeout;
+//!
+//! #[derive(Debug)]
+//! pub struct Dns(pub gaiter::Resolver);
+//!
+//! impl Resolver for Dns {
+//!     fn resolve(&self, uri: &Uri, config: &Config, left: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+//!         let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
+//!         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+//!         let addrs = self.0.resolve(host).wait_timeout(*left.after).map_err(std::io::Error::from)?.with_port(port);
+//!         let mut wanted = self.empty();
+//!         config.ip_family().keep_wanted(addrs).take(16).for_each(|addr| wanted.push(addr));
+//!         if wanted.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(wanted) }
+//!     }
 //! }
 //! ```

@@ -1,5 +1,8 @@
 //! Metrics of a resolver, scraped by HTTP from an exporter for Prometheus.
 
+#[path = "../recipes/prometheus.rs"]
+mod recipe;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -7,16 +10,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use gaiter::{ErrorKind, Resolver};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-
-/// Those that the semantic conventions of OpenTelemetry recommend, in seconds.
-const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+use recipe::BUCKETS;
 
 #[tokio::test]
 async fn a_scrape_has_the_durations_in_their_buckets_and_agrees_with_the_statistics() {
-    let exporter =
-        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Full("dns.lookup.duration".into()), &BUCKETS);
-    let handle = exporter.expect("buckets").install_recorder().expect("the only recorder");
+    let handle = recipe::install().expect("the only recorder");
     let backend = |name: &str| match name {
         "slow.test" => {
             std::thread::sleep(Duration::from_millis(60));
@@ -32,10 +30,7 @@ async fn a_scrape_has_the_durations_in_their_buckets_and_agrees_with_the_statist
     resolver.resolve("missing.test").await.expect_err("no such name");
 
     let ours = resolver.clone();
-    let page = get(async move || {
-        ours.publish_metrics();
-        handle.render()
-    });
+    let page = get(async move || recipe::page(&handle, &ours));
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move { axum::serve(listener, Router::new().route("/metrics", page)).await });

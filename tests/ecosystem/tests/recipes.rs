@@ -218,3 +218,26 @@ async fn a_tonic_channel_connects_by_name() {
     assert!(cause(&error).is_not_found(), "{error:?}");
     assert_eq!(names.asked(), ["a.test", "missing.test"]);
 }
+
+/// So that what the docs show is what is compiled here.
+#[test]
+fn the_cookbook_has_the_recipes() {
+    let cookbook = include_str!("../../../src/cookbook.rs");
+    let cookbook: String = cookbook
+        .lines()
+        .map(|line| line.strip_prefix("//!").unwrap_or(line).trim_start_matches(' ').to_owned() + "\n")
+        .collect();
+    for recipe in [
+        include_str!("../recipes/aws.rs"),
+        include_str!("../recipes/object_store.rs"),
+        include_str!("../recipes/prometheus.rs"),
+        include_str!("../recipes/redis.rs"),
+        include_str!("../recipes/tokio_postgres.rs"),
+        include_str!("../recipes/tonic.rs"),
+        include_str!("../recipes/ureq.rs"),
+    ] {
+        let code: String = recipe.lines().skip(1).map(|line| line.trim_start_matches(' ').to_owned() + "\n").collect();
+        assert!(cookbook.contains(code.trim()), "{recipe}");
+        assert!(recipe.lines().count() <= 22, "{recipe}");
+    }
+}
