@@ -309,9 +309,8 @@ impl Builder {
 
     /// Sets whether lookups have the span [`resolve`](crate#tracing). Default: `true`.
     ///
-    /// With `false`, a backend's own spans and events are in the span that is current when the caller asks. This is for the client of
-    /// an exporter of spans: the span of a lookup that an export makes would be exported in turn, and so on for ever. See
-    /// [Exporters](crate#exporters).
+    /// `false` is for the client of an exporter of spans, whose lookups would otherwise be exported too, and lead to another export each
+    /// time. See [Exporters](crate#exporters). A backend's own spans and events are then in the span that is current when the caller asks.
     pub fn spans(mut self, yes: bool) -> Self {
         self.spans = yes;
         self
@@ -330,8 +329,8 @@ impl Builder {
 
     /// Sets whether the metric `dns.lookup.duration` has the label `dns.question.name`. Default: `false`.
     ///
-    /// The semantic conventions of OpenTelemetry require the label. But an exporter keeps all values of a label for ever, so it is only
-    /// for programs whose names are few: not if strangers choose them.
+    /// The semantic conventions of OpenTelemetry require the label. But an exporter keeps a histogram for each of its values, usually for
+    /// ever. So this is only for programs that look up few names, and none that strangers choose.
     #[cfg(feature = "metrics")]
     pub fn metrics_question_name(mut self, yes: bool) -> Self {
         self.labels.question_name = yes;

@@ -80,13 +80,13 @@ impl Labels {
             labels.push(Label::new("dns.question.name", name.as_str().to_owned()));
         }
         let key = Key::from_parts(DURATION, labels);
-        // The caller may be unwinding, or a future that another task polls.
+        // A panic must not reach the caller, who may drop a lookup while it unwinds.
         _ = caught(|| with_recorder(|recorder| recorder.register_histogram(&key, &METADATA).record(waited)));
     }
 
     /// Sets all gauges, adds to all counters what has come since `before`, and describes all metrics.
     ///
-    /// Not every recorder lets a counter be set, and those of several resolvers add up.
+    /// Counters are not set, because not every recorder can do that, and because those of several resolvers add up.
     pub(crate) fn publish(&self, stats: &Stats, before: &Stats) {
         let labels = self.of_resolver();
         let key = |name| Key::from_parts(name, labels.clone());

@@ -318,8 +318,7 @@ impl Resolver {
     /// [Closes](Self::close) the resolver at once, and returns a future that completes when all lookups have finished and all
     /// threads have ended.
     ///
-    /// Drain your server first. After this call every lookup fails, also of a cached name, so that a request that is still running
-    /// could not reach its upstream.
+    /// Drain your server first. After this call every lookup fails, also of a cached name, and so do the requests that need one.
     ///
     /// ```
     /// # use std::time::Duration;

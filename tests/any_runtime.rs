@@ -122,7 +122,9 @@ fn a_thread_may_wait_for_less_than_the_resolvers_timeout() {
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
     let resolver = Scripted { gate: gate.clone(), ..Scripted::default() }.builder(1).timeout(None).build();
-    let error = resolver.resolve("hang").wait_timeout(Duration::from_millis(20)).expect_err("no answer");
+    let hanging = resolver.resolve("hang");
+    gate.await_arrivals(1);
+    let error = hanging.wait_timeout(Duration::from_millis(20)).expect_err("no answer");
     assert_eq!((error.kind(), error.name(), error.time_in_call()), (ErrorKind::Timeout, Some("hang"), None));
     assert_eq!((resolver.stats().cancelled, resolver.stats().running), (1, 1));
     // Times that have passed, and that never pass.
