@@ -14,7 +14,7 @@ use crate::filter::AddrFilter;
 use crate::name::Name;
 use crate::policy::Rules;
 use crate::resolver::Resolver;
-use crate::shell::Setup;
+use crate::shell::{Setup, schedule};
 
 /// The settings of a [`Resolver`], from [`Resolver::config`].
 ///
@@ -58,6 +58,7 @@ impl Config {
             timeout: self.timeout,
             patience: self.cache.stale_answer_timeout,
             hedge: self.hedge,
+            schedule: schedule(&self.cache),
         }
     }
 }

@@ -161,6 +161,7 @@ mod reqwest;
 mod resolver; // the handle that programs hold
 mod builder; // the settings
 mod resolving; // the future a caller holds; dropping it leaves the flight
+mod watch; // a name whose addresses are followed
 mod shutdown; // the future of the end, and its report
 mod shell; // threads: workers or drivers, timekeeper, errands; and which of them are this process's
 mod engine; // what is in progress: flights, lanes, deadlines, calls; no I/O
@@ -207,4 +208,5 @@ pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;
 pub use crate::shutdown::{Abandoned, Shutdown, ShutdownReport};
 pub use crate::stats::Stats;
+pub use crate::watch::Watch;
 pub use ipnet::{IpNet, Ipv6Net};
