@@ -34,6 +34,8 @@
 //!
 //! - [`Resolver`] is the handle that programs hold. [`Resolver::builder`] returns a [`Builder`] for other settings.
 //! - [`Resolver::resolve`] returns a [`Resolving`], a future of [`Addrs`] or of an [`Error`].
+//! - [`Resolver::watch`] returns a [`Watch`], which gives the addresses of a name, and then each set that differs, for clients that hold
+//!   connections.
 //! - [`CacheConfig`] sets how long answers are kept. The cache is on by default. [`Addrs::source`] tells a cached answer from a
 //!   new one.
 //! - [`Backend`] is the trait of sources of answers. [`System`] is the default; a closure is one too. [`AsyncBackend`] is the trait
@@ -105,7 +107,7 @@
 //! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
 //! There is no span for an answer from the cache, an override, an IP address, an invalid name, a name that is denied before it is
-//! looked up, or a background refresh. There is one for a caller that is refused, or that gets an old answer or a fallback at once
+//! looked up, a background refresh, or a lookup of a watch. There is one for a caller that is refused, or that gets an old answer or a fallback at once
 //! because a lookup is slow or has just failed.
 //!
 //! A call that hangs does not hold spans of callers that have left, if it is the system's or an async backend's. The exceptions
@@ -139,6 +141,7 @@
 //! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
 //!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
 //!   from the system's resolver.
+//! - `stream`: implements `futures_core::Stream` for [`Watch`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // These docs link to items of every feature.
 #![cfg_attr(not(feature = "hickory"), allow(rustdoc::broken_intra_doc_links))]
