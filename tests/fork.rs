@@ -172,7 +172,8 @@ fn over(kind: Kind) {
         fork("with watches", || {
             backend.gate.open();
             let [answered, hanging, _] = watches.each_mut();
-            let is_addr = |result: Result<gaiter::Addrs, _>| result.is_ok_and(|mut addrs| addrs.all(|addr| addr.ip() == ADDR));
+            let is_addr =
+                |result: Result<gaiter::Addrs, _>| result.is_ok_and(|mut addrs| addrs.all(|addr| addr.ip() == ADDR));
             // The child has no error of its own yet. It asks anew, and hears of nothing that it has been given before.
             let is_new = answered.last_error().is_none() && backend.calls() > 0;
             let asks = block_on(async {

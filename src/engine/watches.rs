@@ -247,12 +247,7 @@ impl<W> Engine<W> {
 
     /// Schedules the next lookup for the watch of a name after a call for it, whose answer lasts for this time. Precedes
     /// [`finish`](Self::finish). Returns `None` if the result is no news, as that of a call from before a flush.
-    pub(crate) fn news(
-        &mut self,
-        worker: WorkerId,
-        now: Instant,
-        result: Result<Duration, ErrorKind>,
-    ) -> Option<News> {
+    pub(crate) fn news(&mut self, worker: WorkerId, now: Instant, result: Result<Duration, ErrorKind>) -> Option<News> {
         if self.closed || self.watches.is_empty() || !self.is_cacheable(worker) {
             return None;
         }

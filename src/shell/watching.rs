@@ -220,7 +220,8 @@ impl Board {
             return Change { error, wakers: Vec::new() };
         }
         posted.number = number;
-        let is_wanted = |latest: &Latest| !latest.is_fallback || posted.latest.as_ref().is_none_or(|old| old.is_fallback);
+        let is_wanted =
+            |latest: &Latest| !latest.is_fallback || posted.latest.as_ref().is_none_or(|old| old.is_fallback);
         let latest = latest.filter(is_wanted);
         let wakers = latest.map(|latest| posted.post(latest)).unwrap_or_default();
         Change { error: std::mem::replace(&mut posted.error, error), wakers }

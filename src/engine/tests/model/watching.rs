@@ -90,7 +90,13 @@ impl Model {
     }
 
     /// Checks whether a call that ends has news for watchers, and notes them.
-    pub(super) fn hear(&mut self, flight: Flight, is_last_word: bool, result: Result<(), ErrorKind>, news: Option<News>) {
+    pub(super) fn hear(
+        &mut self,
+        flight: Flight,
+        is_last_word: bool,
+        result: Result<(), ErrorKind>,
+        news: Option<News>,
+    ) {
         let another = self.queued.contains_key(&flight) || self.calls(flight).len() > 1;
         let is_final = result != Err(ErrorKind::Temporary) || !another;
         let (now, lasts) = (self.now(), self.lasts().max(SCHEDULE.least));
@@ -114,7 +120,8 @@ impl Model {
 
     /// Notes that the flight of a name is over, if it is. A watch that waits for it asks again.
     pub(super) fn lose(&mut self, flight: Flight, has_error: bool) {
-        let (latest, now, is_over) = (self.engine.latest, self.now(), !self.is_sought(flight) && !self.is_waited_for(flight));
+        let (latest, now, is_over) =
+            (self.engine.latest, self.now(), !self.is_sought(flight) && !self.is_waited_for(flight));
         let is_current = flight == self.flight(flight.name) && is_over;
         if let Some(watched) = self.watched.get_mut(&flight.name).filter(|_| is_current) {
             if watched.state == State::Asking {
@@ -129,10 +136,12 @@ impl Model {
         let ids: BTreeSet<WatchId> = swept.iter().map(|news| news.watch).collect();
         swept.into_iter().for_each(|news| self.count_news(news));
         let theirs = self.watched.iter_mut().filter(|(name, _)| is_swept(**name));
-        let expected: BTreeSet<WatchId> = theirs.map(|(_, watched)| {
-            watched.ask_at_once(latest, now, State::Idle);
-            watched.id
-        }).collect();
+        let expected: BTreeSet<WatchId> = theirs
+            .map(|(_, watched)| {
+                watched.ask_at_once(latest, now, State::Idle);
+                watched.id
+            })
+            .collect();
         assert_eq!(ids, expected, "who hears of it");
         if self.closed.is_some() {
             self.watched.clear();
