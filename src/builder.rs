@@ -17,7 +17,7 @@ use crate::name::Name;
 use crate::order::Order;
 use crate::policy::Rules;
 use crate::resolver::Resolver;
-use crate::shell::Setup;
+use crate::shell::{Setup, schedule};
 
 /// The settings of a [`Resolver`], from [`Resolver::config`].
 ///
@@ -71,6 +71,7 @@ impl Config {
             timeout: self.timeout,
             patience: self.cache.stale_answer_timeout,
             hedge: self.hedge,
+            schedule: schedule(&self.cache),
         }
     }
 }

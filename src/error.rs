@@ -278,6 +278,11 @@ impl Error {
         self.inner.times.map(|(_, in_call)| in_call)
     }
 
+    /// Returns whether dropping this error may run foreign code.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.inner.source.is_some()
+    }
+
     /// Returns whether no old answer may be given in place of this error.
     pub(crate) fn is_final(&self) -> bool {
         self.is_not_found() || self.is_denied() || self.is_closed()

@@ -34,6 +34,8 @@
 //!
 //! - [`Resolver`] is the handle that programs hold. [`Resolver::builder`] returns a [`Builder`] for other settings.
 //! - [`Resolver::resolve`] returns a [`Resolving`], a future of [`Addrs`] or of an [`Error`].
+//! - [`Resolver::watch`] returns a [`Watch`], which gives the addresses of a name, and then each set that differs, for clients that hold
+//!   connections.
 //! - [`CacheConfig`] sets how long answers are kept. The cache is on by default. [`Addrs::source`] tells a cached answer from a
 //!   new one.
 //! - [`Backend`] is the trait of sources of answers. [`System`] is the default; a closure is one too. [`AsyncBackend`] is the trait
@@ -105,8 +107,8 @@
 //! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
 //! There is no span for an answer from the cache, an override, an IP address, an invalid name, a name that is denied before it is
-//! looked up, or a background refresh, and none at all if [spans](Builder::spans) are turned off. There is one for a caller that is
-//! refused, or that gets an old answer or a fallback at once because a lookup is slow or has just failed.
+//! looked up, a background refresh, or a lookup of a watch, and none at all if [spans](Builder::spans) are turned off. There is one
+//! for a caller that is refused, or that gets an old answer or a fallback at once because a lookup is slow or has just failed.
 //!
 //! A call that hangs does not hold spans of callers that have left, if it is the system's or an async backend's. The exceptions
 //! are spans that an async backend's own future holds. A blocking [`Backend`] of the program's own holds the spans of one
@@ -209,6 +211,7 @@
 //! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
 //!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
 //!   from the system's resolver.
+//! - `stream`: implements `futures_core::Stream` for [`Watch`].
 //! - `metrics`: reports to the recorder of the `metrics` facade, version 0.24. See [Metrics](#metrics). Adds
 //!   [`Resolver::publish_metrics`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -235,6 +238,7 @@ mod reqwest;
 mod resolver; // the handle that programs hold
 mod builder; // the settings
 mod resolving; // the future a caller holds; dropping it leaves the flight
+mod watch; // a name whose addresses are followed
 mod shutdown; // the future of the end, and its report
 mod shell; // threads: workers or drivers, timekeeper, errands; and which of them are this process's
 mod engine; // what is in progress: flights, lanes, deadlines, calls; no I/O
@@ -291,4 +295,5 @@ pub use crate::resolver::Resolver;
 pub use crate::resolving::Resolving;
 pub use crate::shutdown::{Abandoned, Shutdown, ShutdownReport};
 pub use crate::stats::Stats;
+pub use crate::watch::Watch;
 pub use ipnet::{IpNet, Ipv6Net};

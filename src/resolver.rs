@@ -9,9 +9,10 @@ use crate::error::{Error, ErrorKind};
 use crate::filter::AddrFilter;
 use crate::name::{Name, NameRef};
 use crate::resolving::Resolving;
-use crate::shell::{Epochs, Setup};
+use crate::shell::{Epochs, Open, Setup};
 use crate::shutdown::Shutdown;
 use crate::stats::Stats;
+use crate::watch::Watch;
 
 /// A handle to a resolver of host names.
 ///
@@ -46,14 +47,8 @@ pub struct Resolver {
 struct Shared {
     config: Config,
     epochs: Arc<Epochs>,
-}
-
-/// Calls that run end on their own, and threads end as soon as they have no work. A future that a fork has copied may still ask
-/// again.
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.epochs.current().close();
-    }
+    /// Watches have it too.
+    open: Arc<Open>,
 }
 
 impl Resolver {
@@ -69,7 +64,9 @@ impl Resolver {
     }
 
     pub(crate) fn with(config: Config, setup: Setup) -> Self {
-        Self { shared: Arc::new(Shared { config, epochs: Arc::new(Epochs::new(setup)) }) }
+        let epochs = Arc::new(Epochs::new(setup));
+        let open = Arc::new(Open(Arc::clone(&epochs)));
+        Self { shared: Arc::new(Shared { config, epochs, open }) }
     }
 
     /// Returns the settings.
@@ -122,6 +119,17 @@ impl Resolver {
             Err(_) if is_closed => Resolving::ready(Err(ErrorKind::Closed.into())),
             Err(error) => Resolving::ready(Err(error)),
         }
+    }
+
+    /// Watches the addresses of `name`: returns a handle that gives the current ones, and then each set that differs.
+    ///
+    /// The name is looked up at once and then again whenever an answer expires, whether or not anybody asks for it. See [`Watch`].
+    ///
+    /// It is looked up as in [`resolve`](Self::resolve), in no span. An IP address, or a name with an
+    /// [override](Builder::override_host) at this moment, is given once and does not change.
+    #[must_use = "dropping this ends the watch"]
+    pub fn watch(&self, name: impl AsRef<str>) -> Watch {
+        Watch::new(&self.shared.open, name.as_ref())
     }
 
     /// Removes all answers and failures from the cache.
@@ -310,7 +318,7 @@ impl Resolver {
     /// From now on [`resolve`](Self::resolve) fails with an error that [`is_closed`](crate::Error::is_closed), also for cached
     /// names, IP addresses and invalid names. Lookups in progress go on. Threads end when they have no more work.
     ///
-    /// Dropping the last clone does the same.
+    /// Dropping the last clone does the same, unless a [`Watch`] is left.
     pub fn close(&self) {
         self.shared.epochs.close();
     }

@@ -4,7 +4,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use gaiter::{
     Abandoned, AddrFilter, Addrs, Answer, Builder, CacheConfig, Config, Error, ErrorKind, Family, Resolver, Resolving,
-    Shutdown, ShutdownReport, Source, Stats, System, Untraced,
+    Shutdown, ShutdownReport, Source, Stats, System, Untraced, Watch,
 };
 
 fn cross_threads<T: Send + Sync + Unpin>() {}
@@ -14,7 +14,7 @@ fn are_sent_and_moved<T: Send + Unpin>() {}
 #[test]
 fn all_of_them() {
     cross_threads::<(Resolver, Builder, Config, CacheConfig)>();
-    cross_threads::<(Resolving, Addrs, Answer, Source, Error, ErrorKind)>();
+    cross_threads::<(Resolving, Watch, Addrs, Answer, Source, Error, ErrorKind)>();
     cross_threads::<(ShutdownReport, Abandoned, Stats)>();
     cross_threads::<(AddrFilter, Family)>();
     cross_threads::<(System, Untraced<System>)>();
@@ -22,7 +22,7 @@ fn all_of_them() {
     are_sent_and_moved::<Shutdown<'_>>();
 
     // Without `Error` and `Builder`: they may hold values of the program that are not unwind-safe. So may `std::io::Error`.
-    pass_through_panics::<(Resolver, Resolving, Config, CacheConfig)>();
+    pass_through_panics::<(Resolver, Resolving, Watch, Config, CacheConfig)>();
     pass_through_panics::<(Addrs, Answer, Source, ErrorKind)>();
     pass_through_panics::<(ShutdownReport, Abandoned, Stats)>();
     pass_through_panics::<(AddrFilter, Family)>();

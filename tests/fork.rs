@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use futures::executor::block_on;
 use gaiter::{AddrFilter, Resolver, Source};
 use support::WATCHDOG;
@@ -158,6 +159,35 @@ fn over(kind: Kind) {
         backend.gate.open();
         block_on(&mut lookup).is_ok()
     });
+
+    // With a watch of an answer, one of a call that hangs, and one of an address, whose resolver is gone.
+    let (backend, resolver) = scripted();
+    let _open_as_well = OpenOnDrop(&backend.gate);
+    let mut watches = ["ok", "hang", "192.0.2.7"].map(|name| resolver.watch(name));
+    drop(resolver);
+    block_on(watches[0].changed()).expect("a set");
+    backend.gate.await_arrivals(1);
+    settle();
+    for _ in 0..ROUNDS {
+        fork("with watches", || {
+            backend.gate.open();
+            let [answered, hanging, _] = watches.each_mut();
+            let is_addr =
+                |result: Result<gaiter::Addrs, _>| result.is_ok_and(|mut addrs| addrs.all(|addr| addr.ip() == ADDR));
+            // The child has no error of its own yet. It asks anew, and hears of nothing that it has been given before.
+            let is_new = answered.last_error().is_none() && backend.calls() > 0;
+            let asks = block_on(async {
+                futures::select_biased! {
+                    _ = Box::pin(answered.changed()).fuse() => false,
+                    result = Box::pin(hanging.changed()).fuse() => is_addr(result),
+                }
+            });
+            is_new && asks && is_addr(block_on(watches[2].changed()))
+        });
+    }
+    backend.gate.open();
+    block_on(watches[1].changed()).expect("the parent goes on");
+    drop(watches);
 
     // With a cache that some lookups hit and others fill.
     let quiet = Scripted { emits_events: false, ..Scripted::new(kind) };

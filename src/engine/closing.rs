@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::flights::FlightId;
 use super::outcomes::{Batch, Closing, Flushed, GivenUp, Stopped, Swept};
 use super::{BATCH, Engine};
+use crate::error::ErrorKind;
 use crate::name::Name;
 
 impl<W> Engine<W> {
@@ -12,12 +13,15 @@ impl<W> Engine<W> {
     /// [`sweep`](Self::sweep).
     pub(crate) fn flush(&mut self) -> Flushed {
         self.flights.flush();
+        self.watches.flush();
         Flushed::default()
     }
 
     /// Does the same for one name, and ends its background flight at once.
     pub(crate) fn flush_name(&mut self, name: &Name) -> Flushed {
-        let flight = self.flights.flush_name(self.hashed(name));
+        let name = self.hashed(name);
+        let flight = self.flights.flush_name(name);
+        self.watches.flush_name(name);
         Flushed { stopped: flight.map(|flight| self.end_background(flight)).unwrap_or_default() }
     }
 
@@ -29,15 +33,18 @@ impl<W> Engine<W> {
     }
 
     /// Ends a batch of background flights whose answers nobody will get: flushed ones, or all of them if the engine is closed.
+    /// Then does so with watches, or if they were flushed, makes them ask again.
     pub(crate) fn sweep(&mut self) -> Swept {
         let mut stopped = Vec::new();
         for _ in 0..BATCH {
             let Some(flight) = self.flights.first_background(!self.closed) else {
-                return Swept { stopped, more: false, timekeeper: self.dismiss_timekeeper() };
+                let watches = self.sweep_watches();
+                let more = watches.len() == BATCH;
+                return Swept { stopped, watches, more, timekeeper: self.dismiss_timekeeper() };
             };
             stopped.extend(self.end_background(flight));
         }
-        Swept { stopped, more: true, timekeeper: None }
+        Swept { stopped, watches: Vec::new(), more: true, timekeeper: None }
     }
 
     /// Takes a flight out of the background. It goes on only if it has waiters.
@@ -70,8 +77,10 @@ impl<W> Engine<W> {
             }
             // Together with its last waiter. Otherwise a worker might call for nobody before the next batch.
             if has_call || self.flights.is_deserted(flight) {
+                let watch = self.watch_on(flight);
                 self.dequeue(flight);
                 self.flights.remove_if_over(flight);
+                self.lose(flight, watch, Some(ErrorKind::ThreadRefused));
             }
         }
         Batch { waiters, more: true }

@@ -6,6 +6,7 @@ use super::calls::Run;
 use super::crew::WorkerId;
 use super::flights::{Due, FlightId, Lane, Left};
 use super::outcomes::{Expired, Finished, Landed, Stopped, Telling};
+use super::watches::is_answer;
 use super::{BATCH, Engine, Execution};
 use crate::error::ErrorKind;
 
@@ -19,7 +20,7 @@ impl<W> Engine<W> {
     pub(crate) fn finish(&mut self, worker: WorkerId, now: Instant, result: Result<(), ErrorKind>) -> Finished<W> {
         let now = self.at(now);
         let could_hedge = self.hedging.may_hedge(self.calls.hedges());
-        let answered = matches!(result, Ok(()) | Err(ErrorKind::NotFound | ErrorKind::NoData | ErrorKind::Denied));
+        let answered = is_answer(result);
         let Some(run) = self.calls.finish(worker, &mut self.flights.zones, now, answered) else {
             let (waiter, landed, stopped) = (None, None, Vec::new());
             return Finished { waiter, landed, since: now, shared: false, hedged: false, stopped, timekeeper: None };
@@ -61,6 +62,7 @@ impl<W> Engine<W> {
         if !could_hedge && self.hedging.may_hedge(self.calls.hedges()) {
             timekeeper = timekeeper.or_else(|| self.rouse_timekeeper());
         }
+        timekeeper = timekeeper.or_else(|| self.tend_watches());
         Finished { waiter, landed, since, shared, hedged, stopped, timekeeper }
     }
 

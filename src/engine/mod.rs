@@ -15,6 +15,7 @@ mod outcomes;
 mod parking;
 mod slab;
 mod waiters;
+mod watches;
 mod zones;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
@@ -27,13 +28,17 @@ use hashbrown::DefaultHashBuilder;
 pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 pub(crate) use self::flights::Ticket;
 pub use self::hedging::Hedge;
-pub(crate) use self::outcomes::{Alarm, Asked, Batch, Expired, Landed, Leaving, Next, Stopped, Telling, Tick};
+pub(crate) use self::outcomes::{
+    Alarm, Asked, Batch, Expired, Landed, Leaving, News, Next, Stopped, Swept, Telling, Tick,
+};
+pub(crate) use self::watches::{Schedule, WatchId};
 
 use self::calls::{Beginning, Calls, End, Share};
 use self::crew::Crew;
 use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left, Taken, earlier};
 use self::hedging::Hedging;
 use self::known::Known;
+use self::watches::Watches;
 use crate::error::ErrorKind;
 use crate::name::Name;
 use crate::stats::Stats;
@@ -57,6 +62,7 @@ pub(crate) struct Limits {
     /// How long a caller with an old answer to fall back on waits, if that is less than the timeout.
     pub(crate) patience: Duration,
     pub(crate) hedge: Hedge,
+    pub(crate) schedule: Schedule,
 }
 
 /// How workers and calls run.
@@ -83,6 +89,7 @@ pub(crate) struct Engine<W> {
     crew: Crew,
     known: Known,
     hedging: Hedging,
+    watches: Watches,
     closed: bool,
     /// The alarm that the shell has set for the timekeeper.
     alarm: Alarm,
@@ -112,6 +119,7 @@ impl<W> Engine<W> {
             crew: Crew::new(limits.execution, limits.max_calls, limits.thread_keep_alive),
             known: Known::default(),
             hedging: Hedging::new(limits.hedge, limits.max_calls),
+            watches: Watches::new(limits.schedule),
             closed: false,
             alarm: Alarm::Unset,
             given_up: Vec::new(),
@@ -230,8 +238,8 @@ impl<W> Engine<W> {
             return Leaving { waiter: None, stopped: Vec::new(), timekeeper: None };
         };
         self.stats.cancelled += 1;
-        let stopped = self.tidy(ticket.flight);
         let now = self.at(now);
+        let stopped = self.tidy(ticket.flight);
         self.demote_stopped(&stopped, now);
         Leaving { waiter: Some(waiter), stopped, timekeeper: self.dismiss_timekeeper() }
     }
@@ -251,17 +259,21 @@ impl<W> Engine<W> {
     pub(crate) fn refresh(&mut self, now: Instant, name: &Name) -> Option<Rouse> {
         let now = self.at(now);
         self.settle(now);
-        let hashed = self.hashed(name);
-        let flight = self.flights.find(hashed);
-        if self.closed || !self.has_room(Lane::Refresh, name, flight, now) {
-            return None;
+        self.seek_in_background(self.hashed(name), now).then(|| self.rouse_at(now))
+    }
+
+    /// Queues a background lookup, unless a call is coming already. Returns whether there was room.
+    fn seek_in_background(&mut self, name: Hashed<'_>, now: Instant) -> bool {
+        let flight = self.flights.find(name);
+        if self.closed || !self.has_room(Lane::Refresh, name.name, flight, now) {
+            return false;
         }
-        let flight = flight.unwrap_or_else(|| self.flights.begin(hashed));
+        let flight = flight.unwrap_or_else(|| self.flights.begin(name));
         if !self.is_coming(flight, now) {
             self.stats.refreshed += 1;
             self.enqueue_in_background(flight, now, now);
         }
-        Some(self.rouse_at(now))
+        true
     }
 
     /// Returns whether a lookup of `name` has been in progress for longer than a caller with an old answer waits.
@@ -277,11 +289,13 @@ impl<W> Engine<W> {
         if !self.flights.is_deserted(flight) {
             return stopped;
         }
+        let watch = self.watch_on(flight);
         if self.closed || !self.flights.is_background(flight) {
             self.dequeue(flight);
             stopped = self.stop_calls(flight);
         }
         self.flights.remove_if_over(flight);
+        self.lose(flight, watch, None);
         stopped
     }
 
@@ -446,12 +460,14 @@ impl<W> Engine<W> {
             return Tick::Leave;
         }
         self.settle(now);
+        // After all deadlines, which may end the flights that watches wait for.
+        let unheard = if self.flights.due(now).is_none() { self.seek_due(now) } else { Vec::new() };
         self.hedge(now, false);
         let worker = self.rouse_worker(now);
         let idle = self.crew.dismiss_tired(now);
         let until = if may_leave { Some(now) } else { self.next_tick() };
         self.crew.timekeeper_sleeps(until);
-        Tick::Sleep { expired, rouse: Rouse { timekeeper: None, worker }, stopped, idle, until }
+        Tick::Sleep { expired, unheard, rouse: Rouse { timekeeper: None, worker }, stopped, idle, until }
     }
 
     /// Makes the timekeeper stay for `alarm`, or come at its time. Replaces the previous alarm.
@@ -471,7 +487,7 @@ impl<W> Engine<W> {
     }
 
     fn may_leave(&self) -> bool {
-        self.is_idle() && self.alarm == Alarm::Unset
+        self.is_idle() && self.watches.first_due().is_none() && self.alarm == Alarm::Unset
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -523,9 +539,9 @@ impl<W> Engine<W> {
         self.crew.rouse_timekeeper(self.next_tick(), !self.may_leave())
     }
 
-    /// Makes the timekeeper leave if nothing is in progress any more.
+    /// Makes the timekeeper leave if nothing is in progress any more, or come for a watch that is due.
     fn dismiss_timekeeper(&mut self) -> Option<RouseTimekeeper> {
-        if self.may_leave() { self.crew.rouse_timekeeper(None, false) } else { None }
+        if self.may_leave() { self.crew.rouse_timekeeper(None, false) } else { self.tend_watches() }
     }
 
     /// Returns when the timekeeper must come next.
@@ -533,7 +549,8 @@ impl<W> Engine<W> {
         let start = |lane| self.crew.next_start(self.open_from(lane)?);
         let starts = Lane::ALL.into_iter().fold(None, |first, lane| earlier(first, start(lane)));
         let waits = earlier(self.flights.first_deadline(), earlier(self.next_stuck(), self.next_hedge()));
-        earlier(earlier(starts, waits), earlier(self.crew.next_dismissal(), self.alarm.at()))
+        let comes = earlier(self.crew.next_dismissal(), self.alarm.at());
+        earlier(earlier(starts, waits), earlier(comes, self.watches.first_due()))
     }
 
     /// Picks the worker and the timekeeper to start or wake for the work there is.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::crew::{Rouse, RouseTimekeeper, WorkerId};
 use super::flights::{FlightId, Ticket};
+use super::watches::WatchId;
 use crate::error::ErrorKind;
 use crate::name::Name;
 
@@ -78,9 +79,17 @@ pub(crate) struct Batch<W> {
 #[must_use]
 #[derive(Debug)]
 pub(crate) enum Tick<W> {
-    /// Tell the expired waiters, rouse, stop the stopped calls, and wake the idle workers, whose keep-alive has ended. Then
-    /// sleep until roused or until `until` (`None`: no limit), and [`tick`](super::Engine::tick) again.
-    Sleep { expired: Vec<Expired<W>>, rouse: Rouse, stopped: Stopped, idle: Vec<WorkerId>, until: Option<Instant> },
+    /// Tell the expired waiters, and the watches whose lookups have failed without a call that has ended. Rouse, stop the
+    /// stopped calls, and wake the idle workers, whose keep-alive has ended. Then sleep until roused or until `until` (`None`: no
+    /// limit), and [`tick`](super::Engine::tick) again.
+    Sleep {
+        expired: Vec<Expired<W>>,
+        unheard: Vec<(News, ErrorKind)>,
+        rouse: Rouse,
+        stopped: Stopped,
+        idle: Vec<WorkerId>,
+        until: Option<Instant>,
+    },
     /// End the thread. The engine has forgotten it.
     Leave,
 }
@@ -126,9 +135,37 @@ pub(crate) struct Flushed {
 #[derive(Debug)]
 pub(crate) struct Swept {
     pub(crate) stopped: Stopped,
-    /// Whether there may be more flights to end.
+    /// Watches that end if the engine is closed, and otherwise must forget what they knew before this news.
+    pub(crate) watches: Vec<News>,
+    /// Whether there may be more flights or watches.
     pub(crate) more: bool,
     pub(crate) timekeeper: Option<RouseTimekeeper>,
+}
+
+/// The result of [`add_watcher`](super::Engine::add_watcher).
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Watching {
+    pub(crate) watch: WatchId,
+    pub(crate) timekeeper: Option<RouseTimekeeper>,
+}
+
+/// The result of [`remove_watcher`](super::Engine::remove_watcher).
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Unwatched {
+    /// Whether this was the last watcher.
+    pub(crate) is_over: bool,
+    pub(crate) timekeeper: Option<RouseTimekeeper>,
+}
+
+/// News for the watchers of a name.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) watch: WatchId,
+    /// The place in the order of all news. News that come after others with a higher number are out of date.
+    pub(crate) number: u64,
 }
 
 /// The shell's alarm for the timekeeper.

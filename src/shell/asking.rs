@@ -7,7 +7,7 @@ use super::{Shell, State};
 use crate::addrs::{Addrs, Source};
 use crate::cache::{Look, Old, Seen};
 use crate::clock::Coarse;
-use crate::engine::{Asked, Rouse, Ticket};
+use crate::engine::{Asked, Rouse, Swept, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::fallbacks::Standby;
 use crate::name::{Name, NameRef};
@@ -199,15 +199,22 @@ impl Shell {
         }
     }
 
-    /// Ends background lookups whose answers nobody will get.
+    /// Ends background lookups whose answers nobody will get, and watches if the resolver is closed. Watches that were flushed ask
+    /// again.
     pub(super) fn sweep(self: &Arc<Self>) {
         let mut more = true;
         while more {
             let mut state = self.lock();
-            let swept = state.engine.sweep();
-            self.rouse(state, Rouse { timekeeper: swept.timekeeper, worker: None });
-            self.stop(swept.stopped);
-            more = swept.more;
+            let Swept { stopped, watches, more: is_more, timekeeper } = state.engine.sweep();
+            let is_closed = state.engine.is_closed();
+            let boards = watches.iter().filter_map(|&news| state.board(news)).collect();
+            if is_closed {
+                watches.iter().for_each(|news| _ = state.boards.remove(&news.watch));
+            }
+            self.rouse(state, Rouse { timekeeper, worker: None });
+            self.stop(stopped);
+            self.sweep_boards(boards, is_closed);
+            more = is_more;
         }
     }
 

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::Shell;
 use super::landing::{Landing, tell};
+use super::watching::lasts;
 use crate::addrs::Answer;
 use crate::clock::Moment;
 use crate::engine::{Landed, Rouse, WorkerId};
@@ -54,6 +55,9 @@ impl<'a> Call<'a> {
         if state.engine.is_cacheable(self.id) {
             self.shell.store.fill(&mut state.index, &self.name, &kept, at);
         }
+        let lasts = result.as_ref().map(|answer| lasts(&self.shell.setup.cache, answer)).map_err(Error::kind);
+        let news = state.engine.news(self.id, at.exact, lasts).and_then(|news| state.board(news));
+        let news = news.map(|board| (board, result.clone()));
         let finished = state.engine.finish(self.id, at.exact, kind);
         let (since, at) = (finished.since, at.exact);
         let landing = Landing { result, since, at, shared: finished.shared, hedged: finished.hedged };
@@ -73,6 +77,7 @@ impl<'a> Call<'a> {
         };
         self.shell.rouse(guard, Rouse { timekeeper: finished.timekeeper, worker: None });
         self.shell.stop(finished.stopped);
+        news.into_iter().for_each(|(board, result)| self.shell.post(board, result));
         may_be_broken
     }
 

@@ -18,6 +18,16 @@ pub(crate) struct Epochs {
     first: Epoch,
 }
 
+/// Keeps a resolver open. Calls that run when the last one is dropped end on their own, and threads end as soon as they have no
+/// work. A future that a fork has copied may still ask again.
+pub(crate) struct Open(pub(crate) Arc<Epochs>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.current().close();
+    }
+}
+
 struct Epoch {
     shell: Arc<Shell>,
     /// The epoch of the process that was forked off this one. Set without a lock, which a fork could leave locked too.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Shell;
 use super::roster::{CloserId, Key, Kind};
+use crate::error::Error;
 use crate::foreign::{caught, wake_all};
 use crate::sync;
 use crate::trace::Scope;
@@ -38,6 +39,10 @@ pub(super) enum Errand {
     Told(Arc<Waiter>, Option<Waker>),
     /// Closes a scope that could not be closed where its lookup ended.
     Release(Scope),
+    /// Wakes a watcher.
+    Wake(Waker),
+    /// Drops an error, whose source is foreign.
+    Drop(Error),
 }
 
 impl Errands {
@@ -89,6 +94,8 @@ impl Errand {
                 wake_all(waker);
             }
             Self::Release(scope) => _ = caught(|| drop(scope)),
+            Self::Wake(waker) => wake_all([waker]),
+            Self::Drop(error) => _ = caught(|| drop(error)),
         }
     }
 }

@@ -12,6 +12,7 @@ mod landing;
 mod models;
 mod roster;
 mod timekeeper;
+mod watching;
 mod worker;
 
 use std::io;
@@ -23,8 +24,10 @@ use hashbrown::HashMap;
 
 pub(crate) use self::asking::Ask;
 pub(crate) use self::closing::{Ending, Wakeup};
-pub(crate) use self::epoch::{Epochs, leak};
+pub(crate) use self::epoch::{Epochs, Open, leak};
 pub(crate) use self::roster::CloserId;
+pub(crate) use self::watching::{Board, Set, schedule};
+pub(crate) use crate::engine::WatchId;
 
 use self::closing::Closers;
 #[cfg(feature = "async-backend")]
@@ -133,6 +136,8 @@ struct State {
     workers: HashMap<WorkerId, Thread>,
     /// Results of flights that have landed, for waiters that have not been told yet.
     landings: HashMap<Landed, Landing>,
+    /// What is known of each watched name. As many as the engine has watches.
+    boards: HashMap<WatchId, Arc<Board>>,
     #[cfg(feature = "async-backend")]
     drivers: Vec<Inbox>,
     errands: Errands,
@@ -164,6 +169,7 @@ impl Shell {
             index: store.index(),
             workers: HashMap::new(),
             landings: HashMap::new(),
+            boards: HashMap::new(),
             #[cfg(feature = "async-backend")]
             drivers: Vec::new(),
             errands: Errands::default(),

@@ -41,9 +41,11 @@ fn keep(shell: &Arc<Shell>) {
         // Rouses nobody: this is the timekeeper, and it is awake.
         _ = state.set_alarm();
         match state.engine.tick(now) {
-            Tick::Sleep { expired, rouse, stopped, idle, until } => {
+            Tick::Sleep { expired, unheard, rouse, stopped, idle, until } => {
                 let told: Vec<_> =
                     expired.into_iter().map(|expired| (expired.landed, state.expire(expired, now))).collect();
+                let unheard = unheard.into_iter().filter_map(|(news, why)| Some((state.board(news)?, why)));
+                let unheard: Vec<_> = unheard.collect();
                 drop(state);
                 idle.into_iter().for_each(|worker| shell.wake(worker));
                 shell.stop(stopped);
@@ -51,6 +53,7 @@ fn keep(shell: &Arc<Shell>) {
                 let told = told.into_iter().map(|(landed, (waiter, reply))| (landed, Errand::told(waiter, reply)));
                 // A result may hold something foreign. If its caller has left, an errand drops it with the waiter.
                 shell.send(told.filter(|(landed, told)| landed.is_some() || told.wakes()).map(|(_, told)| told));
+                unheard.into_iter().for_each(|(board, why)| shell.post_failure(board, why));
                 sleep(until);
             }
             Tick::Leave => {

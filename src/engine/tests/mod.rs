@@ -7,3 +7,5 @@ mod lost;
 mod policy;
 #[cfg(test)]
 mod silence;
+#[cfg(test)]
+mod watching;

@@ -19,6 +19,13 @@ pub(super) enum Op {
     Refresh {
         name: u8,
     },
+    Watch {
+        name: u8,
+    },
+    /// A watcher leaves, if there is one.
+    Unwatch {
+        name: u8,
+    },
     /// Flushes one name, or all.
     Flush {
         name: Option<u8>,
@@ -72,6 +79,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         120 => (0..NAMES).prop_map(|name| Op::Ask { name }),
         30 => any::<u8>().prop_map(|who| Op::Leave { who }),
         20 => (0..NAMES).prop_map(|name| Op::Refresh { name }),
+        20 => (0..NAMES).prop_map(|name| Op::Watch { name }),
+        10 => (0..NAMES).prop_map(|name| Op::Unwatch { name }),
         10 => prop::option::of(0..NAMES).prop_map(|name| Op::Flush { name }),
         120 => any::<u8>().prop_map(|which| Op::Worker { which }),
         10 => Just(Op::RefuseWorker),
@@ -99,7 +108,9 @@ impl<'a> arbitrary::Arbitrary<'a> for Op {
         let which = bytes.arbitrary()?;
         let name = which % NAMES;
         Ok(match weight {
-            0..58 => Self::Ask { name },
+            0..10 => Self::Watch { name },
+            10..15 => Self::Unwatch { name },
+            15..58 => Self::Ask { name },
             58..73 => Self::Leave { who: which },
             73..83 => Self::Refresh { name },
             83..88 => Self::Flush { name: (which % 4 != 0).then_some(name) },

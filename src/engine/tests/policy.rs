@@ -32,6 +32,7 @@ pub(super) fn engine_of(execution: Execution, max_calls: usize, reserved_for_kno
             timeout: Some(TIMEOUT),
             patience: PATIENCE,
             hedge: Hedge::off(),
+            schedule: Schedule { least: Duration::from_secs(1), usual: Duration::from_secs(5) },
         },
         Instant::now(),
     )

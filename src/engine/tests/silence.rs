@@ -16,6 +16,7 @@ fn engine(max_calls: usize, hedge: Hedge) -> Engine<usize> {
         timeout: Some(10 * SECOND),
         patience: SECOND,
         hedge,
+        schedule: Schedule { least: SECOND, usual: 5 * SECOND },
     };
     Engine::new(limits, Instant::now())
 }

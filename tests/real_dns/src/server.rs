@@ -19,6 +19,7 @@
 //! | `servfail4`, `servfail6`, `nx4`, `nx6` | that code for one family, an address for the other |
 //! | `slow-N` | as `ok`, N milliseconds later |
 //! | `silent`, `silent4`, `silent6` | no answer; no answer for one family |
+//! | `set` | as the word that [`Server::set_as`] sets |
 //! | `held` | as `ok`, not before [`Server::set_held`] releases it |
 //! | any name under `refusing.test` | REFUSED |
 //! | any name under `silent.test` | no answer |
@@ -77,6 +78,8 @@ struct State {
     questions: Mutex<Vec<Question>>,
     silent: AtomicBool,
     number: AtomicU8,
+    /// The word that `set` stands for.
+    set: Mutex<String>,
     held: watch::Sender<bool>,
     loss: Mutex<Loss>,
 }
@@ -157,6 +160,7 @@ impl Server {
             questions: Mutex::default(),
             silent: AtomicBool::new(false),
             number: AtomicU8::new(1),
+            set: Mutex::new("ok".to_owned()),
             held: watch::Sender::new(true),
             loss: Mutex::new(Loss { per_mille: 0, race_per_mille: 0, last_a: None, random: 1 }),
         });
@@ -204,6 +208,11 @@ impl Server {
     /// Sets the number that is part of every address. Default: 1.
     pub fn set_number(&self, number: u8) {
         self.state.number.store(number, Ordering::SeqCst);
+    }
+
+    /// Sets the word that `set` stands for, such as `a-3` or `servfail`. Default: `ok`.
+    pub fn set_as(&self, word: &str) {
+        word.clone_into(&mut self.state.set.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Sets whether answers to `held` names wait. Default: true.
@@ -259,7 +268,13 @@ impl RequestHandler for Handler {
         let text = text.trim_end_matches('.');
         self.note(text, kind, info.protocol);
 
-        let script = Script::of(text);
+        let script = match text.strip_prefix("set.") {
+            Some(rest) => {
+                let word = self.0.set.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Script::of(&format!("{word}.{rest}"))
+            }
+            None => Script::of(text),
+        };
         if script.act == Act::Held {
             let _ = self.0.held.subscribe().wait_for(|held| !held).await;
         }

@@ -64,6 +64,7 @@ impl Model {
         if let Some(first) = self.background.values().flatten().min() {
             assert!(comes_by(*first), "nobody comes to stop what nobody waits for: {:?}", self.keeper);
         }
+        self.check_watches(comes_by);
         let hung_known = self.doings().filter_map(|doing| match doing {
             Doing::Calling { since, new: false, .. } => Some(*since),
             _ => None,
@@ -113,9 +114,9 @@ impl Model {
         );
     }
 
-    /// Runs everything that happens by itself, and lets time pass for it. Calls for the names in `hung` never end. A waker
-    /// blocks the threads that should tell waiters on the names in `deaf`.
-    pub(super) fn settle(&mut self, hung: &BTreeSet<u8>, deaf: &BTreeSet<u8>) {
+    /// Runs everything that happens by itself, and lets time pass for it, until `end` if there is one. Calls for the names in
+    /// `hung` never end. A waker blocks the threads that should tell waiters on the names in `deaf`.
+    pub(super) fn settle(&mut self, hung: &BTreeSet<u8>, deaf: &BTreeSet<u8>, end: Option<Instant>) {
         for _ in 0..20_000 {
             let is_deaf = |landed: &Landed| deaf.contains(&self.tellings[landed].flight.name);
             let moving = |doing: &Doing| match doing {
@@ -141,6 +142,9 @@ impl Model {
             } else {
                 // Everyone sleeps or hangs, so time passes until the timekeeper wakes.
                 let Keeper::Asleep { until: Some(at) } = self.keeper else { break };
+                if end.is_some_and(|end| end < at) {
+                    break;
+                }
                 (self.clock, self.lag) = (self.clock.max(at), Duration::ZERO);
                 self.tick();
             }
@@ -173,15 +177,26 @@ impl Scenario {
             model.step(op);
         }
         model.step(Op::Alarm { millis: None });
+        let watched: Vec<u8> = model.watched.keys().copied().collect();
+        model.unwatch_all();
 
         // Every wait ends, even while some names never answer.
-        model.settle(&hung, &deaf);
+        model.settle(&hung, &deaf, None);
         assert!(model.waiting.is_empty(), "stranded: {:?}", model.waiting.keys());
         let for_someone = |(_, lane): &(u32, Lane)| *lane != Lane::Refresh;
         assert!(!model.queued.values().any(for_someone), "queued for ever: {:?}", model.queued);
         assert!(!is_async || model.workers.is_empty(), "a call goes on for ever");
 
-        model.settle(&BTreeSet::new(), &BTreeSet::new());
+        model.settle(&BTreeSet::new(), &BTreeSet::new(), None);
+        // Every watch hears, again and again.
+        watched.iter().for_each(|&name| model.step(Op::Watch { name }));
+        for _ in 0..2 {
+            model.watched.values_mut().for_each(|watched| watched.has_heard = false);
+            model.settle(&BTreeSet::new(), &BTreeSet::new(), Some(model.clock + Duration::from_secs(12)));
+            assert!(model.watched.values().all(|watched| watched.has_heard), "a watch has heard nothing");
+        }
+        model.unwatch_all();
+        model.settle(&BTreeSet::new(), &BTreeSet::new(), None);
         assert!(model.workers.is_empty(), "threads stayed: {:?}", model.workers);
         assert_eq!(model.keeper, Keeper::Absent, "the timekeeper stayed");
         model.step(Op::Close);
@@ -201,6 +216,7 @@ fn limits([is_async, stays, hedges]: [bool; 3], calls: usize, kept: usize, queue
         timeout: Some(TIMEOUT),
         patience: PATIENCE,
         hedge: if hedges { Hedge::after(HEDGE) } else { Hedge::off() },
+        schedule: SCHEDULE,
     }
 }
 

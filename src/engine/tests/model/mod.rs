@@ -4,6 +4,7 @@
 mod check;
 mod shell;
 mod telling;
+mod watching;
 
 #[cfg(fuzzing)]
 pub use self::check::Scenario;
@@ -21,6 +22,7 @@ const MAX_QUEUED: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const HEDGE: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(1800);
+const SCHEDULE: Schedule = Schedule { least: Duration::from_secs(1), usual: Duration::from_secs(5) };
 
 /// A waiter that must not be dropped in the engine.
 #[derive(Debug)]
@@ -136,6 +138,10 @@ struct Model {
     /// Workers whose calls must be dropped, until the engine names them.
     stopping: BTreeMap<WorkerId, (Flight, Instant, bool)>,
     known: BTreeSet<u8>,
+    watched: BTreeMap<u8, watching::Watched>,
+    last_news: u64,
+    /// Whether the system has refused the timekeeper last.
+    is_keeper_refused: bool,
     workers: BTreeMap<u64, (WorkerId, Doing)>,
     keeper: Keeper,
     alarm: Alarm,
@@ -172,6 +178,9 @@ impl Model {
             background: BTreeMap::new(),
             stopping: BTreeMap::new(),
             known: BTreeSet::new(),
+            watched: BTreeMap::new(),
+            last_news: 0,
+            is_keeper_refused: false,
             workers: BTreeMap::new(),
             keeper: Keeper::Absent,
             alarm: Alarm::Unset,
@@ -273,7 +282,9 @@ impl Model {
     fn follow(&mut self) {
         for flight in self.flights() {
             let lane = self.engine_flight(flight).and_then(|id| self.engine.flights.lane(id));
-            let Some(lane) = lane.filter(|_| !self.queued.contains_key(&flight)) else { continue };
+            // A background lookup is a watch's.
+            let is_new = |lane: &Lane| *lane != Lane::Refresh && !self.queued.contains_key(&flight);
+            let Some(lane) = lane.filter(is_new) else { continue };
             self.hedge(flight, lane);
         }
         let queued = &self.queued;
@@ -440,6 +451,7 @@ impl Model {
         if !self.is_sought(flight) {
             self.background.remove(&flight);
         }
+        self.lose(flight, false);
     }
 
     fn stop_calls(&mut self, flight: Flight) {
@@ -475,13 +487,13 @@ impl Model {
     }
 
     /// Keeps a flight in the background after its last waiter got an old answer.
-    fn make_do(&mut self, flight: Flight) {
+    fn make_do(&mut self, flight: Flight, id: FlightId) {
         if flight != self.flight(flight.name) {
             return;
         }
         if !self.queued.contains_key(&flight) {
             self.limit(flight);
-        } else if self.engine_flight(flight).is_some_and(|flight| self.engine.flights.is_queued(flight)) {
+        } else if self.engine.flights.is_queued(id) {
             // There was room for it, which others may have made that were expired with it.
             self.enqueue(flight, Lane::Refresh, self.sought[&flight]);
         }
@@ -489,22 +501,25 @@ impl Model {
 
     /// Ends the background flights that match. Flights with waiters go on for these.
     fn sweep(&mut self, is_swept: impl Fn(&Flight) -> bool, mut stopped: Stopped) {
-        for flight in self.background.keys().copied().filter(is_swept).collect::<Vec<_>>() {
+        for flight in self.background.keys().copied().filter(&is_swept).collect::<Vec<_>>() {
             self.background.remove(&flight);
             if !self.is_waited_for(flight) {
                 self.queued.remove(&flight);
                 self.stop_calls(flight);
             }
         }
+        let mut watches = Vec::new();
         loop {
             let swept = self.input(|engine, _| engine.sweep());
             self.rouse_timekeeper(swept.timekeeper);
             stopped.extend(swept.stopped);
+            watches.extend(swept.watches);
             if !swept.more {
                 break;
             }
         }
         self.stop(stopped);
+        self.sweep_watches(watches, |name| is_swept(&Flight { name, flushes: 0 }));
     }
 
     /// Ends background flights whose limit is not after `time`.

@@ -41,6 +41,7 @@ impl Model {
     pub(super) fn rouse_timekeeper(&mut self, rouse: Option<RouseTimekeeper>) {
         match rouse {
             Some(RouseTimekeeper::Start) => {
+                self.is_keeper_refused = false;
                 assert_eq!(self.keeper, Keeper::Absent);
                 self.keeper = Keeper::Starting;
             }
@@ -220,11 +221,14 @@ impl Model {
         };
         let is_last_word = flight == self.flight(flight.name) && !superseded;
         assert_eq!(self.engine.is_cacheable(id), is_last_word, "what is kept");
-        let finished = self.input(|engine, now| {
+        let lasts = self.lasts();
+        let (news, finished) = self.input(|engine, now| {
+            let news = engine.news(id, now, result.map(|()| lasts));
             let finished = engine.finish(id, now, result);
             finished.waiter.iter().for_each(|_| engine.count(result));
-            finished
+            (news, finished)
         });
+        self.hear(flight, is_last_word, result, news);
         self.workers.insert(key, (id, Doing::Replying { new, landed: finished.landed }));
         let (shared, hedged) = (self.shared.contains(&flight), self.hedged.contains(&flight));
         assert_eq!((finished.since, finished.shared, finished.hedged), (since, shared, hedged));
@@ -282,11 +286,15 @@ impl Model {
     /// Makes the timekeeper come, and come again at once as long as something is due.
     pub(super) fn tick(&mut self) {
         let (mut all_expired, mut all_stopped, mut all_idle) = (Vec::new(), Vec::new(), Vec::new());
-        // A batch returns nothing if its flights only get more time, or end in the background. Each flight does so once.
-        let mut quiet = (self.tellings.len() + self.background.len()) / BATCH + 1;
+        let mut all_unheard = Vec::new();
+        // A batch returns nothing if its flights only get more time, or end in the background, or its watches only ask. Each does so
+        // once, and a watch again if its flight ends.
+        let mut quiet = (self.tellings.len() + self.background.len() + 2 * self.watched.len()) / BATCH + 1;
         loop {
             match self.input(Engine::tick) {
-                Tick::Sleep { expired, rouse, stopped, idle, until } => {
+                Tick::Sleep { expired, unheard, rouse, stopped, idle, until } => {
+                    assert!(unheard.len() <= BATCH);
+                    all_unheard.extend(unheard);
                     assert!(expired.len() <= BATCH);
                     let is_quiet = expired.is_empty() && stopped.is_empty();
                     quiet -= usize::from(is_quiet);
@@ -331,13 +339,14 @@ impl Model {
             assert_eq!(expired.hedged, self.hedged.contains(&waits.flight));
             *if waits.relief { &mut self.counted.answered } else { &mut self.counted.timed_out } += 1;
             if waits.relief && !self.is_waited_for(waits.flight) && self.closed.is_none() {
-                self.make_do(waits.flight);
+                self.make_do(waits.flight, waits.ticket.flight);
             }
             self.tidy(waits.flight);
         }
         self.forsake(self.now());
         self.demote_stopped();
         self.stop(all_stopped);
+        self.seek(all_unheard);
         assert!(self.waiting.values().all(|waits| waits.deadline > self.now()), "someone waits for too long");
         for telling in self.tellings.values_mut().filter(|telling| telling.limit.is_some_and(|at| at <= self.clock)) {
             telling.has_moved = true;
@@ -352,11 +361,13 @@ impl Model {
         match self.keeper {
             Keeper::Asleep { until: Some(until) } if until <= self.now() => {
                 let alarm = matches!(self.alarm, Alarm::At(alarm) if alarm <= self.now());
-                let leaves = self.workers.is_empty() && self.waiting.is_empty() && self.alarm == Alarm::Unset;
+                let is_idle = self.workers.is_empty() && self.waiting.is_empty() && self.watched.is_empty();
+                let leaves = is_idle && self.alarm == Alarm::Unset;
                 assert!(alarm || leaves, "the timekeeper would spin");
             }
             Keeper::Absent => {
                 assert!(self.workers.is_empty() && self.waiting.is_empty() && self.alarm == Alarm::Unset);
+                assert!(self.watched.is_empty(), "the timekeeper left a watch");
             }
             _ => {}
         }
@@ -399,6 +410,7 @@ impl Model {
                 if !has_call {
                     self.background.remove(&flight);
                 }
+                self.lose(flight, true);
             }
         }
     }
@@ -422,6 +434,8 @@ impl Model {
                     assert!(self.input(|engine, now| engine.leave(ticket, now)).waiter.is_none(), "left twice");
                 }
             }
+            Op::Watch { name } => self.watch(name),
+            Op::Unwatch { name } => self.unwatch(name),
             Op::Refresh { name } => {
                 let flight = self.flight(name);
                 let rouse = self.input(|engine, now| engine.refresh(now, &text(name)));
@@ -478,6 +492,7 @@ impl Model {
             Op::Timekeeper if self.keeper != Keeper::Absent => self.tick(),
             Op::RefuseTimekeeper if self.keeper == Keeper::Starting => {
                 (self.keeper, self.alarm) = (Keeper::Absent, Alarm::Unset);
+                self.is_keeper_refused = true;
                 let untried = self.pick(0, |doing| *doing == Doing::Starting);
                 let id = untried.and_then(|key| self.workers.remove(&key)).map(|(id, _)| id);
                 self.input(|engine, _| engine.timekeeper_refused(id));

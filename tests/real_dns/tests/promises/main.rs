@@ -16,6 +16,7 @@ mod peers;
 mod queries;
 mod support;
 mod traced;
+mod watches;
 
 use std::env;
 use std::process::ExitCode;
@@ -52,6 +53,10 @@ const TRIALS: &[(&str, fn())] = &[
     ("changes::resolv_conf", changes::resolv_conf),
     ("changes::hosts", changes::hosts),
     ("changes::nsswitch_conf", changes::nsswitch_conf),
+    ("watches::each_change_is_given_and_no_failure_is", watches::each_change_is_given_and_no_failure_is),
+    ("watches::rotation_is_one_set_for_those_that_keep_it", watches::rotation_is_one_set_for_those_that_keep_it),
+    ("watches::a_short_ttl_costs_a_lookup_a_second", watches::a_short_ttl_costs_a_lookup_a_second),
+    ("watches::ten_thousand", watches::ten_thousand),
     ("endings::neither_exit_nor_drop_nor_shutdown_waits", endings::neither_exit_nor_drop_nor_shutdown_waits),
     ("faults::no_descriptors", faults::no_descriptors),
     ("faults::no_room_for_a_thread", faults::no_room_for_a_thread),
