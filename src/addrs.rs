@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::arranged::ARRANGED;
+use self::arranged::{ARRANGED, END, FIRST, place_in};
 use crate::clock::{Coarse, Tick};
 
 /// Number of words for addresses that are stored inline. An IPv4 address takes one, an IPv6 address four.
@@ -230,7 +230,9 @@ impl From<Source> for Word {
 
 /// Addresses without port, scope and flow, and what is known of all of them.
 #[derive(Clone, Copy)]
-struct Few([u32; WORDS + 6]);
+struct Few(Words);
+
+type Words = [u32; WORDS + 6];
 
 // What the words after the addresses are.
 /// When the lookup ended, for addresses from the cache.
@@ -281,6 +283,15 @@ impl Few {
     #[inline]
     fn left(&self) -> usize {
         (self.0[LEFT] % (1 << 16)) as usize
+    }
+
+    /// Sets the port that replaces the addresses' own, if there is one.
+    #[inline]
+    fn set_port(&self, addr: &mut SocketAddr) {
+        let port = self.0[PORT];
+        if port & HAS_PORT != 0 {
+            addr.set_port(port as u16);
+        }
     }
 
     /// Removes the first address.
@@ -431,18 +442,33 @@ impl Iterator for Addrs {
     fn next(&mut self) -> Option<SocketAddr> {
         let mut addr = match &self.0.many {
             None => SocketAddr::new(self.0.few.pop()?, 0),
-            Some(many) if self.0.few.0[ARRANGED] != 0 => self.0.few.next_arranged(many)?,
             Some(many) => {
-                let addr = *many.get(self.0.few.0[NEXT] as usize)?;
-                self.0.few.0[NEXT] += 1;
-                addr
+                let words = &mut self.0.few.0;
+                let mut place = words[NEXT];
+                if words[ARRANGED] != 0 {
+                    [place, words[FIRST], words[END]] = place_in(*words, many)?;
+                }
+                words[NEXT] += 1;
+                *many.get(place as usize)?
             }
         };
-        let port = self.0.few.0[PORT];
-        if port & HAS_PORT != 0 {
-            addr.set_port(port as u16);
-        }
+        self.0.few.set_port(&mut addr);
         Some(addr)
+    }
+
+    // Most callers take all addresses, and most answers are stored inline. This keeps the rest out of the loop.
+    #[inline]
+    fn fold<B, F: FnMut(B, SocketAddr) -> B>(mut self, init: B, mut fold: F) -> B {
+        if self.0.many.is_some() {
+            return fold_many(self, init, fold);
+        }
+        let mut folded = init;
+        while let Some(ip) = self.0.few.pop() {
+            let mut addr = SocketAddr::new(ip, 0);
+            self.0.few.set_port(&mut addr);
+            folded = fold(folded, addr);
+        }
+        folded
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -452,6 +478,15 @@ impl Iterator for Addrs {
         };
         (left, Some(left))
     }
+}
+
+#[inline(never)]
+fn fold_many<B>(addrs: Addrs, init: B, mut fold: impl FnMut(B, SocketAddr) -> B) -> B {
+    let mut folded = init;
+    for addr in addrs {
+        folded = fold(folded, addr);
+    }
+    folded
 }
 
 impl ExactSizeIterator for Addrs {}

@@ -38,6 +38,9 @@
 //!   connections.
 //! - [`CacheConfig`] sets how long answers are kept. The cache is on by default. [`Addrs::source`] tells a cached answer from a
 //!   new one.
+//! - [`Resolver::refresh`] starts a lookup ahead of any caller. [`Resolver::expire`] makes the next caller wait for one. [`Reconnect`] is a
+//!   connector for hyper that looks a name up anew if a connect fails.
+//! - [`Builder::order`] spreads callers over the addresses of a name.
 //! - [`Backend`] is the trait of sources of answers. [`System`] is the default; a closure is one too. [`AsyncBackend`] is the trait
 //!   of sources that are futures, such as [`Hickory`].
 //! - [`Builder::override_host`] sets addresses that take the place of a lookup, and [`Builder::fallback_host`] addresses for when a lookup
@@ -67,7 +70,7 @@
 //! - **Fork.** A resolver may be made before a `fork` and used on both sides of it, as far as the platform's `getaddrinfo` can be:
 //!   glibc's can, macOS's cannot. See [`System`](System#platforms).
 //! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up. What the program itself sets
-//!   (overrides, fallbacks, a family) has a [`Source`] of its own, or only leaves addresses out and moves them.
+//!   (overrides, fallbacks, a family, an order) has a [`Source`] of its own, or only leaves addresses out and moves them.
 //!
 //! # Limits
 //!
@@ -79,6 +82,8 @@
 //! - hyper and reqwest do not ask a resolver about an IP address in a URL. [`AddrFilter::check_host`] is for these. The exception
 //!   is reqwest with a `socks4` or `socks5` proxy: it asks for the address, with brackets around IPv6, and gets it back without a
 //!   call.
+//! - A name that moves is noticed when its answer is no longer fresh, after [5 seconds](CacheConfig::ttl()) by default, and by connects that
+//!   fail if the connector is a [`Reconnect`]. Connections that are open stay open.
 //! - Behind an HTTP proxy, a client resolves only the proxy's name.
 //! - Tokio's paused test clock does not know of a lookup that runs on another thread. A `tokio::time::timeout` around a lookup
 //!   fires at once.
@@ -203,7 +208,7 @@
 //! The minimum Rust version is 1.85, and 1.88 with the feature `hickory`.
 //!
 //! - `hyper` (default): implements `tower_service::Service` of hyper-util's `Name` for [`Resolver`], for hyper-util 0.1.16 or later.
-//!   Adds [`Guarded`].
+//!   Adds [`Guarded`] and [`Reconnect`].
 //! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`], for reqwest 0.13.
 //! - `async-backend`: adds [`AsyncBackend`] and [`Builder::async_backend`]. Lookups are futures that run on one thread of the
 //!   resolver's, or on [several](Builder::driver_threads), each in a Tokio runtime of its own. All guarantees hold, except that

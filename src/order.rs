@@ -45,6 +45,7 @@ pub(crate) struct Turn {
 
 impl Order {
     /// Returns the order for the next caller on this thread, unless it is the backend's.
+    #[inline]
     pub(crate) fn turn(self) -> Option<Turn> {
         match self {
             Self::Platform => None,
@@ -58,7 +59,8 @@ impl Turn {
     /// Returns which of `len` addresses comes at `at`, which is less than `len`.
     #[inline]
     pub(crate) fn place(self, at: usize, len: usize) -> usize {
-        let at = (at + below(self.number, len)) % len.max(1);
+        let at = at + below(self.number, len);
+        let at = if at < len { at } else { at - len };
         if self.shuffles { self.shuffled(at, len) } else { at }
     }
 
@@ -66,7 +68,8 @@ impl Turn {
     fn shuffled(self, mut at: usize, len: usize) -> usize {
         for round in 1..=ROUNDS {
             let random = mixed(self.number.wrapping_add(round));
-            let other = (below(random, len) + len - at) % len.max(1);
+            let key = below(random, len);
+            let other = if key < at { key + len - at } else { key - at };
             // The same for both, so that they swap or do not.
             if mixed(random ^ at.max(other) as u64) & 1 == 1 {
                 at = other;

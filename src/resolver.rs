@@ -3,11 +3,14 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::addrs::{Addrs, Answer};
+#[cfg(feature = "hyper")]
+use crate::addrs::Addrs;
+use crate::addrs::Answer;
 use crate::builder::{Builder, Config};
 use crate::error::{Error, ErrorKind};
 use crate::filter::AddrFilter;
 use crate::name::{Name, NameRef};
+use crate::order::Order;
 use crate::resolving::Resolving;
 use crate::shell::{Epochs, Open, Setup};
 use crate::shutdown::Shutdown;
@@ -93,9 +96,25 @@ impl Resolver {
     /// Dropping the future leaves the lookup. See [`Resolving`].
     #[inline]
     pub fn resolve(&self, name: impl AsRef<str>) -> Resolving {
+        match self.shared.epochs.setup().policy.order() {
+            Order::Platform => self.resolve_unordered(name.as_ref()),
+            order => self.resolve_in(order, name.as_ref()),
+        }
+    }
+
+    // Apart from the usual case, which builds a hit in place and keeps it in registers.
+    #[inline(never)]
+    fn resolve_in(&self, order: Order, text: &str) -> Resolving {
+        let mut resolving = self.resolve_unordered(text);
+        resolving.arrange(order);
+        resolving
+    }
+
+    /// Starts a lookup. Addresses that are there at once are in the backend's order.
+    #[inline]
+    fn resolve_unordered(&self, text: &str) -> Resolving {
         let epochs = &self.shared.epochs;
         let policy = &epochs.setup().policy;
-        let text = name.as_ref();
         let is_closed = epochs.setup().is_closed();
         if let Some(name) = NameRef::new(text) {
             if let Some(ip) = name.literal() {
@@ -106,9 +125,7 @@ impl Resolver {
                 if let Some(given) = policy.overridden(name) {
                     return Resolving::ready(given);
                 }
-                let order = policy.order();
-                let give = |given: Result<Addrs, Error>| Resolving::ready(given.map(|addrs| addrs.ordered(order)));
-                if let Some(cached) = epochs.current().cached(name, give) {
+                if let Some(cached) = epochs.current().cached(name, Resolving::ready) {
                     return cached;
                 }
             }

@@ -11,6 +11,7 @@ use crate::addrs::Addrs;
 use crate::engine::Ticket;
 use crate::error::{Error, ErrorKind};
 use crate::name::Name;
+use crate::order::Order;
 use crate::shell::{Ask, Epochs, Shell, leak};
 use crate::sync;
 use crate::trace::{self, Outcome, Scope};
@@ -52,6 +53,14 @@ struct Waiting {
 impl Resolving {
     pub(crate) fn ready(result: Result<Addrs, Error>) -> Self {
         Self { state: State::Ready(Some(result)) }
+    }
+
+    /// Puts the addresses into this order, if they are there.
+    #[inline]
+    pub(crate) fn arrange(&mut self, order: Order) {
+        if let State::Ready(Some(Ok(addrs))) = &mut self.state {
+            addrs.arrange(order);
+        }
     }
 
     pub(crate) fn start(epochs: &Arc<Epochs>, name: Name) -> Self {
@@ -124,7 +133,6 @@ impl State {
         match shell.ask(&name, Arc::clone(&waiter)) {
             Ask::Waits(ticket) => Self::Waiting(Waiting { epochs, shell, name, waiter, ticket: Some(ticket), scope }),
             Ask::Given(given) => {
-                let given = given.map(|addrs| addrs.ordered(epochs.setup().policy.order()));
                 close_scope(&shell, waiter.take_custody(), None);
                 if let Some(scope) = scope.take() {
                     let outcome = Outcome::new(&given, false, false, Duration::ZERO, Duration::ZERO);
@@ -152,7 +160,10 @@ impl Resolving {
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Addrs, Error>> {
         if let State::Waiting(waiting) = &self.state {
             if waiting.shell.is_inherited() {
-                self.state = State::start(Arc::clone(&waiting.epochs), waiting.name.clone());
+                let epochs = Arc::clone(&waiting.epochs);
+                let order = epochs.setup().policy.order();
+                self.state = State::start(epochs, waiting.name.clone());
+                self.arrange(order);
             }
         }
         let reply = match &mut self.state {
@@ -187,7 +198,7 @@ impl Waiting {
         let Reply { result, queued, in_call, shared, hedged, .. } = reply;
         // In this caller's spelling, which may differ from that of the first caller.
         let result = result.map_err(|error| error.about(&self.name));
-        let result = result.map(|addrs| addrs.ordered(self.epochs.setup().policy.order()));
+        let result = result.map(|addrs| addrs.arranged(self.epochs.setup().policy.order()));
         if let Some(scope) = self.scope.take() {
             close_scope(&self.shell, Some(scope), Some(Outcome::new(&result, shared, hedged, queued, in_call)));
         }

@@ -3,8 +3,8 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use gaiter::{
-    Abandoned, AddrFilter, Addrs, Answer, Builder, CacheConfig, Config, Error, ErrorKind, Family, Resolver, Resolving,
-    Shutdown, ShutdownReport, Source, Stats, System, Untraced, Watch,
+    Abandoned, AddrFilter, Addrs, Answer, Builder, CacheConfig, Config, Error, ErrorKind, Family, Order, Resolver,
+    Resolving, Shutdown, ShutdownReport, Source, Stats, System, Untraced, Watch,
 };
 
 fn cross_threads<T: Send + Sync + Unpin>() {}
@@ -16,7 +16,7 @@ fn all_of_them() {
     cross_threads::<(Resolver, Builder, Config, CacheConfig)>();
     cross_threads::<(Resolving, Watch, Addrs, Answer, Source, Error, ErrorKind)>();
     cross_threads::<(ShutdownReport, Abandoned, Stats)>();
-    cross_threads::<(AddrFilter, Family)>();
+    cross_threads::<(AddrFilter, Family, Order)>();
     cross_threads::<(System, Untraced<System>)>();
     // Not `Sync`, because it may wait for a signal that is not.
     are_sent_and_moved::<Shutdown<'_>>();
@@ -25,15 +25,16 @@ fn all_of_them() {
     pass_through_panics::<(Resolver, Resolving, Watch, Config, CacheConfig)>();
     pass_through_panics::<(Addrs, Answer, Source, ErrorKind)>();
     pass_through_panics::<(ShutdownReport, Abandoned, Stats)>();
-    pass_through_panics::<(AddrFilter, Family)>();
+    pass_through_panics::<(AddrFilter, Family, Order)>();
     pass_through_panics::<(System, Untraced<System>)>();
 }
 
 #[cfg(feature = "hyper")]
 #[test]
-fn a_guarded_connector_too() {
+fn connectors_too() {
     type Connector = hyper_util::client::legacy::connect::HttpConnector<Resolver>;
-    cross_threads::<gaiter::Guarded<Connector>>();
+    cross_threads::<(gaiter::Guarded<Connector>, gaiter::Reconnect<Connector>)>();
+    are_sent_and_moved::<gaiter::Reconnecting<Connector>>();
 }
 
 #[cfg(feature = "hickory")]

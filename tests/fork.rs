@@ -7,6 +7,7 @@
 mod support;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use gaiter::{AddrFilter, Resolver, Source};
+use gaiter::{AddrFilter, Error, Order, Resolver, Source};
 use support::WATCHDOG;
 use support::backend::{ADDR, Kind, Scripted};
 use support::gate::OpenOnDrop;
@@ -48,6 +49,38 @@ fn fork(what: &str, child: impl FnOnce() -> bool) {
         thread::sleep(Duration::from_micros(200));
     }
     assert_eq!(status, 0, "{what}: the child failed");
+}
+
+/// Forks a process that ends with the status that `child` returns. Returns that.
+fn told(child: impl FnOnce() -> u8) -> i32 {
+    // SAFETY: as above.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: ends the process without running the parent's exit handlers.
+        unsafe { libc::_exit(child().into()) }
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for the call to write to.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    libc::WEXITSTATUS(status)
+}
+
+/// The order is that of the thread, whose state a fork copies.
+fn children_do_not_order_addresses_alike() {
+    for order in [Order::Rotate, Order::Shuffle] {
+        let addrs: Vec<IpAddr> = (0..200).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+        let resolver = support::plain().order(order);
+        let resolver = resolver.backend(move |_: &str| Ok::<_, Error>(addrs.clone())).build();
+        let first = || match block_on(resolver.resolve("ok")).map(|mut addrs| addrs.next().map(|addr| addr.ip())) {
+            Ok(Some(IpAddr::V4(ip))) => ip.octets()[3],
+            _ => u8::MAX,
+        };
+        first();
+        let firsts: Vec<i32> = (0..6).map(|_| told(first)).collect();
+        assert!(firsts.iter().all(|first| *first < 200), "{firsts:?}");
+        assert!(firsts.iter().any(|other| *other != firsts[0]), "{order:?}: {firsts:?}");
+        assert!(resolver.shutdown().wait().is_clean());
+    }
 }
 
 /// Sets an override and a filter, and removes them. Returns whether they had effect.
@@ -93,6 +126,7 @@ fn settle() {
 
 #[test]
 fn a_forked_child_resolves() {
+    children_do_not_order_addresses_alike();
     Kind::ALL.iter().for_each(|&kind| over(kind));
 }
 

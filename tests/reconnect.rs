@@ -32,8 +32,7 @@ struct Network {
 impl Network {
     fn new(addrs: &[u8]) -> Self {
         let network = Self::default();
-        network.set_dns(Some(addrs));
-        network.set_up(addrs);
+        network.set(Some(addrs), addrs);
         network
     }
 
@@ -43,6 +42,11 @@ impl Network {
 
     fn set_up(&self, addrs: &[u8]) {
         *self.up.lock().unwrap() = addrs.iter().copied().map(ip).collect();
+    }
+
+    fn set(&self, dns: Option<&[u8]>, up: &[u8]) {
+        self.set_dns(dns);
+        self.set_up(up);
     }
 
     fn lookups(&self) -> usize {
@@ -123,7 +127,7 @@ fn a_connect_to_a_name_that_has_moved_succeeds() {
     let network = Network::new(&[1]);
     let (mut connector, _) = network.connector(HOUR);
     assert_eq!(connect(&mut connector), Ok(ip(1)));
-    (network.set_dns(Some(&[2])), network.set_up(&[2]));
+    network.set(Some(&[2]), &[2]);
     assert_eq!(connect(&mut connector), Ok(ip(2)));
     assert_eq!((network.lookups(), network.connects()), (2, 3));
     assert_eq!(connect(&mut connector), Ok(ip(2)), "from the cache");
@@ -135,7 +139,7 @@ fn the_same_addresses_in_another_order_are_not_tried_again() {
     let network = Network::new(&[1, 2]);
     let (mut connector, _) = network.connector(HOUR);
     assert_eq!(connect(&mut connector), Ok(ip(1)));
-    (network.set_dns(Some(&[2, 1])), network.set_up(&[]));
+    network.set(Some(&[2, 1]), &[]);
     assert_eq!(connect(&mut connector), Err(vec![ip(1), ip(2)]), "the error of the connect");
     assert_eq!((network.lookups(), network.connects()), (2, 2));
 }
@@ -145,7 +149,7 @@ fn the_error_of_the_second_connect_comes_back() {
     let network = Network::new(&[1]);
     let (mut connector, _) = network.connector(HOUR);
     assert_eq!(connect(&mut connector), Ok(ip(1)));
-    (network.set_dns(Some(&[2])), network.set_up(&[]));
+    network.set(Some(&[2]), &[]);
     assert_eq!(connect(&mut connector), Err(vec![ip(2)]));
     assert_eq!(network.connects(), 3, "not a third time");
 }
@@ -155,7 +159,7 @@ fn an_old_answer_outlives_a_failed_connect_while_dns_is_down() {
     let network = Network::new(&[1]);
     let (mut connector, resolver) = network.connector(HOUR);
     assert_eq!(connect(&mut connector), Ok(ip(1)));
-    (network.set_dns(None), network.set_up(&[]));
+    network.set(None, &[]);
     for _ in 0..3 {
         assert_eq!(connect(&mut connector), Err(vec![ip(1)]));
     }
@@ -170,13 +174,13 @@ fn however_many_connects_fail_there_is_one_lookup_in_a_cooldown() {
     let network = Network::new(&[1]);
     let (mut connector, _) = network.connector(HOUR);
     assert_eq!(connect(&mut connector), Ok(ip(1)));
-    (network.set_dns(Some(&[2])), network.set_up(&[2]));
+    network.set(Some(&[2]), &[2]);
     let connects = (0..1000).map(|_| connector.call(Uri::from_static("http://name.example/"))).collect::<Vec<_>>();
     for connection in block_on(join_all(connects)) {
         assert_eq!(connection.expect("it has moved"), ip(2));
     }
     assert_eq!((network.lookups(), network.connects()), (2, 2001));
-    (network.set_dns(Some(&[3])), network.set_up(&[3]));
+    network.set(Some(&[3]), &[3]);
     for _ in 0..10 {
         assert_eq!(connect(&mut connector), Err(vec![ip(2)]), "the cooldown is not over");
     }
@@ -185,7 +189,7 @@ fn however_many_connects_fail_there_is_one_lookup_in_a_cooldown() {
     let network = Network::new(&[1]);
     let (mut connector, _) = network.connector(Duration::ZERO);
     for last in 1..5 {
-        (network.set_dns(Some(&[last])), network.set_up(&[last]));
+        network.set(Some(&[last]), &[last]);
         assert_eq!(connect(&mut connector), Ok(ip(last)));
     }
     assert_eq!(network.lookups(), 4);
@@ -198,7 +202,7 @@ fn an_answer_that_has_come_since_the_connect_began_is_used() {
     let cache = CacheConfig::new().ttl(HOUR).cooldown(HOUR);
     let resolver = network.resolver(cache);
     block_on(resolver.resolve("name.example")).expect("an answer");
-    (network.set_dns(Some(&[2])), network.set_up(&[2]));
+    network.set(Some(&[2]), &[2]);
     let mut connector = Reconnect::new(Fake { network: network.clone(), resolver: resolver.clone() }, resolver.clone());
     // The name is looked up when the connector is called, and connected to when its future is polled.
     let connecting = connector.call(Uri::from_static("http://name.example/"));

@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{Addrs, Few, Inner, LEFT, NEXT, WORDS, Word};
+use super::{Addrs, Few, Inner, LEFT, NEXT, Source, WORDS, Words};
 use crate::order::{Order, Turn};
+
+/// The word at [`LEFT`] if there are two addresses, both of IPv4.
+const TWO_V4: u32 = 0b11 << 16 | 2;
 
 // What the words are if the addresses are not stored inline.
 /// How they are arranged: [`ROTATES`], [`SHUFFLES`], or 0 for not at all.
@@ -13,49 +16,51 @@ const SHUFFLES: u32 = 2;
 /// The number of the [`Turn`], in two words.
 const NUMBER: usize = 1;
 /// Index of the first address of the present run. A run is neighbours of one family.
-const FIRST: usize = 3;
+pub(super) const FIRST: usize = 3;
 /// Index after the last address of the present run.
-const END: usize = 4;
+pub(super) const END: usize = 4;
 
 impl Addrs {
-    /// Returns these addresses in the order for the next caller on this thread.
-    #[inline]
-    pub(crate) fn ordered(mut self, order: Order) -> Self {
-        if order != Order::Platform {
-            self.arrange(order);
-        }
+    /// Returns these addresses, of which none may have been taken, in the order for the next caller on this thread.
+    pub(crate) fn arranged(mut self, order: Order) -> Self {
+        self.arrange(order);
         self
     }
 
-    fn arrange(&mut self, order: Order) {
-        let Inner { few, many, source } = &mut self.0;
+    /// Puts the addresses, of which none may have been taken, into the order for the next caller on this thread.
+    #[inline]
+    pub(crate) fn arrange(&mut self, order: Order) {
         // Overrides and fallbacks stay as they are.
-        if !matches!(source, Word::Cache | Word::Stale | Word::Lookup) {
+        if !matches!(self.source(), Source::Cache | Source::Stale | Source::Lookup) {
             return;
         }
-        if let Some(turn) = order.turn() {
-            if many.is_none() { few.arrange(turn) } else { few.arrange_many(turn) }
+        order.turn().into_iter().for_each(|turn| self.turn(turn));
+    }
+
+    #[inline]
+    fn turn(&mut self, turn: Turn) {
+        let Inner { few, many, .. } = &mut self.0;
+        if many.is_some() {
+            few.arrange_many(turn);
+        } else if few.0[LEFT] != TWO_V4 {
+            few.arrange(turn);
+        } else if turn.place(0, 2) == 1 {
+            // The most common case.
+            few.0.swap(0, 1);
         }
     }
 }
 
 impl Few {
-    /// Moves the addresses, of which none may have been taken.
+    #[inline(never)]
     fn arrange(&mut self, turn: Turn) {
-        let from = self.0;
-        let (mut left, mut v4) = ((from[LEFT] % (1 << 16)) as usize, from[LEFT] >> 16);
+        let (mut left, mut v4) = (self.left(), self.0[LEFT] >> 16);
         let mut first = 0;
-        while left > 0 {
-            let is_v4 = v4 & 1 == 1;
-            let (run, size) = if is_v4 { (v4.trailing_ones(), 1) } else { (v4.trailing_zeros(), 4) };
+        while left > 1 {
+            let (run, size) = if v4 & 1 == 1 { (v4.trailing_ones(), 1) } else { (v4.trailing_zeros(), 4) };
             let run = left.min(run as usize);
-            let (from, to) = (from.get(first..WORDS), self.0.get_mut(first..WORDS));
-            if let Some((from, to)) = from.zip(to).filter(|_| run > 1) {
-                for (at, to) in to.chunks_exact_mut(size).take(run).enumerate() {
-                    if let Some(from) = from.chunks_exact(size).nth(turn.place(at, run)) {
-                        to.copy_from_slice(from);
-                    }
-                }
+            if let Some(words) = self.0.get_mut(first..WORDS).filter(|_| run > 1) {
+                arrange_run(words, run, size, turn);
             }
             (first, left, v4) = (first + run * size, left - run, v4 >> run);
         }
@@ -65,22 +70,34 @@ impl Few {
         self.0[ARRANGED] = if shuffles { SHUFFLES } else { ROTATES };
         (self.0[NUMBER], self.0[NUMBER + 1]) = (number as u32, (number >> 32) as u32);
     }
+}
 
-    /// Returns the next of the addresses, which are arranged.
-    #[inline(never)]
-    pub(super) fn next_arranged(&mut self, many: &[SocketAddr]) -> Option<SocketAddr> {
-        let words = &mut self.0;
-        let next = words[NEXT] as usize;
-        if next == words[END] as usize {
-            let is_v4 = many.get(next)?.is_ipv4();
-            let run = many.iter().skip(next).take_while(|addr| addr.is_ipv4() == is_v4).count();
-            (words[FIRST], words[END]) = (next as u32, (next + run) as u32);
+/// Returns the place of the next of `many` addresses, which are arranged, and [`FIRST`] and [`END`] of its run.
+// By value: an `Addrs` of which no pointer is taken is kept in registers.
+#[inline(never)]
+pub(super) fn place_in(words: Words, many: &[SocketAddr]) -> Option<[u32; 3]> {
+    let next = words[NEXT];
+    let (mut first, mut end) = (words[FIRST], words[END]);
+    if next == end {
+        let rest = many.get(next as usize..)?;
+        let is_v4 = rest.first()?.is_ipv4();
+        first = next;
+        end += rest.iter().take_while(|addr| addr.is_ipv4() == is_v4).count() as u32;
+    }
+    let number = u64::from(words[NUMBER]) | u64::from(words[NUMBER + 1]) << 32;
+    let turn = Turn { number, shuffles: words[ARRANGED] == SHUFFLES };
+    let place = turn.place((next - first) as usize, (end - first) as usize);
+    Some([first + place as u32, first, end])
+}
+
+/// Moves the first `run` addresses, each of which has `size` words.
+fn arrange_run(words: &mut [u32], run: usize, size: usize, turn: Turn) {
+    let mut from = [0; WORDS];
+    from.iter_mut().zip(&*words).for_each(|(from, word)| *from = *word);
+    for (at, to) in words.chunks_exact_mut(size).take(run).enumerate() {
+        if let Some(from) = from.chunks_exact(size).nth(turn.place(at, run)) {
+            to.copy_from_slice(from);
         }
-        let (first, end) = (words[FIRST] as usize, words[END] as usize);
-        let number = u64::from(words[NUMBER]) | u64::from(words[NUMBER + 1]) << 32;
-        let turn = Turn { number, shuffles: words[ARRANGED] == SHUFFLES };
-        words[NEXT] += 1;
-        many.get(first + turn.place(next - first, end - first)).copied()
     }
 }
 
@@ -151,7 +168,7 @@ mod tests {
         let answer = answer(&[true; 10]);
         for source in [Source::Override, Source::Fallback] {
             for _ in 0..20 {
-                let addrs = Addrs::looked_up(answer.clone()).with_source(source).ordered(Order::Shuffle);
+                let addrs = Addrs::looked_up(answer.clone()).with_source(source).arranged(Order::Shuffle);
                 assert!(addrs.eq(answer.iter()));
             }
         }

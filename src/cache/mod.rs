@@ -26,6 +26,8 @@ use std::time::Duration;
 /// 3. *Old*, until [`stale_if_error`](Self::stale_if_error()) after its TTL. Callers wait for a lookup. They get the old
 ///    answer if that lookup fails, or takes longer than [`stale_answer_timeout`](Self::stale_answer_timeout()) (RFC 8767).
 ///
+/// [`Resolver::expire`](crate::Resolver::expire) makes an answer old ahead of time.
+///
 /// An authoritative "no such name" or "no address" replaces the answer, so that the old one is never given again. So does a denial by
 /// the [filter](crate::AddrFilter).
 ///

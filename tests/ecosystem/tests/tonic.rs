@@ -6,13 +6,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gaiter::{CacheConfig, ErrorKind, Reconnect, Resolver};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic_health::pb::HealthCheckRequest;
@@ -35,9 +35,11 @@ struct Service(Option<Runtime>);
 impl Service {
     fn start(listener: std::net::TcpListener) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let incoming = runtime.block_on(async { TcpListenerStream::new(TcpListener::from_std(listener).unwrap()) });
         let (_, health) = tonic_health::server::health_reporter();
-        runtime.spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
+        runtime.spawn(async {
+            let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
+            Server::builder().add_service(health).serve_with_incoming(incoming).await.unwrap();
+        });
         Self(Some(runtime))
     }
 }
@@ -96,6 +98,7 @@ impl Dns {
 }
 
 struct Client {
+    runtime: Runtime,
     health: HealthClient<Channel>,
     next: Instant,
 }
@@ -105,41 +108,44 @@ impl Client {
         let endpoint = Endpoint::from_shared(format!("http://service.example:{port}")).unwrap();
         let mut http = HttpConnector::new_with_resolver(resolver.clone());
         http.enforce_http(false);
+        let runtime = Runtime::new().unwrap();
+        let inside = runtime.enter();
         let channel = if reconnects {
             endpoint.connect_with_connector_lazy(Reconnect::new(http, resolver.clone()))
         } else {
             endpoint.connect_with_connector_lazy(http)
         };
-        Self { health: HealthClient::new(channel), next: Instant::now() }
+        drop(inside);
+        Self { runtime, health: HealthClient::new(channel), next: Instant::now() }
     }
 
     /// Makes an RPC when it is time. Returns whether it succeeds.
-    async fn call(&mut self) -> bool {
-        sleep_until(self.next).await;
+    fn call(&mut self) -> bool {
+        thread::sleep(self.next.saturating_duration_since(Instant::now()));
         self.next = Instant::now() + PACE;
-        self.health.check(HealthCheckRequest::default()).await.is_ok()
+        self.runtime.block_on(self.health.check(HealthCheckRequest::default())).is_ok()
     }
 }
 
 /// The fresh time is a tenth of a second here, where the default is 5 seconds. What matters is that the first lookup after that is
 /// enough, and that none but that time is lost.
-#[tokio::test(flavor = "multi_thread")]
-async fn without_more_a_client_recovers_with_the_first_answer_after_the_fresh_time() {
+#[test]
+fn without_more_a_client_recovers_with_the_first_answer_after_the_fresh_time() {
     let (old, new, port) = listeners();
     let (old, dns) = (Service::start(old), Dns::new());
     let resolver = dns.resolver(CacheConfig::new().ttl(Duration::from_millis(100)).stale_while_revalidate(HOUR));
     let mut client = Client::new(&resolver, port, false);
     for _ in 0..10 {
-        assert!(client.call().await);
+        assert!(client.call());
     }
     let _new = Service::start(new);
     dns.set(NEW);
     let before = dns.lookups();
-    tokio::task::spawn_blocking(|| drop(old)).await.unwrap();
+    drop(old);
     let mut failed = 0;
     loop {
         let has_answer = dns.lookups() > before && resolver.stats().running == 0;
-        let succeeds = client.call().await;
+        let succeeds = client.call();
         if has_answer || succeeds {
             assert!(succeeds, "the new answer is there");
             break;
@@ -148,34 +154,34 @@ async fn without_more_a_client_recovers_with_the_first_answer_after_the_fresh_ti
     }
     println!("{failed} RPCs failed before the answer was there");
     for _ in 0..20 {
-        assert!(client.call().await, "it goes on");
+        assert!(client.call(), "it goes on");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn with_reconnect_at_most_one_call_fails_although_the_answer_is_fresh() {
+#[test]
+fn with_reconnect_at_most_one_call_fails_although_the_answer_is_fresh() {
     let (old, new, port) = listeners();
     let (old, dns) = (Service::start(old), Dns::new());
     let resolver = dns.resolver(CacheConfig::new().ttl(HOUR));
     let mut client = Client::new(&resolver, port, true);
     for _ in 0..10 {
-        assert!(client.call().await);
+        assert!(client.call());
     }
     assert_eq!(dns.lookups(), 1);
     let _new = Service::start(new);
     dns.set(NEW);
-    tokio::task::spawn_blocking(|| drop(old)).await.unwrap();
+    drop(old);
     let mut failed = 0;
     for _ in 0..50 {
-        failed += u32::from(!client.call().await);
+        failed += u32::from(!client.call());
     }
     assert!(failed <= 1, "{failed} RPCs failed");
     assert_eq!(dns.lookups(), 2);
 }
 
 /// The server restarts at the same address, and DNS is down at that moment.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_old_answer_serves_while_dns_is_down() {
+#[test]
+fn the_old_answer_serves_while_dns_is_down() {
     for reconnects in [false, true] {
         let (listener, _, port) = listeners();
         let (server, dns) = (Service::start(listener), Dns::new());
@@ -183,15 +189,15 @@ async fn the_old_answer_serves_while_dns_is_down() {
         let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO);
         let resolver = dns.resolver(cache.cooldown(Duration::from_millis(1)));
         let mut client = Client::new(&resolver, port, reconnects);
-        assert!(client.call().await);
+        assert!(client.call());
         dns.set(0);
-        tokio::task::spawn_blocking(|| drop(server)).await.unwrap();
+        drop(server);
         for _ in 0..5 {
-            assert!(!client.call().await, "there is no server");
+            assert!(!client.call(), "there is no server");
         }
         let _server = Service::start(listen(OLD, port).unwrap());
         // The first may find out that the connection has ended.
-        let called = [client.call().await, client.call().await, client.call().await];
+        let called = [client.call(), client.call(), client.call()];
         assert!(called.ends_with(&[true, true]), "{called:?}");
         assert!(dns.lookups() > 5);
     }
