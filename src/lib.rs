@@ -200,8 +200,8 @@
 //!   no address.
 //! - The repository has recipes for the AWS SDK, object_store, redis, tokio-postgres, tonic, ureq and `TcpStream`, of at most 20 lines each,
 //!   and a proxy by Pingora: `tests/ecosystem`.
-//! - A plugin may be unloaded after a shutdown whose report [is clean](ShutdownReport::is_clean), and after the threads that called it have
-//!   ended: libc keeps a library in memory while thread-locals of it exist.
+//! - A plugin may be unloaded after a shutdown whose report [is clean](ShutdownReport::is_clean), and after the threads that called it
+//!   were joined. Until then they may run destructors of its thread-locals.
 //!
 //! # Features
 //!

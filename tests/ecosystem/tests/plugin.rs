@@ -22,23 +22,14 @@ fn is_mapped(library: &Path) -> bool {
 }
 
 /// Loads the plugin, uses it on several threads, and stops it. The threads end here, and with them the thread-locals that the
-/// plugin's code has made on them: libc does not unload a library whose destructors are still to run.
+/// plugin's code has made on them.
 fn use_it(path: &Path) -> Library {
     // SAFETY: the library has no initializers but those of Rust's runtime.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.unwrap();
+    // Joined one by one: a scope waits for its closures alone, not for the ends of the threads.
     thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                // SAFETY: this is its signature in `examples/plugin.rs`.
-                let resolve: Symbol<unsafe extern "C" fn(*const c_char) -> isize> =
-                    unsafe { library.get(b"plugin_resolve") }.unwrap();
-                // SAFETY: the strings end with a NUL byte.
-                let count = |name: &CStr| unsafe { resolve(name.as_ptr()) };
-                assert!(count(c"localhost") > 0);
-                assert_eq!(count(c"127.0.1"), 1);
-                assert_eq!(count(c""), -1);
-            });
-        }
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| resolve(&library))).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     let stopped = thread::scope(|scope| {
         let stop = scope.spawn(|| {
@@ -50,6 +41,17 @@ fn use_it(path: &Path) -> Library {
     });
     assert!(stopped, "a thread is left");
     library
+}
+
+fn resolve(library: &Library) {
+    // SAFETY: this is its signature in `examples/plugin.rs`.
+    let resolve: Symbol<unsafe extern "C" fn(*const c_char) -> isize> =
+        unsafe { library.get(b"plugin_resolve") }.unwrap();
+    // SAFETY: the strings end with a NUL byte.
+    let count = |name: &CStr| unsafe { resolve(name.as_ptr()) };
+    assert!(count(c"localhost") > 0);
+    assert_eq!(count(c"127.0.1"), 1);
+    assert_eq!(count(c""), -1);
 }
 
 #[test]
