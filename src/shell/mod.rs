@@ -145,7 +145,7 @@ impl State {
 }
 
 impl Shell {
-    fn new(setup: Arc<Setup>, generation: u64) -> Self {
+    fn new(setup: Arc<Setup>, at_once: AtOnce, generation: u64) -> Self {
         let mut engine = Engine::new(setup.limits.clone(), sync::now());
         if setup.is_closed() {
             // There is no thread to wake yet.
@@ -164,7 +164,7 @@ impl Shell {
             closers: Closers::default(),
         };
         let roster = Arc::new(Roster::new(generation));
-        Self { store, state: Mutex::new(state), at_once: AtOnce::new(), roster, setup, generation }
+        Self { store, state: Mutex::new(state), at_once, roster, setup, generation }
     }
 
     /// Returns whether these threads belong to a process that this one was forked from.
