@@ -8,6 +8,7 @@ use once_cell::race::OnceBox;
 
 use super::{Setup, Shell};
 use crate::ffi;
+use crate::stats::AtOnce;
 
 /// The threads of one resolver, in each process that it has reached by `fork`.
 ///
@@ -66,7 +67,9 @@ impl Epochs {
 
 impl Epoch {
     fn new(setup: &Arc<Setup>) -> Self {
-        let shell = Shell::new(Arc::clone(setup), ffi::generation());
+        // Made before the rest, which is large too: loom's threads have small stacks.
+        let at_once = AtOnce::new();
+        let shell = Shell::new(Arc::clone(setup), at_once, ffi::generation());
         Self { shell: Arc::new(shell), next: OnceBox::new() }
     }
 }

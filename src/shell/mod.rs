@@ -157,7 +157,7 @@ impl State {
 }
 
 impl Shell {
-    fn new(setup: Arc<Setup>, generation: u64) -> Self {
+    fn new(setup: Arc<Setup>, at_once: AtOnce, generation: u64) -> Self {
         let mut engine = Engine::new(setup.limits.clone(), sync::now());
         if setup.is_closed() {
             // There is no thread to wake yet.
@@ -179,7 +179,7 @@ impl Shell {
         Self {
             store,
             state: Mutex::new(state),
-            at_once: AtOnce::new(),
+            at_once,
             #[cfg(feature = "metrics")]
             published: Mutex::default(),
             roster,
