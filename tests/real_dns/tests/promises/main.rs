@@ -46,6 +46,7 @@ const TRIALS: &[(&str, fn())] = &[
     ("queries::a_search_list_costs_what_glibc_asks", queries::a_search_list_costs_what_glibc_asks),
     ("queries::failures_are_asked_again_when_they_may_be", queries::failures_are_asked_again_when_they_may_be),
     ("outage::a_server_goes_silent_under_load_and_comes_back", outage::a_server_goes_silent_under_load_and_comes_back),
+    ("outage::second_calls_add_little_to_an_outage", outage::second_calls_add_little_to_an_outage),
     ("hung::six_hundred_silent_names_harm_nobody", hung::six_hundred_silent_names_harm_nobody),
     ("hung::cancelled_callers_are_gone_at_once", hung::cancelled_callers_are_gone_at_once),
     ("changes::resolv_conf", changes::resolv_conf),

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use gaiter::{CacheConfig, ErrorKind, Resolver, Source};
+use gaiter::{CacheConfig, ErrorKind, Hedge, Resolver, Source};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 
-use crate::support::{ask, await_that, ips, tally, threads_named};
+use crate::support::{ask, await_that, ips, plain, tally, threads_named};
 
 const KNOWN: usize = 40;
 const THREADS: usize = 24;
@@ -82,6 +82,34 @@ pub fn a_server_goes_silent_under_load_and_comes_back() {
     }
     load.over.store(true, Ordering::SeqCst);
     assert_eq!(load.failed.load(Ordering::SeqCst), 0, "a known name failed");
+}
+
+/// Second calls of slow lookups are earned by answers, so that an outage gets only the few that were saved up.
+pub fn second_calls_add_little_to_an_outage() {
+    const NAMES: usize = 200;
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
+    let queries = |hedge: Hedge| {
+        let server = Server::start();
+        let resolver = plain().hedge(hedge).max_lookups(64).timeout(Duration::from_secs(60)).build();
+        // More than enough answers to save up as many second calls as there can be.
+        for index in 0..NAMES {
+            ask(&resolver, &format!("ok-before-{index}.test")).expect("an answer while all is well");
+        }
+        server.set_silent(true);
+        let before = server.questions().len();
+        // Of different zones: no bound but that of all places holds them back.
+        let lookups: Vec<_> = (0..NAMES).map(|index| resolver.resolve(format!("ok.silent-{index}.test"))).collect();
+        for lookup in lookups {
+            assert_eq!(block_on(lookup).expect_err("nobody answers").kind(), ErrorKind::Temporary);
+        }
+        (server.questions().len() - before, resolver.stats().hedged)
+    };
+    let (without, none) = queries(Hedge::off());
+    let (with, hedged) = queries(Hedge::adaptive());
+    println!("  {NAMES} silent names: {with} queries with {hedged} second calls, {without} queries without any");
+    assert_eq!(none, 0);
+    assert!(hedged > 0, "nothing was measured");
+    assert!(with * 100 <= without * 115, "{with} and {without}");
 }
 
 #[derive(Default)]
