@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use tracing::instrument::WithSubscriber;
 use tracing::{Instrument, dispatcher, info_span};
 
-use super::{PROCESSORS, Processor, builder, provider, runtime, subscriber};
+use super::{PROCESSORS, Processor, Tries, builder, provider, runtime, subscriber};
 
 /// How long a request waits before it gives up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ fn lookups_are_under_their_requests_and_one_who_gave_up_is_exported_while_the_ca
         let exporters = builder(&gate).spans(false).build();
         let provider = {
             let _entered = runtime.enter();
-            provider(processor, "collector.test", collector.port(), &exporters)
+            provider(processor, ("collector.test", collector.port()), &exporters, Tries::Once)
         };
         let resolver = builder(&gate).build();
         // Its own timeout is longer than that of the requests.
@@ -93,7 +93,7 @@ fn a_request_whose_connection_is_made_in_the_background_is_exported_once_that_lo
     let exporters = builder(&Gate::default()).spans(false).build();
     let provider = {
         let _entered = runtime.enter();
-        provider(Processor::Tokio, "collector.test", collector.port(), &exporters)
+        provider(Processor::Tokio, ("collector.test", collector.port()), &exporters, Tries::Once)
     };
     let (held, is_second) = (calls.clone(), AtomicBool::new(false));
     let backend = move |_: &str| {

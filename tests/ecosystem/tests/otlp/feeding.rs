@@ -9,7 +9,7 @@ use tracing_subscriber::filter::dynamic_filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, registry};
 
-use super::{Processor, builder, layer, provider, subscriber};
+use super::{Processor, Tries, builder, layer, provider, subscriber};
 
 const CYCLES: usize = 100;
 
@@ -22,7 +22,7 @@ fn exported(exporters: Resolver, subscriber: fn(&SdkTracerProvider) -> Dispatch)
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let provider = {
         let _entered = runtime.enter();
-        provider(Processor::Tokio, "collector.test", collector.port(), &exporters)
+        provider(Processor::Tokio, ("collector.test", collector.port()), &exporters, Tries::Once)
     };
     let exporting = std::thread::spawn(move || {
         let dispatch = given.recv().expect("a subscriber");

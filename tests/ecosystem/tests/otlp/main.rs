@@ -10,10 +10,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use gaiter::{Backend, Builder, CacheConfig, ErrorKind, Hedge, Resolver, Untraced};
+use gaiter_ecosystem::WATCHDOG;
 use gaiter_ecosystem::gate::Gate;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_http::HttpClient;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::runtime;
 use opentelemetry_sdk::trace::span_processor_with_async_runtime as on_runtime;
 use opentelemetry_sdk::trace::{BatchConfig, BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
@@ -54,19 +55,29 @@ fn builder(gate: &Gate) -> Builder {
     Resolver::builder().backend(Untraced(backend(gate))).cache(CacheConfig::disabled()).hedge(Hedge::off())
 }
 
-/// Returns a client that makes a connection for each request.
-fn client(resolver: &Resolver) -> reqwest::Client {
-    let client = reqwest::Client::builder().dns_resolver(resolver.clone()).pool_max_idle_per_host(0).no_proxy();
-    client.timeout(TIMEOUT).build().expect("a client")
-}
-
-/// Timeout of each request of an exporter. Those that hang take this long.
+/// How long a request of an exporter waits that is to fail.
 const TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Returns an exporter to a port of `host`, whose lookups `resolver` makes.
-fn exporter(host: &str, port: u16, client: impl HttpClient + 'static) -> SpanExporter {
-    let exporter = SpanExporter::builder().with_http().with_http_client(client).with_timeout(2 * TIMEOUT);
-    exporter.with_endpoint(format!("http://{host}:{port}/v1/traces")).build().expect("an exporter")
+/// What an exporter does when a request fails.
+#[derive(Clone, Copy, PartialEq)]
+enum Tries {
+    /// Waits as long as it takes, and tries once: a request that the collector gets late is not sent twice.
+    Once,
+    /// Waits for [`TIMEOUT`], and tries for twice as long.
+    Again,
+}
+
+impl Tries {
+    fn timeout(self) -> Duration {
+        if self == Self::Once { WATCHDOG } else { TIMEOUT }
+    }
+
+    fn exporter(self, host: &str, port: u16, client: impl HttpClient + 'static) -> SpanExporter {
+        let retries = if self == Self::Once { RetryPolicy::disabled() } else { RetryPolicy::default() };
+        let exporter = SpanExporter::builder().with_http().with_http_client(client).with_retry_policy(retries);
+        let exporter = exporter.with_timeout(2 * self.timeout());
+        exporter.with_endpoint(format!("http://{host}:{port}/v1/traces")).build().expect("an exporter")
+    }
 }
 
 /// Exports only when told to.
@@ -75,23 +86,28 @@ fn batches() -> BatchConfig {
 }
 
 /// Returns a provider whose spans go to a port of `host`. Must be called in a runtime's context.
-fn provider(processor: Processor, host: &str, port: u16, resolver: &Resolver) -> SdkTracerProvider {
+fn provider(processor: Processor, (host, port): (&str, u16), resolver: &Resolver, tries: Tries) -> SdkTracerProvider {
     let provider = SdkTracerProvider::builder();
+    // Makes a connection for each request.
+    let client = || {
+        let client = reqwest::Client::builder().dns_resolver(resolver.clone()).pool_max_idle_per_host(0);
+        client.no_proxy().timeout(tries.timeout()).build().expect("a client")
+    };
     match processor {
         Processor::Thread => {
             let client =
                 reqwest::blocking::Client::builder().dns_resolver(resolver.clone().into()).pool_max_idle_per_host(0);
-            let client = client.no_proxy().timeout(TIMEOUT).build().expect("a client");
-            let exporter = exporter(host, port, client);
+            let client = client.no_proxy().timeout(tries.timeout()).build().expect("a client");
+            let exporter = tries.exporter(host, port, client);
             provider.with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(batches()).build())
         }
         Processor::Tokio => {
-            let exporter = exporter(host, port, client(resolver));
+            let exporter = tries.exporter(host, port, client());
             let batch = on_runtime::BatchSpanProcessor::builder(exporter, runtime::Tokio);
             provider.with_span_processor(batch.with_batch_config(batches()).build())
         }
         Processor::CurrentThread => {
-            let exporter = exporter(host, port, client(resolver));
+            let exporter = tries.exporter(host, port, client());
             let batch = on_runtime::BatchSpanProcessor::builder(exporter, runtime::TokioCurrentThread);
             provider.with_span_processor(batch.with_batch_config(batches()).build())
         }

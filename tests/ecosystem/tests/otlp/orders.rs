@@ -8,7 +8,7 @@ use gaiter_ecosystem::gate::{Gate, OpenOnDrop};
 use gaiter_ecosystem::{WATCHDOG, panics};
 use tracing::{dispatcher, info_span};
 
-use super::{Processor, TIMEOUT, builder, provider, runtime, subscriber};
+use super::{Processor, TIMEOUT, Tries, builder, provider, runtime, subscriber};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part {
@@ -66,11 +66,11 @@ fn run(processor: Processor, state: &State, order: [Part; 3]) {
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
     let resolver = builder(&gate).spans(false).build();
-    let (host, port) = state.place();
+    let tries = if let State::Up(_) = state { Tries::Once } else { Tries::Again };
     let runtime = runtime();
     let provider = {
         let _entered = runtime.enter();
-        provider(processor, host, port, &resolver)
+        provider(processor, state.place(), &resolver, tries)
     };
     dispatcher::with_default(&subscriber(&provider), || drop(info_span!("request")));
     let mut runtime = Some(runtime);
