@@ -34,8 +34,8 @@
 //!
 //! - [`Resolver`] is the handle that programs hold. [`Resolver::builder`] returns a [`Builder`] for other settings.
 //! - [`Resolver::resolve`] returns a [`Resolving`], a future of [`Addrs`] or of an [`Error`].
-//! - [`Resolver::watch`] returns a [`Watch`], which gives the addresses of a name, and then each set that differs, for clients that hold
-//!   connections.
+//! - [`Resolver::watch`] returns a [`Watch`], which gives the addresses of a name, and then each set that differs, for clients that
+//!   hold connections.
 //! - [`CacheConfig`] sets how long answers are kept. The cache is on by default. [`Addrs::source`] tells a cached answer from a
 //!   new one.
 //! - [`Backend`] is the trait of sources of answers. [`System`] is the default; a closure is one too. [`AsyncBackend`] is the trait
@@ -107,8 +107,8 @@
 //! | `otel.status_code` | `ERROR` if the lookup failed |
 //!
 //! There is no span for an answer from the cache, an override, an IP address, an invalid name, a name that is denied before it is
-//! looked up, a background refresh, or a lookup of a watch. There is one for a caller that is refused, or that gets an old answer or a fallback at once
-//! because a lookup is slow or has just failed.
+//! looked up, a background refresh, or a lookup of a watch. There is one for a caller that is refused, or that gets an old answer or a
+//! fallback at once because a lookup is slow or has just failed.
 //!
 //! A call that hangs does not hold spans of callers that have left, if it is the system's or an async backend's. The exceptions
 //! are spans that an async backend's own future holds. A blocking [`Backend`] of the program's own holds the spans of one
