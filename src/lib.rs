@@ -34,8 +34,8 @@
 //!
 //! - [`Resolver`] is the handle that programs hold. [`Resolver::builder`] returns a [`Builder`] for other settings.
 //! - [`Resolver::resolve`] returns a [`Resolving`], a future of [`Addrs`] or of an [`Error`].
-//! - [`Resolver::watch`] returns a [`Watch`], which gives the addresses of a name, and then each set that differs, for clients that hold
-//!   connections.
+//! - [`Resolver::watch`] returns a [`Watch`], which gives the addresses of a name, and then each set that differs, for clients that
+//!   hold connections.
 //! - [`CacheConfig`] sets how long answers are kept. The cache is on by default. [`Addrs::source`] tells a cached answer from a
 //!   new one.
 //! - [`Resolver::refresh`] starts a lookup ahead of any caller. [`Resolver::expire`] makes the next caller wait for one. [`Reconnect`] is a

@@ -22,9 +22,10 @@ pub enum Order {
     /// The order of the backend.
     #[default]
     Platform,
-    /// In turn, but each caller starts with another address than the one before on its thread, and goes round from there.
+    /// The order of the backend, but each caller starts further on than the one before on its thread, and goes round from there.
     ///
-    /// Each address of a family comes first equally often, to within a few callers in each thousand. Where a thread starts is random.
+    /// How much further varies, so that names that are asked for in turn are spread too. Each address comes first equally often, to within
+    /// a few callers of a thread. Where a thread starts is random.
     Rotate,
     /// In random order, by a generator that is no secret.
     Shuffle,
@@ -94,8 +95,8 @@ fn mixed(number: u64) -> u64 {
 
 /// Returns the next number of this thread's sequence.
 ///
-/// With steps of the golden ratio, not only all numbers are evenly spread, but also every second one, every third and so on. A counter
-/// would give each of two names that a thread asks for in turn the same addresses again and again.
+/// With steps of the golden ratio, all numbers are spread evenly, and so are every second one, every third and so on. With a counter, two
+/// names that a thread asks for in turn would each get the same addresses again and again.
 #[inline]
 fn next_number() -> u64 {
     thread_local! {

@@ -170,9 +170,9 @@ impl Resolver {
     /// Makes the cached answer of a name old, in any ASCII case, because it seems to be out of date.
     ///
     /// The next caller waits for a lookup, or joins one that is in progress. If it fails or is slow, the caller gets the old answer, for
-    /// as long as it may be given [after an error](crate::CacheConfig::stale_if_error()). This is the difference to
-    /// [`flush_name`](Self::flush_name). "No such name", "no address" and denials are removed from the cache. During the
-    /// [cooldown](crate::CacheConfig::cooldown()) after a failed lookup, callers still get the old answer or the failure at once.
+    /// as long as it may be given [after an error](crate::CacheConfig::stale_if_error()). [`flush_name`](Self::flush_name) would remove it.
+    /// "No such name", "no address" and denials are removed from the cache. During the [cooldown](crate::CacheConfig::cooldown()) after a
+    /// failed lookup, callers still get the old answer or the failure at once.
     ///
     /// Use it if a connection cannot be established. [`Reconnect`](crate::Reconnect) does so, and limits the number of lookups.
     pub fn expire(&self, name: impl AsRef<str>) {

@@ -59,13 +59,14 @@ use crate::shell::{Board, Open, Set, Shell, WatchId, leak};
 /// In a forked child, a watch from before the fork looks its name up anew when it is polled, and returns only a set that differs.
 #[must_use = "dropping a watch ends it"]
 pub struct Watch {
-    open: Arc<Open>,
     name: Box<str>,
     target: Target,
     /// See [`keep`](Self::keep).
     keep: u32,
     /// The set that was returned last.
     given: Option<Set>,
+    /// Dropped after the place in the target, since it may close the resolver.
+    open: Arc<Open>,
 }
 
 /// What is watched.

@@ -337,7 +337,7 @@ impl Wake for Woken {
 fn closing_ends_all_watches(kind: Kind) {
     let script = Script::default();
     let end = EndOnDrop(&script);
-    let resolver = builder(kind, &script).max_lookups(2).build();
+    let resolver = builder(kind, &script).max_lookups(3).build();
     resolver.override_host("own.test", addr(9));
     let mut watches = ["a.test", "a.test", "b.test", "127.0.0.1", "own.test"].map(|name| resolver.watch(name));
     script.await_calls(2);
@@ -396,7 +396,7 @@ fn a_watch_that_is_dropped_asks_no_more(kind: Kind) {
 fn what_a_new_filter_has_not_passed_is_not_given(kind: Kind) {
     let script = Script::default();
     let _end = EndOnDrop(&script);
-    let resolver = builder(kind, &script).max_lookups(2).build();
+    let resolver = builder(kind, &script).max_lookups(3).build();
     let [mut asked, mut late] = [resolver.watch("a.test").keep(5), resolver.watch("a.test").keep(5)];
     script.await_calls(1);
     script.serve(answer([1, 2]));
