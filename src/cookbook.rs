@@ -3,7 +3,8 @@
 //! - [With hyper](#with-hyper), [with reqwest](#with-reqwest), [without an HTTP client](#without-an-http-client)
 //! - [In tests: a fake backend](#in-tests-a-fake-backend), [Tokio's paused clock](#in-tests-tokios-paused-clock)
 //! - [Addresses for one name](#addresses-for-one-name), [URLs from strangers](#urls-from-strangers)
-//! - [Which address comes first](#which-address-comes-first), [when a name moves](#when-a-name-moves)
+//! - [Which address comes first](#which-address-comes-first), [when a name moves](#when-a-name-moves), [follow a
+//!   name](#follow-a-name)
 //! - [A span filter](#a-span-filter), [OpenTelemetry](#opentelemetry), [metrics](#metrics)
 //! - [Graceful shutdown](#graceful-shutdown), [fork and daemons](#fork-and-daemons)
 //! - [musl and Alpine](#musl-and-alpine), [Kubernetes](#kubernetes), [many machines](#many-machines)
@@ -191,6 +192,28 @@
 //! ```
 //!
 //! Clients of other kinds call [`Resolver::expire`](crate::Resolver::expire) when they cannot connect.
+//!
+//! # Follow a name
+//!
+//! A client that holds connections open never looks its name up again. [`Resolver::watch`](crate::Resolver::watch) returns each set of
+//! addresses that differs from the one before:
+//!
+//! ```
+//! # async fn example(resolver: gaiter::Resolver) -> Result<(), gaiter::Error> {
+//! use std::collections::HashSet;
+//!
+//! let mut watch = resolver.watch("db.example");
+//! let mut known = HashSet::new();
+//! loop {
+//!     // Fails once the resolver is closed. A lookup that fails changes nothing.
+//!     let now: HashSet<_> = watch.changed().await?.with_port(5432).collect();
+//!     for gone in known.difference(&now) {
+//!         println!("close the connections to {gone}");
+//!     }
+//!     known = now;
+//! }
+//! # }
+//! ```
 //!
 //! # A span filter
 //!
@@ -422,16 +445,18 @@
 //!
 //! ## tonic
 //!
-//! A channel whose connector resolves through gaiter.
+//! A channel whose connector resolves through gaiter, and looks the name up anew if a connect fails. The first lookup is in the span of
+//! the caller of `connect`. A later one runs on the channel's own task, in the span of the request that waits for the connection,
+//! and on the subscriber of that task.
 //!
 //! ```ignore
 //! use hyper_util::client::legacy::connect::HttpConnector;
 //! use tonic::transport::{Channel, Endpoint, Error};
 //!
 //! pub async fn connect(endpoint: Endpoint, resolver: gaiter::Resolver) -> Result<Channel, Error> {
-//!     let mut http = HttpConnector::new_with_resolver(resolver);
+//!     let mut http = HttpConnector::new_with_resolver(resolver.clone());
 //!     http.enforce_http(false); // for https
-//!     endpoint.connect_with_connector(http).await
+//!     endpoint.connect_with_connector(gaiter::Reconnect::new(http, resolver)).await
 //! }
 //! ```
 //!
