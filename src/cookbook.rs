@@ -403,6 +403,43 @@
 //! }
 //! ```
 //!
+//! ## Pingora
+//!
+//! A `LoadBalancer` whose backends are the addresses that a name has now:
+//! `Backends::new(Box::new(Discovery::new(resolver.watch(name), port)))`, with an `update_frequency`. While lookups fail, they stay.
+//!
+//! ```ignore
+//! use std::collections::{BTreeSet, HashMap};
+//!
+//! use async_trait::async_trait;
+//! use futures::FutureExt;
+//! use pingora_core::{ErrorType, OrErr, Result};
+//! use pingora_load_balancing::{Backend, discovery::ServiceDiscovery};
+//! use tokio::sync::Mutex;
+//!
+//! pub struct Discovery(Mutex<(gaiter::Watch, BTreeSet<Backend>)>, u16);
+//!
+//! impl Discovery {
+//!     pub fn new(watch: gaiter::Watch, port: u16) -> Self {
+//!         Self(Mutex::new((watch, BTreeSet::new())), port)
+//!     }
+//! }
+//!
+//! #[async_trait]
+//! impl ServiceDiscovery for Discovery {
+//!     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+//!         let (watch, backends) = &mut *self.0.lock().await;
+//!         // Waits only for the first set.
+//!         let changed = if backends.is_empty() { Some(watch.changed().await) } else { watch.changed().now_or_never() };
+//!         if let Some(addrs) = changed {
+//!             let addrs = addrs.or_err(ErrorType::ConnectError, "the resolver is closed")?.with_port(self.1);
+//!             *backends = addrs.map(|addr| Backend::new(&addr.to_string())).collect::<Result<_>>()?;
+//!         }
+//!         Ok((backends.clone(), HashMap::new()))
+//!     }
+//! }
+//! ```
+//!
 //! ## redis
 //!
 //! `AsyncConnectionConfig::new().set_dns_resolver(Dns(resolver))`.
@@ -457,6 +494,40 @@
 //!     let mut http = HttpConnector::new_with_resolver(resolver.clone());
 //!     http.enforce_http(false); // for https
 //!     endpoint.connect_with_connector(gaiter::Reconnect::new(http, resolver)).await
+//! }
+//! ```
+//!
+//! A channel that balances over the addresses that a name has now. `endpoint` makes an `Endpoint` of an address, with the name in
+//! `origin`, and for TLS in `domain_name`.
+//!
+//! ```ignore
+//! use std::collections::HashSet;
+//! use std::net::SocketAddr;
+//!
+//! use tonic::transport::channel::Change;
+//! use tonic::transport::{Channel, Endpoint};
+//!
+//! pub fn balance<E>(mut watch: gaiter::Watch, port: u16, endpoint: E) -> Channel
+//! where
+//!     E: Fn(SocketAddr) -> Endpoint + Send + 'static,
+//! {
+//!     let (channel, changes) = Channel::balance_channel(16);
+//!     tokio::spawn(async move {
+//!         let mut known = HashSet::new();
+//!         // Ends with the resolver.
+//!         while let Ok(addrs) = watch.changed().await {
+//!             let now: HashSet<_> = addrs.with_port(port).collect();
+//!             let new = now.difference(&known).map(|&addr| Change::Insert(addr, endpoint(addr)));
+//!             let gone = known.difference(&now).map(|&addr| Change::Remove(addr));
+//!             for change in new.chain(gone).collect::<Vec<_>>() {
+//!                 if changes.send(change).await.is_err() {
+//!                     return; // The channel is dropped.
+//!                 }
+//!             }
+//!             known = now;
+//!         }
+//!     });
+//!     channel
 //! }
 //! ```
 //!

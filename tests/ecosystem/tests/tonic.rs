@@ -3,6 +3,9 @@
 //! Linux lets a server listen on every address of 127.0.0.0/8.
 #![cfg(target_os = "linux")]
 
+#[path = "../recipes/tonic_balance.rs"]
+mod tonic_balance;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -202,4 +205,32 @@ fn the_old_answer_serves_while_dns_is_down() {
         assert!(called.ends_with(&[true, true]), "{called:?}");
         assert!(dns.lookups() > 5);
     }
+}
+
+/// The old server goes on until its address has gone from the name, so that no call need fail. One may have begun before.
+#[test]
+fn a_balanced_channel_follows_the_addresses_of_its_name() {
+    let (old, new, port) = listeners();
+    let (old, dns) = (Service::start(old), Dns::new());
+    let resolver = dns.resolver(CacheConfig::new().ttl(PACE).cooldown(PACE));
+    let runtime = Runtime::new().unwrap();
+    let inside = runtime.enter();
+    let endpoint = move |addr| {
+        let origin = format!("http://service.example:{port}").parse().unwrap();
+        Endpoint::from_shared(format!("http://{addr}")).unwrap().origin(origin)
+    };
+    let channel = tonic_balance::balance(resolver.watch("service.example"), port, endpoint);
+    drop(inside);
+    let mut client = Client { runtime, health: HealthClient::new(channel), next: Instant::now() };
+    assert!(client.call());
+    let _new = Service::start(new);
+    dns.set(NEW);
+    let before = dns.lookups();
+    // The one after the first with the new address begins when the set of that is known.
+    while dns.lookups() < before + 3 {
+        assert!(client.call());
+    }
+    drop(old);
+    let failed = (0..20).filter(|_| !client.call()).count();
+    assert!(failed <= 1, "{failed} RPCs failed");
 }
