@@ -171,9 +171,12 @@ fn a_report_counts_the_threads_that_there_are() {
         thread::yield_now();
     }
     for _ in 0..3 {
+        // None starts any more. The timekeeper may end meanwhile.
+        let before = threads();
         let report = resolver.shutdown().within(Duration::ZERO).wait();
-        assert_eq!((report.abandoned.len(), report.threads), (1, threads()), "{report}");
-        assert!(!report.to_string().contains("more"), "{report}");
+        let counted = (threads()..=before).contains(&report.threads);
+        assert!(counted && report.abandoned.len() == 1, "{report}; {before} threads before");
+        assert_eq!(report.to_string().contains("more"), report.threads > 1, "{report}");
     }
     backend.calls.open();
     drop(hung);
