@@ -40,8 +40,8 @@ use crate::shell::{Board, Open, Set, Shell, WatchId, leak};
 ///
 /// # Failures
 ///
-/// A lookup that fails changes nothing, even if it says that there is no such name: the program keeps the last set, and
-/// [`last_error`](Self::last_error) returns why. The lookup is made again after the cooldown, then after twice that, and so on up to the
+/// A lookup that fails changes nothing, "no such name" included. The program keeps the last set, and
+/// [`last_error`](Self::last_error) returns the error. The lookup is made again after the cooldown, then after twice that, and so on up to the
 /// time for which the last answer lasted. A lookup that takes longer than the [timeout](crate::Builder::timeout), or finds the queue
 /// full, is a failure as well. If there is no set yet, `changed` waits on. A program that wants the first failure looks the name
 /// up with [`resolve`](crate::Resolver::resolve) before it watches.
@@ -88,11 +88,7 @@ struct Place {
 
 impl Target {
     fn new(policy: &Policy, text: &str) -> Result<Self, Error> {
-        let fixed = NameRef::new(text).and_then(|name| match name.literal() {
-            Some(ip) => Some(policy.literal(ip, name)),
-            None => policy.overridden(name),
-        });
-        if let Some(fixed) = fixed {
+        if let Some(fixed) = NameRef::new(text).and_then(|name| policy.without_lookup(name)) {
             return Ok(Self::Fixed(fixed?, None));
         }
         let name = Name::parse(text).map_err(|why| Error::invalid_name(text, why))?;
@@ -133,7 +129,7 @@ impl Watch {
         let target = if setup.is_closed() { Err(ErrorKind::Closed.into()) } else { Target::new(&setup.policy, text) };
         let target = target.unwrap_or_else(Target::Failed);
         let mut watch = Self { open: Arc::clone(open), name: text.into(), target, keep: 1, given: None };
-        watch.enter();
+        watch.begin();
         watch
     }
 
@@ -151,7 +147,7 @@ impl Watch {
     /// Default: 1. An address goes as soon as an answer lacks it, as in Envoy and gRPC.
     pub fn keep(mut self, answers: u32) -> Self {
         self.keep = answers.max(1);
-        // A copy of a fork enters anew, with this number.
+        // A copy of a fork begins anew, with this number.
         if let Some(place) = self.target.place().filter(|place| !place.shell.is_inherited()) {
             place.board.set_keep(place.watcher, self.keep);
         }
@@ -189,7 +185,7 @@ impl Watch {
 
     fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Addrs, Error>> {
         if self.target.place().is_some_and(|place| place.shell.is_inherited()) {
-            self.enter();
+            self.begin();
         }
         let news = match self.target.place() {
             Some(place) => {
@@ -211,7 +207,7 @@ impl Watch {
     }
 
     /// Begins the watch in this process.
-    fn enter(&mut self) {
+    fn begin(&mut self) {
         let shell = self.open.0.current();
         match &mut self.target {
             Target::Name(name, place) => *place = Place::new(shell, Some(name), None, self.keep),
