@@ -24,6 +24,8 @@ use std::process::ExitCode;
 use gaiter_real_dns::namespace;
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use crate::support::{await_that, threads_named};
+
 /// Set in the process of a trial, to its name.
 const TRIAL: &str = "GAITER_TRIAL";
 
@@ -105,6 +107,9 @@ fn run_inside() -> ExitCode {
     let wanted = env::var(TRIAL).expect("set by `spawn`");
     let (_, trial) = TRIALS.iter().find(|(name, _)| *name == wanted).expect("one of the above");
     trial();
+    // Every resolver is gone, so every thread leaves. glibc frees a thread's resolver state after LeakSanitizer has forgotten the
+    // thread, which would be a leak if the process ended in between.
+    await_that("gaiter's threads to leave", || threads_named("gaiter") == 0);
     ExitCode::SUCCESS
 }
 
