@@ -1,7 +1,7 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::ffi;
-use crate::sync;
+use crate::sync::{self, Instant};
 
 /// One moment by both clocks.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::addrs::Addrs;
 use crate::engine::Ticket;
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::name::Name;
 use crate::order::Order;
 use crate::shell::{Ask, Epochs, Shell, leak};
-use crate::sync;
+use crate::sync::{self, Instant};
 use crate::trace::{self, Outcome, Scope};
 use crate::waiter::{Reply, Waiter};
 

@@ -3,11 +3,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::shell::{CloserId, Ending, Shell, Wakeup};
-use crate::sync;
 use crate::sync::thread;
+use crate::sync::{self, Instant};
 
 /// The future of a shutdown, from [`Resolver::shutdown`](crate::Resolver::shutdown).
 ///

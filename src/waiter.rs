@@ -2,13 +2,13 @@
 
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::addrs::{Addrs, Source};
 use crate::cache::Old;
 use crate::error::Error;
 use crate::fallbacks::Standby;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Instant, Mutex, MutexGuard};
 use crate::trace::Scope;
 
 /// The reply to a caller.

@@ -1,10 +1,11 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::CacheConfig;
 use super::slot::Ages;
 use crate::addrs::{Addrs, Answer, Source};
 use crate::clock::{Coarse, Moment};
 use crate::error::{Error, ErrorKind};
+use crate::sync::Instant;
 
 /// How long a refresh is claimed for. After that another caller claims it anew: the call may hang, or may never have begun.
 pub(super) const CLAIM: Duration = Duration::from_secs(10);

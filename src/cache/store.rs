@@ -1,7 +1,7 @@
 use std::hash::BuildHasher;
 use std::mem;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 
@@ -14,7 +14,7 @@ use crate::addrs::{Addrs, Answer, Source};
 use crate::clock::{Coarse, Moment};
 use crate::error::Error;
 use crate::name::{Name, NameRef};
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Instant};
 
 /// Maximum number of names in any cache, so that the lists of [blocks](Blocks) stay short.
 const MOST: usize = 1 << 24;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 use std::thread;
-use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -15,6 +14,7 @@ use crate::addrs::{Addrs, Answer, Source};
 use crate::clock::{Moment, Tick};
 use crate::error::{Error, ErrorKind};
 use crate::name::{Name, NameRef};
+use crate::sync::Instant;
 
 const NAMES: u8 = 6;
 

@@ -1,10 +1,11 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::crew::WorkerId;
 use super::flights::{FlightId, Hashed, Lane};
 use super::slab::{List, Slab};
 use super::zones::{ZoneId, Zones};
 use crate::name::Name;
+use crate::sync::Instant;
 
 /// Number of calls of a share below which a name gets a thread at once if none is idle. More threads than this make most
 /// lookups slower, because they outrun the DNS server.

@@ -1,12 +1,11 @@
 //! How flights end without a result: by a flush, a refused thread, closing, or a shutdown that gives up.
 
-use std::time::Instant;
-
 use super::flights::FlightId;
 use super::outcomes::{Batch, Closing, Flushed, GivenUp, Stopped, Swept};
 use super::{BATCH, Engine};
 use crate::error::ErrorKind;
 use crate::name::Name;
+use crate::sync::Instant;
 
 impl<W> Engine<W> {
     /// Makes later callers of any name start anew: present flights are for their present waiters only. Must be followed by

@@ -1,7 +1,8 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Execution;
 use super::slab::{Key, List, Slab};
+use crate::sync::Instant;
 
 /// Time between a thread that the system has refused and the next attempt.
 const RETRY: Duration = Duration::from_millis(100);

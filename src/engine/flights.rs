@@ -1,7 +1,7 @@
 mod lanes;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::HashTable;
 
@@ -10,6 +10,7 @@ use super::slab::{Key, List, Slab};
 use super::waiters::Waiters;
 use super::zones::{LANE, ZoneId, Zones};
 use crate::name::Name;
+use crate::sync::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FlightId(Key);

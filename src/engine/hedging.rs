@@ -1,10 +1,11 @@
 //! Second calls for names whose first call is slow.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::calls::Share;
 use super::flights::{FlightId, Lane};
 use super::{BATCH, Engine};
+use crate::sync::Instant;
 
 /// When a slow call gets a second one, for [`Builder::hedge`](crate::Builder::hedge).
 ///

@@ -1,6 +1,6 @@
 //! How waits end: with a result, or because a deadline has passed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::calls::Run;
 use super::crew::WorkerId;
@@ -9,6 +9,7 @@ use super::outcomes::{Expired, Finished, Landed, Stopped, Telling};
 use super::watches::is_answer;
 use super::{BATCH, Engine, Execution};
 use crate::error::ErrorKind;
+use crate::sync::Instant;
 
 /// How long the timekeeper waits for another waiter of a landed flight to be told, before it tells the rest. By then the waker
 /// or the subscriber of another caller blocks the thread that should tell them.

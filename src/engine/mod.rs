@@ -21,7 +21,7 @@ mod zones;
 pub(crate) mod tests;
 
 use std::hash::BuildHasher;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 
@@ -42,6 +42,7 @@ use self::watches::Watches;
 use crate::error::ErrorKind;
 use crate::name::Name;
 use crate::stats::Stats;
+use crate::sync::Instant;
 
 /// Maximum number of waiters or flights that one input takes, so that more of them do not keep the lock for longer. The shell
 /// comes again for the rest.

@@ -1,12 +1,13 @@
 //! The results of the engine's inputs, which say what the shell does next.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::crew::{Rouse, RouseTimekeeper, WorkerId};
 use super::flights::{FlightId, Ticket};
 use super::watches::WatchId;
 use crate::error::ErrorKind;
 use crate::name::Name;
+use crate::sync::Instant;
 
 /// The result of [`ask`](super::Engine::ask).
 #[must_use]

@@ -1,13 +1,13 @@
 //! Which names may be called for: lanes have bounds, and names of blocked zones are parked.
 
 use std::hash::BuildHasher;
-use std::time::Instant;
 
 use super::calls::Share;
 use super::flights::{FlightId, Lane};
 use super::zones::ZoneId;
 use super::{BATCH, Engine};
 use crate::name::Name;
+use crate::sync::Instant;
 
 impl<W> Engine<W> {
     /// Returns whether a lane has room for another name. Its bound is `max_queued`, plus the number of further calls that may

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::HashTable;
 
@@ -13,6 +13,7 @@ use super::slab::{Key, List, Slab};
 use super::{BATCH, Engine};
 use crate::error::ErrorKind;
 use crate::name::Name;
+use crate::sync::Instant;
 
 /// A watched name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::HashTable;
 
 use super::slab::{Key, List, Slab};
+use crate::sync::Instant;
 
 /// How long an answer of a zone counts. A zone without one is silent.
 const PATIENCE: Duration = Duration::from_secs(1);

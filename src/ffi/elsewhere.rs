@@ -23,9 +23,13 @@ pub(crate) fn coarse_nanos() -> u64 {
     GetTickCount64().saturating_mul(1_000_000)
 }
 
-/// Returns nanoseconds since the first call.
 #[cfg(not(windows))]
 pub(crate) fn coarse_nanos() -> u64 {
+    exact_nanos()
+}
+
+/// Returns nanoseconds since the first call.
+pub(crate) fn exact_nanos() -> u64 {
     use std::sync::OnceLock;
     use std::time::Instant;
 

@@ -226,15 +226,24 @@ pub(crate) fn coarse_nanos() -> u64 {
     nanos_by(COARSE_CLOCK)
 }
 
-/// Returns nanoseconds by `clock`, or by `Instant`'s clock if the system does not have it.
-///
-/// On Linux `Instant`'s clock counts from the same moment as the coarse clock, so times by either compare.
+/// Returns nanoseconds by `clock`, or by the exact clock if the system does not have it. On Linux both count from the same moment.
 #[inline]
 fn nanos_by(clock: libc::clockid_t) -> u64 {
-    read_clock(clock).unwrap_or_else(|| {
-        // Without any clock, no answer is fresh by this one.
-        read_clock(libc::CLOCK_MONOTONIC).unwrap_or(u64::MAX)
-    })
+    // Without any clock, no answer is fresh by this one.
+    read_clock(clock).or_else(|| read_clock(EXACT_CLOCK)).unwrap_or(u64::MAX)
+}
+
+/// Std's choices for `Instant`. Apple's stands still while the computer sleeps, as the others do.
+#[cfg(target_vendor = "apple")]
+const EXACT_CLOCK: libc::clockid_t = libc::CLOCK_UPTIME_RAW;
+#[cfg(not(target_vendor = "apple"))]
+const EXACT_CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+/// Returns nanoseconds since a moment of the system's choosing.
+#[inline]
+pub(crate) fn exact_nanos() -> u64 {
+    // Every system has this clock. Without it, no time passes.
+    read_clock(EXACT_CLOCK).unwrap_or(0)
 }
 
 #[inline]
@@ -283,11 +292,11 @@ mod tests {
 
     /// Without the fallback, every answer would stay fresh for ever.
     #[test]
-    fn a_clock_that_there_is_not_gives_way_to_the_monotonic_one() {
+    fn a_clock_that_there_is_not_gives_way_to_the_exact_one() {
         const NO_CLOCK: libc::clockid_t = 1 << 20;
         assert_eq!(read_clock(NO_CLOCK), None);
-        let monotonic = || read_clock(libc::CLOCK_MONOTONIC).unwrap();
-        let (before, given, after) = (monotonic(), nanos_by(NO_CLOCK), monotonic());
+        let exact = || read_clock(EXACT_CLOCK).unwrap();
+        let (before, given, after) = (exact(), nanos_by(NO_CLOCK), exact());
         assert!(0 < before && before <= given && given <= after, "{before} {given} {after}");
         while nanos_by(NO_CLOCK) == given {}
     }

@@ -1,7 +1,7 @@
 //! The ways of a caller through the cache to the engine: asking and leaving, refreshing and flushing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Shell, State};
 use crate::addrs::{Addrs, Source};
@@ -11,7 +11,7 @@ use crate::engine::{Asked, Rouse, Swept, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::fallbacks::Standby;
 use crate::name::{Name, NameRef};
-use crate::sync;
+use crate::sync::{self, Instant};
 use crate::waiter::Waiter;
 
 /// The outcome of [`Shell::ask`].

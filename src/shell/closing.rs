@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::roster::{CloserId, Others};
 use super::{Shell, State};
@@ -11,8 +11,8 @@ use crate::engine::{Alarm, Engine, Rouse, Tally};
 use crate::error::ErrorKind;
 use crate::foreign;
 use crate::name::Name;
-use crate::sync;
 use crate::sync::thread::Thread;
+use crate::sync::{self, Instant};
 
 /// How long a closer waits for threads that have only destructors of thread-locals left to run. Mostly that takes
 /// microseconds.

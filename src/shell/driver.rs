@@ -9,7 +9,6 @@ use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use hashbrown::HashMap;
 use tokio::runtime::{Builder, LocalOptions};
@@ -26,7 +25,7 @@ use crate::engine::{Engine, Landed, Rouse, RouseWorker, Stopped, WorkerId};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::caught;
 use crate::name::Name;
-use crate::sync::{self, MutexGuard};
+use crate::sync::{self, Instant, MutexGuard};
 use crate::trace::Scope;
 use crate::waiter::Waiter;
 

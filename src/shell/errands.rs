@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Shell;
 use super::roster::{CloserId, Key, Kind};
 use crate::error::Error;
 use crate::foreign::{caught, wake_all};
-use crate::sync;
+use crate::sync::{self, Instant};
 use crate::trace::Scope;
 use crate::waiter::{Reply, Waiter};
 

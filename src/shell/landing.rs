@@ -1,13 +1,13 @@
 //! Telling the waiters of a flight that has landed.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::{Shell, State};
 use crate::addrs::{Addrs, Answer};
 use crate::engine::{Landed, Rouse, Telling};
 use crate::error::{Error, ErrorKind};
 use crate::foreign::{caught, wake_all};
+use crate::sync::Instant;
 use crate::waiter::{Reply, Waiter};
 
 /// The result of a call.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -10,7 +10,7 @@ use crate::engine::WorkerId;
 use crate::ffi;
 use crate::foreign::{Panic, caught};
 use crate::sync::thread::{self, JoinHandle, Thread, ThreadId};
-use crate::sync::{self, Condvar, Mutex, MutexGuard};
+use crate::sync::{self, Condvar, Instant, Mutex, MutexGuard};
 
 /// Identity of a closer: somebody who waits for shutdown, and whom a thread may be waking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::closing::{Phase, Wakeup};
 use super::errands::Errand;
@@ -8,7 +7,7 @@ use super::{Shell, State};
 use crate::engine::{Expired, Tick};
 use crate::error::Error;
 use crate::foreign::caught;
-use crate::sync::{self, thread};
+use crate::sync::{self, Instant, thread};
 use crate::waiter::{Reply, Waiter};
 
 /// Runs the timekeeper: does what is due, and sleeps until the next thing is.

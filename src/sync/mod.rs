@@ -1,9 +1,11 @@
 //! Locks, threads and time: std's, or under `--cfg gaiter_loom` those of a model that tries every turn that the scheduler may
 //! take. (Not `--cfg loom`, under which some of the dependencies do not compile.)
 
+mod instant;
 #[cfg(gaiter_loom)]
 mod model;
 
+pub(crate) use self::instant::Instant;
 #[cfg(all(test, gaiter_loom))]
 pub(crate) use self::model::explore;
 #[cfg(gaiter_loom)]
@@ -33,7 +35,6 @@ pub(crate) fn unparker() -> Waker {
 mod system {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, fence};
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-    use std::time::Instant;
 
     pub(crate) mod thread {
         pub(crate) use std::thread::*;
@@ -104,7 +105,7 @@ mod system {
     }
 
     #[inline]
-    pub(crate) fn now() -> Instant {
-        Instant::now()
+    pub(crate) fn now() -> super::Instant {
+        super::Instant::now()
     }
 }

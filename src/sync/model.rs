@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, fence};
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};

@@ -1,11 +1,10 @@
 //! The lanes, and flights in them.
 
-use std::time::Instant;
-
 use super::{Calling, Flight, FlightId, Flights, Lane, Queued, Taken};
 use crate::engine::crew::WorkerId;
 use crate::engine::zones::ZoneId;
 use crate::name::Name;
+use crate::sync::Instant;
 
 impl<W> Flights<W> {
     /// Queues a flight in a lane, or parks it if its `zone` is blocked.
