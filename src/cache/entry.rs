@@ -99,7 +99,7 @@ impl Entry {
     /// of names that are stored together.
     pub(super) fn after(
         former: Option<&Entry>,
-        result: &Result<Answer, Error>,
+        result: Result<&Answer, &Error>,
         at: Moment,
         cache: &CacheConfig,
         jitter: u8,

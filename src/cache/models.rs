@@ -53,7 +53,7 @@ fn whoever_reads_gets_the_whole_of_an_answer_for_the_name() {
             let store = Arc::new(Store::new(CacheConfig::new().max_names(1)));
             let (mut index, at) = (store.index(), Moment::now());
             let fill = move |store: &Store, index: &mut Index, name: &str, last| {
-                store.fill(index, &Name::parse(name).unwrap(), &Ok(answer(last)), at);
+                store.fill(index, &Name::parse(name).unwrap(), Ok(&answer(last)), at);
             };
             fill(&store, &mut index, "a", 1);
             let writer = {

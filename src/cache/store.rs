@@ -236,7 +236,7 @@ impl Store {
     }
 
     /// Stores the result of a lookup. An error must be one that may be [kept](Error::cached).
-    pub(crate) fn fill(&self, index: &mut Index, name: &Name, result: &Result<Answer, Error>, at: Moment) {
+    pub(crate) fn fill(&self, index: &mut Index, name: &Name, result: Result<&Answer, &Error>, at: Moment) {
         if self.limit == 0 {
             return;
         }
@@ -251,7 +251,7 @@ impl Store {
         };
         let Some((place, slot)) = found.or_else(|| self.make_room(index, at.exact)) else { return };
         let renamed = if found.is_none() { Some((borrowed, hash)) } else { None };
-        slot.fill(renamed, result.as_ref().ok().map(|answer| (answer, at.coarse)), ages(&entry, borrowed));
+        slot.fill(renamed, result.ok().map(|answer| (answer, at.coarse)), ages(&entry, borrowed));
         slot.forget_visits();
         if !entry.has_answer() {
             slot.drop_many();

@@ -151,7 +151,7 @@ impl Model {
         };
         let result_here = result.map(answer).map_err(|kind| Error::from(kind).cached());
         let stored = at(self.now);
-        self.store.fill(&mut self.index, &name(number), &result_here, stored);
+        self.store.fill(&mut self.index, &name(number), result_here.as_ref(), stored);
 
         let known = self.known.entry(number).or_default();
         self.full |= self.store.len(&self.index) >= self.cache.max_names;
@@ -320,7 +320,7 @@ fn filled(names: usize, filled: usize) -> (Store, Index, Instant) {
     let (store, mut index, now) = new(CacheConfig::new().max_names(names));
     for number in 0..filled {
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
+        store.fill(&mut index, &name, Ok(&[IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     }
     (store, index, now)
 }
@@ -362,7 +362,7 @@ fn what_is_asked_for_outlives_what_is_not() {
     }
     for number in 100..150 {
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
+        store.fill(&mut index, &name, Ok(&[IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     }
     let mut kept =
         |number: &usize| matches!(store.look(&mut index, borrowed(&format!("n{number}")), now), Look::Fresh(_));
@@ -374,7 +374,7 @@ fn what_is_asked_for_outlives_what_is_not() {
 fn of_those_that_nobody_asks_for_the_oldest_goes_first() {
     let (store, mut index, now) = filled(3, 3);
     let name = Name::parse("n3").unwrap();
-    store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
+    store.fill(&mut index, &name, Ok(&[IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     let mut kept =
         |number: &usize| matches!(store.look(&mut index, borrowed(&format!("n{number}")), now), Look::Fresh(_));
     assert_eq!((0..4).filter(&mut kept).collect::<Vec<_>>(), [1, 2, 3]);
@@ -386,7 +386,7 @@ fn an_eviction_ends_although_every_name_is_in_use() {
     for number in 10..1000 {
         (0..number).for_each(|number| _ = store.look(&mut index, borrowed(&format!("n{number}")), now));
         let name = Name::parse(&format!("n{number}")).unwrap();
-        store.fill(&mut index, &name, &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
+        store.fill(&mut index, &name, Ok(&[IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
         assert_eq!(store.len(&index), 10);
     }
 }
@@ -404,7 +404,7 @@ fn an_eviction_passes_by_few_names_although_every_name_is_in_use() {
     (0..NAMES).for_each(|number| _ = store.look(&mut index, borrowed(&format!("n{number}")), now));
     for turn in 0..3 {
         let name = Name::parse(&format!("n{}", NAMES + turn)).unwrap();
-        store.fill(&mut index, &name, &Ok(answer()), at(now));
+        store.fill(&mut index, &name, Ok(&answer()), at(now));
     }
     // Each insertion passes by `PASSED_BY` names and evicts the next one.
     let each = PASSED_BY + 1;
@@ -429,10 +429,10 @@ fn a_write_looks_at_the_names_of_its_bucket_alone() {
         // To find the name, and to remove it or the one that is evicted.
         assert!(looked <= 2 * most, "{what}: {looked} names, with up to {most} in a bucket");
     };
-    compares_few("a name is added", &|index| store.fill(index, &name(NAMES), &Ok(answer()), at(now)));
+    compares_few("a name is added", &|index| store.fill(index, &name(NAMES), Ok(&answer()), at(now)));
     compares_few("a name is flushed", &|index| store.flush_name(index, &name(NAMES / 2)));
     let fails = Err(ErrorKind::NotFound.into());
-    compares_few("an answer is replaced", &|index| store.fill(index, &name(NAMES / 3), &fails, at(now)));
+    compares_few("an answer is replaced", &|index| store.fill(index, &name(NAMES / 3), fails.as_ref(), at(now)));
 }
 
 #[test]
@@ -460,13 +460,13 @@ fn no_time_is_too_long_and_no_bounds_are_too_odd() {
         let name = Name::parse(&format!("n{number}")).unwrap();
         let answer = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
         for answer in [answer(), answer().with_ttl(Duration::MAX), answer().with_ttl(Duration::ZERO)] {
-            store.fill(&mut index, &name, &Ok(answer), at(now));
+            store.fill(&mut index, &name, Ok(&answer), at(now));
             assert!(matches!(
                 store.look(&mut index, name.borrowed(), now + Duration::from_secs(1 << 30)),
                 Look::Fresh(_)
             ));
         }
-        store.fill(&mut index, &name, &Err(Error::from(ErrorKind::NotFound)), at(now));
+        store.fill(&mut index, &name, Err(&ErrorKind::NotFound.into()), at(now));
         assert!(matches!(store.look(&mut index, name.borrowed(), now + Duration::from_secs(3600)), Look::Failed(_)));
     }
 }
@@ -484,7 +484,7 @@ fn a_disabled_cache_keeps_nothing() {
 fn by_default_a_name_in_use_is_refreshed_every_five_seconds_and_nobody_waits() {
     let (store, mut index, now) = new(CacheConfig::new());
     let plain = || Answer::from([IpAddr::V4(Ipv4Addr::LOCALHOST)]);
-    store.fill(&mut index, &name(0), &Ok(plain()), at(now));
+    store.fill(&mut index, &name(0), Ok(&plain()), at(now));
     let (mut refreshes, mut last) = (0, now);
     for now in (0..6_000).map(|turn| now + turn * Duration::from_millis(100)) {
         match store.look(&mut index, borrowed("name-0"), now) {
@@ -492,7 +492,7 @@ fn by_default_a_name_in_use_is_refreshed_every_five_seconds_and_nobody_waits() {
             Look::Stale { refresh: true, .. } => {
                 assert!((Duration::from_millis(4_500)..Duration::from_millis(5_700)).contains(&(now - last)));
                 (refreshes, last) = (refreshes + 1, now);
-                store.fill(&mut index, &name(0), &Ok(plain()), at(now + Duration::from_millis(50)));
+                store.fill(&mut index, &name(0), Ok(&plain()), at(now + Duration::from_millis(50)));
             }
             look => panic!("{look:?}"),
         }
@@ -504,7 +504,7 @@ fn by_default_a_name_in_use_is_refreshed_every_five_seconds_and_nobody_waits() {
 fn by_default_an_answer_is_given_at_once_for_a_minute() {
     for number in 0..NAMES {
         let (store, mut index, now) = new(CacheConfig::new());
-        store.fill(&mut index, &name(number), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
+        store.fill(&mut index, &name(number), Ok(&[IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
         let mut look = |millis| store.look(&mut index, borrowed(&text(number)), now + Duration::from_millis(millis));
         assert!(matches!(look(59_400), Look::Stale { .. }));
         assert!(matches!(look(60_600), Look::Old(_)));
@@ -535,8 +535,8 @@ fn answer() -> Answer {
 #[test]
 fn every_time_ends_when_it_has_passed_and_not_before() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), at(now));
-    store.fill(&mut index, &name(1), &Err(ErrorKind::NotFound.into()), at(now));
+    store.fill(&mut index, &name(0), Ok(&answer()), at(now));
+    store.fill(&mut index, &name(1), Err(&ErrorKind::NotFound.into()), at(now));
     let mut at = |seconds| {
         (
             store.look(&mut index, borrowed("name-0"), now + seconds * SECOND - MOMENT),
@@ -561,7 +561,7 @@ fn a_hash_alone_is_not_trusted() {
     for length in [1, 7, 8, 9, 16, 87, 88, 200] {
         let (store, mut index, now) = by_tens(1);
         let name = Name::parse(&"a".repeat(length)).unwrap();
-        store.fill(&mut index, &name, &Ok(answer()), at(now));
+        store.fill(&mut index, &name, Ok(&answer()), at(now));
         assert!(store.is_found_by_hash_of(&index, &name, &name));
         for other in
             (0..length).map(|at| "a".repeat(at) + "b" + &"a".repeat(length - at - 1)).chain(["a".repeat(length + 1)])
@@ -575,7 +575,7 @@ fn a_hash_alone_is_not_trusted() {
 fn a_new_answer_is_yet_to_be_visited() {
     let (store, mut index, now) = by_tens(1);
     for visit in [true, false] {
-        store.fill(&mut index, &name(0), &Ok(answer()), at(now));
+        store.fill(&mut index, &name(0), Ok(&answer()), at(now));
         assert_eq!(store.is_visited(&index, &name(0)), Some(false));
         if visit {
             _ = store.look(&mut index, borrowed("name-0"), now);
@@ -590,13 +590,13 @@ fn addresses_are_dropped_with_their_answer() {
     let (old, new) = (numbered(0, 0), numbered(0, 3));
     let is_kept = |answer: &Answer| Arc::strong_count(answer.many().expect("more than fit")) > 1;
     let ends: [&dyn Fn(&mut Index); 4] = [
-        &|index| store.fill(index, &name(0), &Ok(new.clone()), at(now)),
-        &|index| store.fill(index, &name(0), &Err(ErrorKind::NotFound.into()), at(now)),
-        &|index| store.fill(index, &name(1), &Err(ErrorKind::NotFound.into()), at(now)),
+        &|index| store.fill(index, &name(0), Ok(&new), at(now)),
+        &|index| store.fill(index, &name(0), Err(&ErrorKind::NotFound.into()), at(now)),
+        &|index| store.fill(index, &name(1), Err(&ErrorKind::NotFound.into()), at(now)),
         &|index| store.flush_name(index, &name(0)),
     ];
     for (number, end) in ends.into_iter().enumerate() {
-        store.fill(&mut index, &name(0), &Ok(old.clone()), at(now));
+        store.fill(&mut index, &name(0), Ok(&old), at(now));
         assert!(is_kept(&old), "{number}");
         end(&mut index);
         assert!(!is_kept(&old), "{number}");
@@ -607,7 +607,7 @@ fn addresses_are_dropped_with_their_answer() {
 #[test]
 fn a_hit_is_a_hit_at_once() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), at(now));
+    store.fill(&mut index, &name(0), Ok(&answer()), at(now));
     let fresh = |text, then: Instant| {
         let mut hits = 0;
         let found = store.read(borrowed(text), || at(then).coarse, || hits += 1, |addrs| Some(addrs.len()), |_| None);
@@ -621,7 +621,7 @@ fn a_hit_is_a_hit_at_once() {
 #[test]
 fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
     let (store, mut index, now) = by_tens(10);
-    store.fill(&mut index, &name(0), &Ok(answer()), at(now));
+    store.fill(&mut index, &name(0), Ok(&answer()), at(now));
     let refreshes = |store: &Store, index: &mut Index, at| {
         matches!(store.look(index, borrowed("name-0"), at), Look::Stale { refresh: true, .. })
     };
@@ -632,7 +632,7 @@ fn a_refresh_is_undertaken_anew_when_the_claim_to_it_has_lapsed() {
 
     let lasting = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(10 * CLAIM);
     let (store, mut index, now) = new(lasting);
-    store.fill(&mut index, &name(0), &Ok([IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
+    store.fill(&mut index, &name(0), Ok(&[IpAddr::V4(Ipv4Addr::LOCALHOST)].into()), at(now));
     let refreshed = [now, now + CLAIM, now + CLAIM + MOMENT].map(|at| refreshes(&store, &mut index, at));
     assert_eq!(refreshed, [true, false, true]);
 }
@@ -642,14 +642,14 @@ fn an_expired_answer_is_old_until_its_time_and_the_next_one_is_fresh() {
     for number in [0, NAMES - 1] {
         let (store, mut index, now) = by_tens(10);
         let (name, text) = (name(number), text(number));
-        store.fill(&mut index, &name, &Ok(answer()), at(now));
+        store.fill(&mut index, &name, Ok(&answer()), at(now));
         store.expire(&mut index, borrowed(&text.to_uppercase()), at(now).coarse, Duration::ZERO);
         assert!(matches!(read(&store, borrowed(&text), now + SECOND), Read::Nothing | Read::Unsettled));
         for seconds in [0, 15, 29] {
             assert!(matches!(store.look(&mut index, name.borrowed(), now + seconds * SECOND), Look::Old(_)));
         }
         // A failure keeps the answer, and callers do not wait during the cooldown.
-        store.fill(&mut index, &name, &Err(ErrorKind::Temporary.into()), at(now));
+        store.fill(&mut index, &name, Err(&ErrorKind::Temporary.into()), at(now));
         for expires in [false, true] {
             if expires {
                 store.expire(&mut index, name.borrowed(), at(now).coarse, Duration::ZERO);
@@ -658,7 +658,7 @@ fn an_expired_answer_is_old_until_its_time_and_the_next_one_is_fresh() {
             assert!(matches!(look, Look::Stale { refresh: false, .. }), "{look:?}");
         }
         assert!(matches!(store.look(&mut index, name.borrowed(), now + 30 * SECOND), Look::Nothing));
-        store.fill(&mut index, &name, &Ok(answer()), at(now));
+        store.fill(&mut index, &name, Ok(&answer()), at(now));
         assert!(matches!(store.look(&mut index, name.borrowed(), now), Look::Fresh(_)));
     }
 }
@@ -667,7 +667,7 @@ fn an_expired_answer_is_old_until_its_time_and_the_next_one_is_fresh() {
 fn an_expired_failure_is_kept_only_for_its_cooldown() {
     for (kind, is_kept) in [(ErrorKind::NotFound, false), (ErrorKind::Denied, false), (ErrorKind::Temporary, true)] {
         let (store, mut index, now) = by_tens(1);
-        store.fill(&mut index, &name(0), &Err(kind.into()), at(now));
+        store.fill(&mut index, &name(0), Err(&kind.into()), at(now));
         store.expire(&mut index, borrowed("name-0"), at(now).coarse, Duration::ZERO);
         assert_eq!(matches!(store.look(&mut index, borrowed("name-0"), now), Look::Failed(_)), is_kept);
         assert_eq!(store.len(&index), usize::from(is_kept));
@@ -680,7 +680,7 @@ fn an_answer_is_expired_once_in_a_cooldown() {
     let (store, mut index, now) = by_tens(1);
     let mut is_expired = |seconds| {
         let now = now + seconds * SECOND;
-        store.fill(&mut index, &name(0), &Ok(answer()), at(now));
+        store.fill(&mut index, &name(0), Ok(&answer()), at(now));
         store.expire(&mut index, borrowed("name-0"), at(now).coarse, 10 * SECOND);
         matches!(store.look(&mut index, borrowed("name-0"), now), Look::Old(_))
     };
@@ -693,7 +693,7 @@ fn a_failure_that_is_believed_for_no_time_takes_no_room() {
     let (store, mut index, now) = new(never);
     for kind in [ErrorKind::NotFound, ErrorKind::NoData, ErrorKind::Temporary, ErrorKind::Permanent, ErrorKind::System]
     {
-        store.fill(&mut index, &name(0), &Err(kind.into()), at(now));
+        store.fill(&mut index, &name(0), Err(&kind.into()), at(now));
         assert_eq!(store.len(&index), 0, "{kind:?}");
     }
 }
@@ -701,7 +701,7 @@ fn a_failure_that_is_believed_for_no_time_takes_no_room() {
 #[test]
 fn a_failure_may_be_believed_for_days() {
     let (store, mut index, now) = new(CacheConfig::new().negative_ttl(100 * 86_400 * SECOND));
-    store.fill(&mut index, &name(0), &Err(ErrorKind::NotFound.into()), at(now));
+    store.fill(&mut index, &name(0), Err(&ErrorKind::NotFound.into()), at(now));
     assert!(matches!(store.look(&mut index, borrowed("name-0"), now + 99 * 86_400 * SECOND), Look::Failed(_)));
 }
 
@@ -712,11 +712,11 @@ fn what_is_gone_makes_room_first() {
         let lasts = if result.is_ok() { 30 * SECOND } else { 10 * SECOND };
         for (age, is_evicted) in [(lasts - MOMENT, false), (lasts, true)] {
             let (store, mut index, now) = by_tens(2);
-            store.fill(&mut index, &name(0), &result, at(now));
+            store.fill(&mut index, &name(0), result.as_ref(), at(now));
             let then = now + age;
-            store.fill(&mut index, &name(1), &Ok(answer()), at(then));
+            store.fill(&mut index, &name(1), Ok(&answer()), at(then));
             _ = store.look(&mut index, borrowed("name-0"), now);
-            store.fill(&mut index, &name(2), &Ok(answer()), at(then));
+            store.fill(&mut index, &name(2), Ok(&answer()), at(then));
             let is_other_there = matches!(store.look(&mut index, borrowed("name-1"), then), Look::Fresh(_));
             assert_eq!(is_other_there, is_evicted, "{result:?} after {age:?}");
         }
@@ -761,7 +761,7 @@ fn whoever_reads_beside_writes_gets_the_whole_of_an_answer_for_the_name() {
         });
         for number in 0.. {
             let of = (number * 7 / 3 % usize::from(NAMES)) as u8;
-            store.fill(&mut index, &name(of), &Ok(numbered(of, number)), at(now));
+            store.fill(&mut index, &name(of), Ok(&numbered(of, number)), at(now));
             if readers.iter().all(|reader| reader.is_finished()) {
                 break;
             }

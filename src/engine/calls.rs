@@ -232,13 +232,15 @@ impl Calls {
     }
 
     /// Returns when the oldest call that is not slow began.
+    #[inline]
     pub(super) fn first_fresh(&self) -> Option<Instant> {
         Some(self.calls.get(self.fresh.first(&self.calls)?)?.since)
     }
 
-    /// Returns whether a call is slow, or may become so.
-    pub(super) fn may_be_slow(&self) -> bool {
-        self.fresh.len() + self.slow.len() > 0
+    /// Returns whether there are slow calls, given that calls are slow after `delay`.
+    #[inline]
+    pub(super) fn are_slow(&self, now: Instant, delay: Duration) -> bool {
+        self.slow.len() > 0 || self.first_fresh().is_some_and(|since| now.saturating_duration_since(since) >= delay)
     }
 
     /// Marks a batch of calls as slow that have run for `delay`.
@@ -335,6 +337,7 @@ impl Calls {
     }
 
     /// Returns the number of calls of `share` that run.
+    #[inline]
     pub(super) fn running_in(&self, share: Share) -> usize {
         let long = if share == Share::Other { self.long.len() } else { 0 };
         self.shares.get(share).running.len() + long

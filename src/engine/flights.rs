@@ -406,8 +406,8 @@ impl<W> Flights<W> {
         let limit = |list| self.first_limit(list).map(|(at, _)| at);
         let [background, landed] = &self.limits;
         let other = self.other_deadlines.first().map(|&(at, ..)| at);
-        let waiters = earlier(earlier(first(without_relief), first(with_relief)), other);
-        earlier(waiters, earlier(limit(background), limit(landed)))
+        let waiters = Instant::earlier(Instant::earlier(first(without_relief), first(with_relief)), other);
+        Instant::earlier(waiters, Instant::earlier(limit(background), limit(landed)))
     }
 
     /// Returns the first waiter of a list of deadlines, with its deadline.
@@ -543,13 +543,5 @@ impl<W> Flights<W> {
     /// Returns whether a flight has no waiters.
     pub(super) fn is_deserted(&self, flight: FlightId) -> bool {
         self.get(flight).is_some_and(|flight| flight.waiters.is_empty())
-    }
-}
-
-/// Returns the earlier of two times. `None` is later than all.
-pub(super) fn earlier(first: Option<Instant>, second: Option<Instant>) -> Option<Instant> {
-    match (first, second) {
-        (Some(first), Some(second)) => Some(first.min(second)),
-        (first, second) => first.or(second),
     }
 }

@@ -81,6 +81,7 @@ impl Hedging {
     }
 
     /// Returns after how long a call is slow.
+    #[inline]
     pub(super) fn delay(&self) -> Option<Duration> {
         match self.delay {
             Delay::Adaptive => Some(self.pace.delay),
@@ -164,8 +165,15 @@ fn bucket(micros: u64) -> usize {
 impl<W> Engine<W> {
     /// Queues second calls for flights whose call is slow, as far as they are allowed. They take only places that nobody waits
     /// for. `at_hand` says whether a worker has come for its next call.
+    #[inline]
     pub(super) fn hedge(&mut self, now: Instant, at_hand: bool) {
-        let Some(delay) = self.hedging.delay().filter(|_| self.calls.may_be_slow()) else { return };
+        if let Some(delay) = self.hedging.delay().filter(|&delay| self.calls.are_slow(now, delay)) {
+            self.hedge_slow(now, delay, at_hand);
+        }
+    }
+
+    #[cold]
+    fn hedge_slow(&mut self, now: Instant, delay: Duration, at_hand: bool) {
         self.calls.slow_down(now, delay);
         for _ in 0..BATCH {
             if !self.hedging.may_hedge(self.calls.hedges()) {

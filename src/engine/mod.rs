@@ -29,13 +29,13 @@ pub(crate) use self::crew::{Rouse, RouseTimekeeper, RouseWorker, WorkerId};
 pub(crate) use self::flights::Ticket;
 pub use self::hedging::Hedge;
 pub(crate) use self::outcomes::{
-    Alarm, Asked, Batch, Expired, Landed, Leaving, News, Next, Stopped, Swept, Telling, Tick,
+    Alarm, Asked, Batch, Expired, Finished, Landed, Leaving, News, Next, Stopped, Swept, Telling, Tick,
 };
 pub(crate) use self::watches::{Schedule, WatchId};
 
 use self::calls::{Beginning, Calls, End, Share};
 use self::crew::Crew;
-use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left, Taken, earlier};
+use self::flights::{Deadline, FlightId, Flights, Hashed, Lane, Left, Taken};
 use self::hedging::Hedging;
 use self::known::Known;
 use self::watches::Watches;
@@ -529,6 +529,9 @@ impl<W> Engine<W> {
     }
 
     fn rouse_worker(&mut self, now: Instant) -> Option<RouseWorker> {
+        if !self.flights.are_queued() {
+            return None;
+        }
         Lane::ALL.into_iter().find_map(|lane| self.crew.rouse_worker(self.open_from(lane)?, now))
     }
 
@@ -547,11 +550,25 @@ impl<W> Engine<W> {
 
     /// Returns when the timekeeper must come next.
     fn next_tick(&self) -> Option<Instant> {
+        let due = [
+            self.next_start(),
+            self.flights.first_deadline(),
+            self.next_stuck(),
+            self.next_hedge(),
+            self.crew.next_dismissal(),
+            self.alarm.at(),
+            self.watches.first_due(),
+        ];
+        due.into_iter().fold(None, Instant::earlier)
+    }
+
+    /// Returns when a worker must be started for the head of a lane, unless another takes it before.
+    fn next_start(&self) -> Option<Instant> {
+        if !self.flights.are_queued() {
+            return None;
+        }
         let start = |lane| self.crew.next_start(self.open_from(lane)?);
-        let starts = Lane::ALL.into_iter().fold(None, |first, lane| earlier(first, start(lane)));
-        let waits = earlier(self.flights.first_deadline(), earlier(self.next_stuck(), self.next_hedge()));
-        let comes = earlier(self.crew.next_dismissal(), self.alarm.at());
-        earlier(earlier(starts, waits), earlier(comes, self.watches.first_due()))
+        Lane::ALL.into_iter().map(start).fold(None, Instant::earlier)
     }
 
     /// Picks the worker and the timekeeper to start or wake for the work there is.

@@ -39,14 +39,21 @@ impl<W> Engine<W> {
     }
 
     /// Counts calls in their zones, if there are enough of them that a zone could be blocked soon.
+    #[inline]
     pub(super) fn count_zones(&mut self, now: Instant) {
-        let Self { calls, flights, hasher, .. } = self;
-        if flights.zones.count_from() <= calls.running_in(Share::Other) {
+        if self.must_count() {
+            let Self { calls, flights, hasher, .. } = self;
             calls.count_zones(&mut flights.zones, |name| hasher.hash_one(name.borrowed().zone()));
             calls.lengthen(&mut flights.zones, now);
         }
     }
 
+    #[inline]
+    fn must_count(&self) -> bool {
+        self.flights.zones.must_count(self.calls.running_in(Share::Other))
+    }
+
+    #[inline]
     fn may_block(&self) -> bool {
         self.flights.zones.may_block(self.calls.running_in(Share::Other))
     }
@@ -56,10 +63,17 @@ impl<W> Engine<W> {
         self.hasher.hash_one(name.borrowed().zone())
     }
 
-    /// Parks a batch of names at the heads of the lanes whose zones are blocked. Returns whether there may be more.
+    /// Counts calls in their zones, and parks a batch of names at the heads of the lanes whose zones are blocked. Returns whether
+    /// there may be more.
     ///
     /// If too many are parked, names are called for in their order, whatever their zone.
+    #[inline]
     pub(super) fn settle(&mut self, now: Instant) -> bool {
+        self.must_count() && self.settle_counted(now)
+    }
+
+    #[cold]
+    fn settle_counted(&mut self, now: Instant) -> bool {
         self.count_zones(now);
         if !self.may_block() {
             return false;

@@ -23,6 +23,8 @@ pub(super) struct Zones {
     by_hash: HashTable<ZoneId>,
     /// Half of the places, rounded up.
     half: usize,
+    /// A quarter, rounded up.
+    quarter: usize,
     /// Number of parked names.
     parked: usize,
     /// Zones with parked names, by the place of the first.
@@ -48,27 +50,32 @@ struct Zone {
 
 impl Zones {
     pub(super) fn new(places: usize) -> Self {
+        let half = places.div_ceil(2).max(1);
         Self {
             zones: Slab::new(),
             by_hash: HashTable::new(),
-            half: places.div_ceil(2).max(1),
+            half,
+            quarter: half.div_ceil(2),
             parked: 0,
             parking: BTreeMap::new(),
         }
     }
 
     /// Returns the number of parked names.
+    #[inline]
     pub(super) fn parked(&self) -> usize {
         self.parked
     }
 
-    /// Returns the number of calls from which on they must be counted: early enough that all have been when a zone could be
-    /// blocked, and late enough that a few calls cost nothing.
-    pub(super) fn count_from(&self) -> usize {
-        self.half.div_ceil(2)
+    /// Returns whether calls must be counted, given their number: early enough that all have been when a zone could be blocked,
+    /// and late enough that a few calls cost nothing.
+    #[inline]
+    pub(super) fn must_count(&self, running: usize) -> bool {
+        running >= self.quarter
     }
 
-    /// Returns whether a zone could be blocked, given the number of calls in all of them.
+    /// Returns whether a zone could be blocked, given the number of calls in all of them. If so, they must be counted, too.
+    #[inline]
     pub(super) fn may_block(&self, running: usize) -> bool {
         running >= self.half
     }

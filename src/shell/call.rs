@@ -2,122 +2,127 @@ use std::mem;
 use std::sync::Arc;
 
 use super::Shell;
-use super::landing::{Landing, tell};
+use super::landing::{Course, Landing, tell};
 use super::watching::lasts;
 use crate::addrs::Answer;
 use crate::clock::Moment;
-use crate::engine::{Landed, Rouse, WorkerId};
+use crate::engine::{Finished, Landed, Rouse, WorkerId};
 use crate::error::Error;
 use crate::foreign::caught;
 use crate::name::Name;
 use crate::waiter::{Reply, Waiter};
 
-/// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` ensures that.
+/// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` ensures that, and
+/// that of [`Untold`].
 pub(super) struct Call<'a> {
     shell: &'a Arc<Shell>,
     id: WorkerId,
     pub(super) name: Name,
-    stage: Stage,
-}
-
-/// The progress of a call.
-#[expect(clippy::large_enum_variant, reason = "there is one for each call that runs")]
-enum Stage {
-    Running,
-    /// Has its result. The only waiter has yet to be told, if there is one.
-    LandedForOne(Landing, Option<(Arc<Waiter>, Reply)>),
-    /// Has its result. The waiters of the flight have yet to be told.
-    Landed(Landed),
-    Over,
+    is_over: bool,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(shell: &'a Arc<Shell>, id: WorkerId, name: Name) -> Self {
-        Self { shell, id, name, stage: Stage::Running }
+        Self { shell, id, name, is_over: false }
     }
 
     /// Records the result of the call. The flight lands, unless another call may do better, and the reply to each waiter is
-    /// settled. Returns whether the call may have broken libc's resolver in its thread.
-    pub(super) fn land(&mut self, result: Result<Answer, Error>) -> bool {
-        let result = result.and_then(|answer| self.shell.setup.policy.apply(&self.name, answer));
+    /// settled. Returns the waiters to be told.
+    pub(super) fn land(&mut self, result: Result<Answer, Error>) -> Untold<'a> {
+        let shell = self.shell;
+        let result = result.and_then(|answer| shell.setup.policy.apply(&self.name, answer));
         let result = result.map_err(|error| error.about(&self.name));
         // Before the lock is taken: this formats a backend's error, which is foreign code.
-        let kept = result.clone().map_err(|error| {
-            let kind = error.kind();
-            caught(|| error.cached()).unwrap_or_else(|_| Error::from(kind).about(&self.name).cached())
+        let kept = result.as_ref().map_err(|error| {
+            caught(|| error.clone().cached()).unwrap_or_else(|_| Error::from(error.kind()).about(&self.name).cached())
         });
         let at = Moment::now();
-        let kind = result.as_ref().map(|_| ()).map_err(Error::kind);
-        let may_be_broken = result.as_ref().is_err_and(Error::may_have_broken_libc);
-        let mut guard = self.shell.lock();
+        let mut guard = shell.lock();
         let state = &mut *guard;
         // Before the flight is gone, so that a caller that finds neither is the first to ask.
         if state.engine.is_cacheable(self.id) {
-            self.shell.store.fill(&mut state.index, &self.name, &kept, at);
+            shell.store.fill(&mut state.index, &self.name, kept.as_ref().map(|answer| *answer), at);
         }
-        let lasts = result.as_ref().map(|answer| lasts(&self.shell.setup.cache, answer)).map_err(Error::kind);
+        let lasts = result.as_ref().map(|answer| lasts(&shell.setup.cache, answer)).map_err(Error::kind);
         let news = state.engine.news(self.id, at.exact, lasts).and_then(|news| state.board(news));
         let news = news.map(|board| (board, result.clone()));
+        let kind = result.as_ref().map(drop).map_err(Error::kind);
         let finished = state.engine.finish(self.id, at.exact, kind);
-        let (since, at) = (finished.since, at.exact);
-        let landing = Landing { result, since, at, shared: finished.shared, hedged: finished.hedged };
-        self.stage = match finished.landed {
-            Some(landed) => {
+        self.is_over = true;
+        let Finished { waiter, landed, since, shared, hedged, stopped, timekeeper } = finished;
+        let landing = Landing { result, course: Course { since, at: at.exact, shared, hedged } };
+        let whom = match (landed, waiter) {
+            (Some(landed), _) => {
                 state.landings.insert(landed, landing);
-                Stage::Landed(landed)
+                Whom::All(landed)
             }
-            None => {
-                let told = finished.waiter.map(|waiter| {
-                    let reply = landing.reply(&waiter);
-                    state.count(&reply);
-                    (waiter, reply)
-                });
-                Stage::LandedForOne(landing, told)
+            (None, Some(waiter)) => {
+                let (reply, rest) = landing.into_reply(&waiter);
+                state.count(&reply);
+                Whom::One(waiter, reply, rest)
             }
+            (None, None) => Whom::Nobody(landing.result.err()),
         };
-        self.shell.rouse(guard, Rouse { timekeeper: finished.timekeeper, worker: None });
-        self.shell.stop(finished.stopped);
-        news.into_iter().for_each(|(board, result)| self.shell.post(board, result));
-        may_be_broken
-    }
-
-    /// Replies to the waiters.
-    fn end(&mut self) {
-        match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::LandedForOne(landing, told) => {
-                // Runs the destructor of a backend's error, which is foreign.
-                _ = caught(|| drop(landing));
-                told.into_iter().for_each(|(waiter, reply)| tell(waiter, reply));
-            }
-            Stage::Landed(landed) => self.shell.tell_all(landed),
-            Stage::Running | Stage::Over => {}
-        }
-    }
-
-    /// Returns the flight if anybody waits for it, and leaves it to others to reply.
-    #[cfg(feature = "async-backend")]
-    pub(super) fn end_later(&mut self) -> Option<Landed> {
-        match mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Landed(landed) => Some(landed),
-            stage => {
-                self.stage = stage;
-                None
-            }
-        }
+        shell.rouse(guard, Rouse { timekeeper, worker: None });
+        shell.stop(stopped);
+        news.into_iter().for_each(|(board, result)| shell.post(board, result));
+        Untold { shell, whom }
     }
 
     /// Forgets a call that was stopped. The engine knows, and there is nobody to tell.
     #[cfg(feature = "async-backend")]
     pub(super) fn forget(mut self) {
-        self.stage = Stage::Over;
+        self.is_over = true;
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if let Stage::Running = self.stage {
-            self.land(Err(Error::panicked(None)));
+        if !self.is_over {
+            drop(self.land(Err(Error::panicked(None))));
         }
-        self.end();
+    }
+}
+
+/// The waiters on a call that has its result. They are told when this is dropped.
+pub(super) struct Untold<'a> {
+    shell: &'a Arc<Shell>,
+    whom: Whom,
+}
+
+/// The waiters to be told. An error that none of them gets is dropped with them, because its destructor may be foreign.
+enum Whom {
+    Nobody(Option<Error>),
+    One(Arc<Waiter>, Reply, Option<Error>),
+    All(Landed),
+}
+
+impl Untold<'_> {
+    /// Returns the flight if anybody waits for it, and leaves it to others to tell them.
+    #[cfg(feature = "async-backend")]
+    pub(super) fn later(mut self) -> Option<Landed> {
+        match mem::replace(&mut self.whom, Whom::Nobody(None)) {
+            Whom::All(landed) => Some(landed),
+            whom => {
+                self.whom = whom;
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        let error = match mem::replace(&mut self.whom, Whom::Nobody(None)) {
+            Whom::Nobody(error) => error,
+            Whom::One(waiter, reply, error) => {
+                tell(waiter, reply);
+                error
+            }
+            Whom::All(landed) => return self.shell.tell_all(landed),
+        };
+        if error.is_some() {
+            _ = caught(|| drop(error));
+        }
     }
 }

@@ -347,7 +347,7 @@ async fn work(task: Task, mut slept: bool) {
     let lend = |waiter: &Arc<Waiter>| Some((Arc::clone(waiter), waiter.borrow_custody()?));
     loop {
         let rouse = |state: MutexGuard<'_, State>, rouse, stays| driver.rouse(state, rouse, stays);
-        match driver.shell.next_step(*worker, mem::take(&mut slept), lend, rouse) {
+        match driver.shell.next_step(*worker, mem::take(&mut slept), Some(lend), rouse) {
             Step::Call(call, lender) => fly(driver, *worker, call, lender).await,
             Step::Again => {}
             Step::Sleep | Step::Leave => return has_left.set(true),
@@ -405,7 +405,7 @@ impl Flying<'_> {
             return Poll::Ready(None);
         }
         stop.waker.set(Some(cx.waker().clone()));
-        let mut landed = false;
+        let mut untold = None;
         custody.run(|| {
             let Some(call) = call else { return };
             let result = match caught(|| poll(future, session, &call.name, cx)) {
@@ -416,13 +416,11 @@ impl Flying<'_> {
             forget(future);
             // Still in the scope: its subscriber may ask for this very name when the scope is released, and must not find a
             // flight there that waits for it.
-            call.land(result);
-            landed = true;
+            untold = Some(call.land(result));
         });
-        if !landed {
-            return Poll::Pending;
-        }
-        let landed = call.take().and_then(|mut call| call.end_later());
+        let Some(untold) = untold else { return Poll::Pending };
+        let landed = untold.later();
+        *call = None;
         // A lender that waits on, for another call, keeps its custody for that call.
         if landed.is_some() {
             custody.release();
@@ -439,8 +437,7 @@ impl Drop for Flying<'_> {
         }
         // The call is dropped with the task. Its waiters are told later, outside the runtime.
         if let Some(call) = call {
-            call.land(Err(Error::panicked(None)));
-            driver.tell_later(call.end_later());
+            driver.tell_later(call.land(Err(Error::panicked(None))).later());
         }
     }
 }

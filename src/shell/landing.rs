@@ -10,12 +10,18 @@ use crate::foreign::{caught, wake_all};
 use crate::sync::Instant;
 use crate::waiter::{Reply, Waiter};
 
-/// The result of a call.
+/// A call that has its result.
 pub(super) struct Landing {
     pub(super) result: Result<Answer, Error>,
-    /// When the call began.
+    pub(super) course: Course,
+}
+
+/// The course of a call.
+#[derive(Clone, Copy)]
+pub(super) struct Course {
+    /// When it began.
     pub(super) since: Instant,
-    /// When the call ended.
+    /// When it ended.
     pub(super) at: Instant,
     /// Whether more than one caller waited for it.
     pub(super) shared: bool,
@@ -26,15 +32,33 @@ pub(super) struct Landing {
 impl Landing {
     /// Returns the reply for a waiter: the result, or what the waiter has in place of an error.
     pub(super) fn reply(&self, waiter: &Waiter) -> Reply {
-        let queued = self.since.saturating_duration_since(waiter.asked);
-        let in_call = self.at.saturating_duration_since(self.since);
         let result = match &self.result {
             Ok(answer) => Ok(Addrs::looked_up(answer.clone())),
-            Err(error) => waiter.in_place_of(error, self.at).ok_or_else(|| error.clone()),
+            Err(error) => waiter.in_place_of(error, self.course.at).ok_or_else(|| error.clone()),
         };
-        let result = result.map(|addrs| addrs.after(queued, in_call));
-        let waited = self.at.saturating_duration_since(waiter.asked);
-        Reply { result, queued, in_call, waited, shared: self.shared, hedged: self.hedged }
+        self.course.reply(waiter, result)
+    }
+
+    /// Returns the reply for the only waiter, and the error if the waiter has something in place of it.
+    pub(super) fn into_reply(self, waiter: &Waiter) -> (Reply, Option<Error>) {
+        let Self { result, course } = self;
+        match result {
+            Ok(answer) => (course.reply(waiter, Ok(Addrs::looked_up(answer))), None),
+            Err(error) => match waiter.in_place_of(&error, course.at) {
+                Some(addrs) => (course.reply(waiter, Ok(addrs)), Some(error)),
+                None => (course.reply(waiter, Err(error)), None),
+            },
+        }
+    }
+}
+
+impl Course {
+    fn reply(self, waiter: &Waiter, result: Result<Addrs, Error>) -> Reply {
+        let Self { since, at, shared, hedged } = self;
+        let queued = since.saturating_duration_since(waiter.asked);
+        let in_call = at.saturating_duration_since(since);
+        let waited = at.saturating_duration_since(waiter.asked);
+        Reply { result: result.map(|addrs| addrs.after(queued, in_call)), queued, in_call, waited, shared, hedged }
     }
 }
 

@@ -14,7 +14,6 @@ use crate::trace::Scope;
 use crate::waiter::Waiter;
 
 /// What a worker does next.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 pub(super) enum Step<'a, C> {
     /// Makes a call, in the custody of a waiter.
     Call(Call<'a>, Option<C>),
@@ -27,13 +26,13 @@ pub(super) enum Step<'a, C> {
 impl Shell {
     /// Asks the engine what `worker` does next: after a call or at its start, or if it `slept`, after it has woken.
     ///
-    /// `custody` gets the custody of a waiter, and `rouse` starts or wakes whom the engine named, before the step is taken. It is
+    /// `custody` gets the custody of a waiter, if calls have one, and `rouse` starts or wakes whom the engine named, before the step is taken. It is
     /// told whether the worker goes on.
     pub(super) fn next_step<C>(
         self: &Arc<Self>,
         worker: WorkerId,
         slept: bool,
-        custody: impl Fn(&Arc<Waiter>) -> Option<C>,
+        custody: Option<impl Fn(&Arc<Waiter>) -> Option<C>>,
         rouse: impl FnOnce(MutexGuard<'_, State>, Rouse, bool),
     ) -> Step<'_, C> {
         let now = sync::now();
@@ -42,7 +41,7 @@ impl Shell {
         let (step, named) = match next {
             Next::Call { name, rouse } => {
                 // The oldest waiter's custody may be with the other call for this name, of which there is one at most.
-                let custody = state.engine.waiters(worker).take(2).find_map(custody);
+                let custody = custody.and_then(|custody| state.engine.waiters(worker).take(2).find_map(custody));
                 // From here on the call ends its flight, whatever happens.
                 (Step::Call(Call::new(self, worker, name), custody), rouse)
             }
@@ -59,7 +58,7 @@ impl Shell {
 pub(super) fn run(shell: &Arc<Shell>, worker: WorkerId) {
     let Some(backend) = shell.setup.origin.blocking() else { return };
     // The custody alone, and not its waiter: a call that hangs holds nothing of a caller that leaves.
-    let custody = |waiter: &Arc<Waiter>| if shell.setup.traced { waiter.take_custody() } else { None };
+    let custody = shell.setup.traced.then_some(|waiter: &Arc<Waiter>| waiter.take_custody());
     let mut slept = false;
     shell.lock().workers.insert(worker, thread::current());
     loop {
@@ -85,16 +84,19 @@ pub(super) fn run(shell: &Arc<Shell>, worker: WorkerId) {
 
 /// Makes a call and replies. Returns whether it may have broken libc's resolver in this thread.
 fn make_call(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> bool {
-    let mut may_be_broken = false;
+    let (mut may_be_broken, mut untold) = (false, None);
     let mut make = || {
-        let answer = caught(|| backend.lookup(call.name.as_str()));
+        let result =
+            caught(|| backend.lookup(call.name.as_str())).unwrap_or_else(|panic| Err(Error::panicked(panic.0)));
+        may_be_broken = result.as_ref().is_err_and(Error::may_have_broken_libc);
         // While the custody is still held: its subscriber may ask for this very name when it is let go, and must not
         // find a flight there that waits for it.
-        may_be_broken = call.land(answer.unwrap_or_else(|panic| Err(Error::panicked(panic.0))));
+        untold = Some(call.land(result));
     };
     match custody {
         Some(scope) => scope.run_and_close(&mut make),
         None => make(),
     }
+    drop(untold);
     may_be_broken
 }

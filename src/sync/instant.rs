@@ -28,6 +28,15 @@ impl Instant {
         Some(Self { nanos })
     }
 
+    /// Returns the earlier of two times. `None` is later than all.
+    #[inline]
+    pub(crate) fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        // With zero for `None`, the numbers before them are in order, and nothing needs to be branched on.
+        let before = |at: Option<Self>| at.map_or(0, |at| at.nanos.get()).wrapping_sub(1);
+        let nanos = before(one).min(before(other)).wrapping_add(1);
+        NonZeroU64::new(nanos).map(|nanos| Self { nanos })
+    }
+
     /// Returns the time since `earlier`, or `None` if that is later.
     #[inline]
     pub(crate) fn checked_duration_since(self, earlier: Self) -> Option<Duration> {
@@ -90,6 +99,12 @@ mod tests {
         assert!(later - Duration::new(3, 7) == now && now < later);
         assert_eq!([ages, Duration::MAX].map(|ages| now.checked_add(ages)), [None, None]);
         assert!(now + Duration::MAX > later && (now + Duration::MAX).checked_add(Duration::from_nanos(1)).is_none());
+        let [first, last] = [Some(now), Some(later)];
+        for (one, other, earlier) in
+            [(first, last, first), (last, first, first), (None, last, last), (first, None, first), (None, None, None)]
+        {
+            assert_eq!(Instant::earlier(one, other), earlier);
+        }
         assert_eq!(size_of::<Option<Instant>>(), 8);
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, fence};
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
+use super::Instant;
+
 thread_local! {
     /// How much time has passed in the model.
     static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };

@@ -73,6 +73,12 @@ impl<W> Flights<W> {
         self.lanes[lane as usize].len()
     }
 
+    /// Returns whether a flight is queued or parked.
+    #[inline]
+    pub(in crate::engine) fn are_queued(&self) -> bool {
+        self.zones.parked() > 0 || self.lanes.iter().any(|lane| lane.len() > 0)
+    }
+
     /// Returns the head of the first lane that is not empty.
     pub(in crate::engine) fn first_queued(&self) -> Option<FlightId> {
         let queued = self.lanes.iter().find_map(|lane| lane.first(&self.flights));
