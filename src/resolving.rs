@@ -196,9 +196,11 @@ impl Waiting {
         #[cfg(feature = "metrics")]
         self.record(Some(&reply));
         let Reply { result, queued, in_call, shared, hedged, .. } = reply;
-        // In this caller's spelling, which may differ from that of the first caller.
-        let result = result.map_err(|error| error.about(&self.name));
-        let result = result.map(|addrs| addrs.arranged(self.epochs.setup().policy.order()));
+        let result = match result {
+            Ok(addrs) => Ok(addrs.arranged(self.epochs.setup().policy.order())),
+            // In this caller's spelling, which may differ from that of the first caller.
+            Err(error) => Err(error.about(&self.name)),
+        };
         if let Some(scope) = self.scope.take() {
             close_scope(&self.shell, Some(scope), Some(Outcome::new(&result, shared, hedged, queued, in_call)));
         }

@@ -240,7 +240,7 @@ impl Calls {
     /// Returns whether there are slow calls, given that calls are slow after `delay`.
     #[inline]
     pub(super) fn are_slow(&self, now: Instant, delay: Duration) -> bool {
-        self.slow.len() > 0 || self.first_fresh().is_some_and(|since| now.saturating_duration_since(since) >= delay)
+        self.slow.len() > 0 || self.first_fresh().is_some_and(|since| now.is_after(since, delay))
     }
 
     /// Marks a batch of calls as slow that have run for `delay`.
@@ -312,7 +312,7 @@ impl Calls {
     /// Returns the hash of the known name that `worker` calls for, if its call waits rather than works.
     pub(super) fn hung_known(&self, worker: WorkerId, now: Instant) -> Option<u64> {
         let call = self.get(worker).filter(|call| call.share == Share::Known)?;
-        (now.saturating_duration_since(call.since) >= PATIENCE).then_some(call.hash)
+        now.is_after(call.since, PATIENCE).then_some(call.hash)
     }
 
     pub(super) fn is_stopped(&self, worker: WorkerId) -> bool {

@@ -243,20 +243,17 @@ impl Crew {
         Some(RouseWorker::Start(worker))
     }
 
-    /// Returns from when on a thread is started for that head, given that no worker is idle or on the way.
-    fn start_at(&self, from: Instant) -> Option<Instant> {
+    /// Returns from when on a thread is started for that head, given that the crew [is busy](Self::is_busy).
+    pub(super) fn start_at(&self, from: Instant) -> Option<Instant> {
         if self.workers.len() >= self.max_workers {
             return None;
         }
         Some(self.not_before.map_or(from, |not_before| from.max(not_before)))
     }
 
-    /// Returns when a thread must be started for that head, unless a worker takes it before.
-    pub(super) fn next_start(&self, from: Instant) -> Option<Instant> {
-        if self.rising.is_some() || self.idle.len() > 0 {
-            return None;
-        }
-        self.start_at(from)
+    /// Returns whether no worker is idle or on the way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.rising.is_none() && self.idle.len() == 0
     }
 
     pub(super) fn worker_refused(&mut self, now: Instant) {

@@ -124,6 +124,18 @@ impl<W> Flight<W> {
     }
 }
 
+/// How a flight stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    /// Whether more than one caller has waited for it.
+    pub(super) shared: bool,
+    /// Whether it has had a second call because the first was slow.
+    pub(super) hedged: bool,
+    /// Whether it is queued or called for.
+    pub(super) is_sought: bool,
+    pub(super) is_waited_for: bool,
+}
+
 #[derive(Debug)]
 struct Waiting<W> {
     waiter: W,
@@ -392,6 +404,16 @@ impl<W> Flights<W> {
         self.get(flight).into_iter().flat_map(|flight| flight.waiters.iter()).map(|waiting| &waiting.waiter)
     }
 
+    /// Returns how a flight stands. Nothing is true of a flight that is over.
+    pub(super) fn standing(&self, flight: FlightId) -> Standing {
+        self.get(flight).map_or_else(Standing::default, |flight| Standing {
+            shared: flight.shared,
+            hedged: flight.hedged,
+            is_sought: flight.queued.is_some() || flight.is_called_for(),
+            is_waited_for: !flight.waiters.is_empty(),
+        })
+    }
+
     pub(super) fn is_shared(&self, flight: FlightId) -> bool {
         self.get(flight).is_some_and(|flight| flight.shared)
     }
@@ -529,9 +551,12 @@ impl<W> Flights<W> {
         if !entry.waiters.is_empty() || entry.queued.is_some() || entry.is_called_for() {
             return;
         }
-        let (hash, landed) = (entry.hash, entry.landed);
-        self.set_background(flight, false);
-        self.unlimit(flight);
+        let (hash, landed, is_background, is_limited) =
+            (entry.hash, entry.landed, entry.is_background, entry.limit.is_some());
+        if is_background || is_limited {
+            self.set_background(flight, false);
+            self.unlimit(flight);
+        }
         if landed {
             self.landed -= 1;
         } else if !self.is_flushed(flight) {

@@ -61,7 +61,9 @@ const BURST: u32 = 10;
 /// When calls are slow, and how many second calls may be made.
 #[derive(Debug)]
 pub(super) struct Hedging {
-    delay: Delay,
+    /// After how long a call is slow.
+    delay: Option<Duration>,
+    is_adaptive: bool,
     pace: Pace,
     /// What was earned and has not been spent: [`PRICE`] buys a second call.
     earned: u32,
@@ -71,23 +73,28 @@ pub(super) struct Hedging {
 
 impl Hedging {
     pub(super) fn new(hedge: Hedge, max_calls: usize) -> Self {
-        Self { delay: hedge.0, pace: Pace::default(), earned: BURST * PRICE, max: (max_calls / 8).max(1) }
+        let pace = Pace::default();
+        let (delay, is_adaptive) = match hedge.0 {
+            Delay::Adaptive => (Some(pace.delay), true),
+            Delay::Fixed(delay) => (Some(delay), false),
+            Delay::Never => (None, false),
+        };
+        Self { delay, is_adaptive, pace, earned: BURST * PRICE, max: (max_calls / 8).max(1) }
     }
 
     /// Records a call that was answered.
     pub(super) fn answered(&mut self, took: Duration) {
         self.pace.record(took);
+        if self.is_adaptive {
+            self.delay = Some(self.pace.delay);
+        }
         self.earned = (self.earned + 1).min(BURST * PRICE);
     }
 
     /// Returns after how long a call is slow.
     #[inline]
     pub(super) fn delay(&self) -> Option<Duration> {
-        match self.delay {
-            Delay::Adaptive => Some(self.pace.delay),
-            Delay::Fixed(delay) => Some(delay),
-            Delay::Never => None,
-        }
+        self.delay
     }
 
     /// Returns whether there may be another second call beside `running` others.
@@ -204,7 +211,7 @@ impl<W> Engine<W> {
         let Some(delay) = self.hedging.delay() else { return };
         let mut calls = self.flights.calls(flight);
         let only = calls.next().filter(|_| calls.next().is_none());
-        let slow = only.filter(|(_, since)| now.saturating_duration_since(*since) >= delay);
+        let slow = only.filter(|(_, since)| now.is_after(*since, delay));
         drop(calls);
         if let Some((worker, _)) = slow {
             self.calls.reconsider(worker);

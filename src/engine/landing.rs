@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::calls::Run;
 use super::crew::WorkerId;
-use super::flights::{Due, FlightId, Lane, Left};
+use super::flights::{Due, FlightId, Lane, Left, Standing};
 use super::outcomes::{Expired, Finished, Landed, Stopped, Telling};
 use super::watches::is_answer;
 use super::{BATCH, Engine, Execution};
@@ -35,10 +35,7 @@ impl<W> Engine<W> {
             }
         }
         self.flights.end_call(flight, worker, answered);
-        let shared = self.flights.is_shared(flight);
-        let hedged = self.flights.is_hedged(flight);
-        let another = self.flights.is_queued(flight) || self.flights.calls(flight).next().is_some();
-        let is_waited_for = !self.flights.is_deserted(flight);
+        let Standing { shared, hedged, is_sought: another, is_waited_for } = self.flights.standing(flight);
         self.stats.hedges_won += u64::from(is_hedge && answered && another && is_waited_for);
         let (mut waiter, mut landed, mut rest, mut timekeeper) = (None, None, Some(flight), None);
         if !answered && another {

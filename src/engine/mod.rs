@@ -280,7 +280,7 @@ impl<W> Engine<W> {
     /// Returns whether a lookup of `name` has been in progress for longer than a caller with an old answer waits.
     pub(crate) fn is_slow(&self, now: Instant, name: &Name) -> bool {
         let since = self.flights.find(self.hashed(name)).and_then(|flight| self.flights.sought_since(flight));
-        since.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.patience)
+        since.is_some_and(|since| now.is_after(since, self.limits.patience))
     }
 
     /// Ends a flight without waiters, unless it goes on in the background. Dequeues it, stops its calls if they can be stopped,
@@ -383,13 +383,13 @@ impl<W> Engine<W> {
     fn next(&mut self, worker: WorkerId, now: Instant) -> Next {
         let more = self.settle(now);
         self.hedge(now, true);
-        let lane = Lane::ALL.into_iter().find(|&lane| self.open_from(lane).is_some());
-        if more && lane != Some(Lane::Known) {
+        let head = |lane| Some((lane, self.open_head(lane)?.0));
+        let head = if self.flights.are_queued() { Lane::ALL.into_iter().find_map(head) } else { None };
+        if more && head.is_none_or(|(lane, _)| lane != Lane::Known) {
             return Next::Again;
         }
         let is_dismissed = self.crew.is_dismissed(worker);
-        let head = lane.and_then(|lane| self.flights.head(lane, now));
-        let Some(name) = head.and_then(|(flight, _)| self.begin(worker, flight, now)) else {
+        let Some(name) = head.and_then(|(_, flight)| self.begin(worker, flight, now)) else {
             let is_spare = self.limits.execution == Execution::Async && !self.crew.is_last();
             if self.closed || is_dismissed || is_spare {
                 self.crew.leave(worker);
@@ -515,17 +515,21 @@ impl<W> Engine<W> {
         stats
     }
 
-    /// Returns from when on a worker may be started for the head of `lane`. Returns `None` if the lane is empty, or the calls
-    /// of its share have the maximum number of workers.
-    fn open_from(&self, lane: Lane) -> Option<Instant> {
-        let (_, head) = self.flights.head(lane, self.latest)?;
+    /// Returns the head of `lane`, and since when it has been waiting. Returns `None` if the lane is empty, or the calls of its
+    /// share have the maximum number of workers.
+    #[inline]
+    fn open_head(&self, lane: Lane) -> Option<(FlightId, Instant)> {
+        let head = self.flights.head(lane, self.latest)?;
         let share = Share::of(lane);
-        if self.calls.workers_in(share) >= self.max_workers_for(share) {
-            return None;
-        }
+        (self.calls.workers_in(share) < self.max_workers_for(share)).then_some(head)
+    }
+
+    /// Returns from when on a worker may be started for the [head](Self::open_head) of `lane`.
+    fn open_from(&self, lane: Lane) -> Option<Instant> {
+        let (_, head) = self.open_head(lane)?;
         // Tasks are cheap, so nothing is gained by waiting.
         let is_async = self.limits.execution == Execution::Async;
-        Some(if is_async { head } else { self.calls.start_from(share, head) })
+        Some(if is_async { head } else { self.calls.start_from(Share::of(lane), head) })
     }
 
     fn rouse_worker(&mut self, now: Instant) -> Option<RouseWorker> {
@@ -564,10 +568,11 @@ impl<W> Engine<W> {
 
     /// Returns when a worker must be started for the head of a lane, unless another takes it before.
     fn next_start(&self) -> Option<Instant> {
-        if !self.flights.are_queued() {
+        // Mostly one is on the way.
+        if !self.flights.are_queued() || !self.crew.is_busy() {
             return None;
         }
-        let start = |lane| self.crew.next_start(self.open_from(lane)?);
+        let start = |lane| self.crew.start_at(self.open_from(lane)?);
         Lane::ALL.into_iter().map(start).fold(None, Instant::earlier)
     }
 

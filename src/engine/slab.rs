@@ -76,9 +76,11 @@ impl<T, const N: usize> Slab<T, N> {
 
     /// Removes a value that was [inserted](Self::insert), and is in no list. Drops it in place, which moves nothing.
     pub(super) fn remove(&mut self, key: Key) {
-        if self.take(key).is_some() {
-            self.free.push(key.index);
-        }
+        let node = self.nodes.get_mut(key.index as usize).filter(|node| node.number == key.number);
+        let Some(value) = node.map(|node| &mut node.value).filter(|value| value.is_some()) else { return };
+        *value = None;
+        self.len -= 1;
+        self.free.push(key.index);
     }
 
     /// Removes a value that was [put](Self::put), and is in no list.

@@ -43,6 +43,13 @@ impl Instant {
         self.nanos.get().checked_sub(earlier.nanos.get()).map(Duration::from_nanos)
     }
 
+    /// Returns whether `earlier` is earlier by `duration` at least.
+    #[inline]
+    pub(crate) fn is_after(self, earlier: Self, duration: Duration) -> bool {
+        let since = self.nanos.get().saturating_sub(earlier.nanos.get());
+        u128::from(since) >= duration.as_nanos()
+    }
+
     /// Returns the time since `earlier`, or zero if that is later.
     #[inline]
     pub(crate) fn saturating_duration_since(self, earlier: Self) -> Duration {
@@ -99,6 +106,9 @@ mod tests {
         assert!(later - Duration::new(3, 7) == now && now < later);
         assert_eq!([ages, Duration::MAX].map(|ages| now.checked_add(ages)), [None, None]);
         assert!(now + Duration::MAX > later && (now + Duration::MAX).checked_add(Duration::from_nanos(1)).is_none());
+        let durations = [Duration::ZERO, Duration::new(3, 7), Duration::new(3, 8), Duration::MAX];
+        assert_eq!(durations.map(|duration| later.is_after(now, duration)), [true, true, false, false]);
+        assert_eq!(durations.map(|duration| now.is_after(later, duration)), [true, false, false, false]);
         let [first, last] = [Some(now), Some(later)];
         for (one, other, earlier) in
             [(first, last, first), (last, first, first), (None, last, last), (first, None, first), (None, None, None)]

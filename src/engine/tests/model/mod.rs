@@ -473,7 +473,7 @@ impl Model {
     fn demote_stopped(&mut self) {
         let now = self.now();
         for (flight, since, new) in self.stopping.values() {
-            if !new && now.saturating_duration_since(*since) >= Duration::from_millis(20) {
+            if !new && now.is_after(*since, Duration::from_millis(20)) {
                 self.known.remove(&flight.name);
             }
         }
