@@ -347,8 +347,8 @@
 //!
 //! # Other clients
 //!
-//! These recipes are compiled and tested in the repository, in `tests/ecosystem`, as that for Prometheus is, against servers on loopback. sqlx takes no resolver. lapin
-//! takes none either, but a function that makes its connection.
+//! These recipes are compiled and tested in the repository, in `tests/ecosystem`, against servers on loopback. So is that for Prometheus.
+//! sqlx takes no resolver. lapin takes none either, but a function that makes its connection.
 //!
 //! `reqwest::blocking` takes `Arc::new(resolver)`. Pingora's `HttpPeer::new` is to get a `SocketAddr`: a name it resolves itself, and
 //! panics if there is no address.

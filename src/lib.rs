@@ -27,6 +27,33 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Why not just `spawn_blocking`?
+//!
+//! `tokio::net::lookup_host` and hyper-util's `GaiResolver` are `getaddrinfo` in `spawn_blocking`. That is fine until names stop
+//! answering:
+//!
+//! - Files and all other blocking work share the pool, which has 512 threads by default. When names that hang hold them all, everything
+//!   else waits. gaiter makes its calls on threads of its own.
+//! - The end of a runtime waits for the calls that have begun. So a program hangs when it should exit. gaiter's threads keep no program
+//!   from exiting.
+//! - Each caller of a name makes a call, which goes on if the caller leaves. gaiter makes one call for all callers, and caches the
+//!   answer.
+//! - A lost packet costs 5 s, because glibc waits that long. gaiter makes a second call after a second at most.
+//! - The pool's threads have neither the caller's span nor its scoped subscriber. To enter the span there without the subscriber can panic,
+//!   or close a span of another subscriber. gaiter takes both along.
+//! - There is no timeout, no typed error, and no answer during an outage.
+//!
+//! # Path of a lookup
+//!
+//! ```text
+//! caller ── resolve(name) ─► literal? ─► override? ─► cache ─► flight ─► lane ─► thread ─► getaddrinfo
+//!    ▲                                                            │ one per name      │
+//!    └── order ◄── reply ◄── cache fill ◄── family, filter ◄──────┴───────────────────┘
+//! ```
+//!
+//! An IP address, an override and a cached answer are given at once. Every other caller joins the *flight* for its name, or begins
+//! one. It is queued in a *lane*: names that have answered before are served first, then new names, then background refreshes.
+//!
 //! # Overview
 //!
 //! A *caller* asks for a name with [`Resolver::resolve`]. A *call* is one run of the backend for a name. Callers of the same name share a
@@ -72,6 +99,28 @@
 //! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up. What the program itself sets
 //!   (overrides, fallbacks, a family, an order) has a [`Source`] of its own, or only leaves addresses out and moves them.
 //!
+//! # Recipes
+//!
+//! [`cookbook`] has them for hyper, reqwest, tonic, Pingora and other clients; for tests with a fake backend or with Tokio's paused clock; for
+//! overrides, URLs from strangers, order and watches; for span filters, OpenTelemetry and metrics; and for graceful shutdown, fork,
+//! musl, Kubernetes and many machines.
+//!
+//! # Features
+//!
+//! The minimum Rust version is 1.85, and 1.88 with the feature `hickory`.
+//!
+//! - `hyper` (default): implements `tower_service::Service` of hyper-util's `Name` for [`Resolver`], for hyper-util 0.1.16 or later.
+//!   Adds [`Guarded`] and [`Reconnect`].
+//! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`], for reqwest 0.13.
+//! - `async-backend`: adds [`AsyncBackend`] and [`Builder::async_backend`]. Lookups are futures that run on one thread of the
+//!   resolver's, or on [several](Builder::driver_threads), each in a Tokio runtime of its own. All guarantees hold, except that
+//!   addresses and errors are the backend's. A call ends when nobody waits for it.
+//! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
+//!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
+//!   from the system's resolver.
+//! - `stream`: implements `futures_core::Stream` for [`Watch`].
+//! - `metrics`: reports to the recorder of the `metrics` facade, version 0.24. See [Metrics](#metrics). Adds
+//!   [`Resolver::publish_metrics`].
 //! # Limits
 //!
 //! - If many zones fall silent at once, their new names can occupy all places for new names. Other new names then wait until one of
@@ -89,6 +138,79 @@
 //!   fires at once.
 //! - If another thread of the process starts or ends at the very moment of a `fork`, the child may inherit a held lock of std's,
 //!   and hang.
+//! - A plugin may be unloaded after a shutdown whose report [is clean](ShutdownReport::is_clean), and after the threads that called it
+//!   were joined. Until then they may run destructors of its thread-locals.
+//!
+//! # What it does not do
+//!
+//! - It looks up addresses. SRV, TXT, HTTPS and reverse lookups are not what `getaddrinfo` does.
+//! - It rewrites no name. International names must be in Punycode, as the `url` crate makes them.
+//! - It has no overrides for single requests. Clients keep connections by host name, and would use a connection for requests with other
+//!   overrides.
+//! - It keeps no cache on disk. Addresses that are older than the process are worth little.
+//! - It does not follow the TTLs of DNS with [`System`], because `getaddrinfo` does not tell them. [`Hickory`] does.
+//! - It does not protect `getaddrinfo` from `setenv`. A program that changes its environment while a lookup runs has undefined behaviour,
+//!   with any resolver. Set it before the first lookup.
+//! - It has no limit on the age of a connection. That is up to a client's pool.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, a resolver reports to the recorder that is installed for the `metrics` facade:
+//!
+//! | metric | type | unit | labels | value |
+//! |---|---|---|---|---|
+//! | `dns.lookup.duration` | histogram | seconds | `error.type`, `dns.question.name` | time from asking to the result, of each caller who waited |
+//! | `gaiter.queued` | gauge | count | | [`Stats::queued`] |
+//! | `gaiter.running` | gauge | count | | [`Stats::running`] |
+//! | `gaiter.running_long` | gauge | count | | [`Stats::running_long`] |
+//! | `gaiter.threads` | gauge | count | | [`Stats::threads`] |
+//! | `gaiter.idle_threads` | gauge | count | | [`Stats::idle_threads`] |
+//! | `gaiter.cached_names` | gauge | count | | [`Stats::cached_names`] |
+//! | `gaiter.started` | counter | count | | [`Stats::started`] |
+//! | `gaiter.shared` | counter | count | | [`Stats::shared`] |
+//! | `gaiter.hits` | counter | count | | [`Stats::hits`] |
+//! | `gaiter.stale` | counter | count | | [`Stats::stale`] |
+//! | `gaiter.refused` | counter | count | | [`Stats::refused`] |
+//! | `gaiter.refreshed` | counter | count | | [`Stats::refreshed`] |
+//! | `gaiter.hedged` | counter | count | | [`Stats::hedged`] |
+//! | `gaiter.hedges_won` | counter | count | | [`Stats::hedges_won`] |
+//! | `gaiter.abandoned` | counter | count | | [`Stats::abandoned`] |
+//!
+//! - `dns.lookup.duration` is recorded on the thread where a caller gets its result or drops the future. Its count is that of the
+//!   callers who [started](Stats::started) and wait no more. Callers who are answered at once or refused are not in it.
+//! - `error.type` is that of the [span](#tracing), or `cancelled` for a caller who dropped the future before it had a result. A lookup
+//!   without an error does not have it.
+//! - `dns.question.name` is there only if [asked for](Builder::metrics_question_name), because the number of names has no bound.
+//! - The other metrics change when [`Resolver::publish_metrics`] is called, so that an answer from the cache writes nothing that
+//!   threads share.
+//! - All metrics have the label `gaiter.resolver` if it is [set](Builder::metrics_label).
+//!
+//! The example `otel` in `tests/ecosystem` of the repository prints spans and metrics by OpenTelemetry's exporters.
+//!
+//! Buckets are up to the exporter. The semantic conventions of OpenTelemetry recommend 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5,
+//! 0.75, 1, 2.5, 5, 7.5 and 10 seconds. `metrics-exporter-prometheus` takes them by `set_buckets_for_metric`. Without buckets it makes a
+//! summary. It writes `_` in place of each `.`.
+//!
+//! # Exporters
+//!
+//! An exporter of spans makes requests of its own. If their lookups make spans too, each export leads to another one, for ever. Either
+//! of these prevents it:
+//!
+//! - [`Builder::spans`] with `false`, for the resolver of the exporter's client.
+//! - A filter that keeps only lookups inside another span, on the layer that feeds the exporter:
+//!   `dynamic_filter_fn(|meta, cx| meta.target() != "gaiter" || cx.lookup_current().is_some())`, of `tracing_subscriber::filter`. It
+//!   works if the exporter makes its requests outside of all spans.
+//!
+//! `gaiter=off` in an `EnvFilter` turns off the spans of the program's own lookups too.
+//!
+//! With OpenTelemetry:
+//!
+//! - Set the resolver's [timeout](Builder::timeout), and that of the exporter's client, below the exporter's. `with_timeout` of
+//!   `opentelemetry-otlp` bounds its retries, but not a request of a client that it is given.
+//! - Shut the exporter down before the resolver. Otherwise lookups of the last export fail with an error that
+//!   [`is_closed`](Error::is_closed), and its spans are lost.
+//! - If a request gets a pooled connection before its own is made, hyper's client goes on connecting in the background. The spans of the
+//!   request and of its lookup are then open, and not exported, until that lookup ends. The resolver's timeout bounds this.
 //!
 //! # Tracing
 //!
@@ -132,93 +254,6 @@
 //!   caught, but a panic hook hears of it.
 //! - tracing caches whether any subscriber is interested in a span. If a process makes its first lookup without a subscriber, and then installs
 //!   only a scoped one, `resolve` may stay disabled until another subscriber is made.
-//!
-//! # Exporters
-//!
-//! An exporter of spans makes requests of its own. If their lookups make spans too, each export leads to another one, for ever. Either
-//! of these prevents it:
-//!
-//! - [`Builder::spans`] with `false`, for the resolver of the exporter's client.
-//! - A filter that keeps only lookups inside another span, on the layer that feeds the exporter:
-//!   `dynamic_filter_fn(|meta, cx| meta.target() != "gaiter" || cx.lookup_current().is_some())`, of `tracing_subscriber::filter`. It
-//!   works if the exporter makes its requests outside of all spans.
-//!
-//! `gaiter=off` in an `EnvFilter` turns off the spans of the program's own lookups too.
-//!
-//! With OpenTelemetry:
-//!
-//! - Set the resolver's [timeout](Builder::timeout), and that of the exporter's client, below the exporter's. `with_timeout` of
-//!   `opentelemetry-otlp` bounds its retries, but not a request of a client that it is given.
-//! - Shut the exporter down before the resolver. Otherwise lookups of the last export fail with an error that
-//!   [`is_closed`](Error::is_closed), and its spans are lost.
-//! - If a request gets a pooled connection before its own is made, hyper's client goes on connecting in the background. The spans of the
-//!   request and of its lookup are then open, and not exported, until that lookup ends. The resolver's timeout bounds this.
-//!
-//! # Metrics
-//!
-//! With the feature `metrics`, a resolver reports to the recorder that is installed for the `metrics` facade:
-//!
-//! | metric | type | unit | labels | value |
-//! |---|---|---|---|---|
-//! | `dns.lookup.duration` | histogram | seconds | `error.type`, `dns.question.name` | time from asking to the result, of each caller who waited |
-//! | `gaiter.queued` | gauge | count | | [`Stats::queued`] |
-//! | `gaiter.running` | gauge | count | | [`Stats::running`] |
-//! | `gaiter.running_long` | gauge | count | | [`Stats::running_long`] |
-//! | `gaiter.threads` | gauge | count | | [`Stats::threads`] |
-//! | `gaiter.idle_threads` | gauge | count | | [`Stats::idle_threads`] |
-//! | `gaiter.cached_names` | gauge | count | | [`Stats::cached_names`] |
-//! | `gaiter.started` | counter | count | | [`Stats::started`] |
-//! | `gaiter.shared` | counter | count | | [`Stats::shared`] |
-//! | `gaiter.hits` | counter | count | | [`Stats::hits`] |
-//! | `gaiter.stale` | counter | count | | [`Stats::stale`] |
-//! | `gaiter.refused` | counter | count | | [`Stats::refused`] |
-//! | `gaiter.refreshed` | counter | count | | [`Stats::refreshed`] |
-//! | `gaiter.hedged` | counter | count | | [`Stats::hedged`] |
-//! | `gaiter.hedges_won` | counter | count | | [`Stats::hedges_won`] |
-//! | `gaiter.abandoned` | counter | count | | [`Stats::abandoned`] |
-//!
-//! - `dns.lookup.duration` is recorded on the thread where a caller gets its result or drops the future. Its count is that of the
-//!   callers who [started](Stats::started) and wait no more. Callers who are answered at once or refused are not in it.
-//! - `error.type` is that of the [span](#tracing), or `cancelled` for a caller who dropped the future before it had a result. A lookup
-//!   without an error does not have it.
-//! - `dns.question.name` is there only if [asked for](Builder::metrics_question_name), because the number of names has no bound.
-//! - The other metrics change when [`Resolver::publish_metrics`] is called, so that an answer from the cache writes nothing that
-//!   threads share.
-//! - All metrics have the label `gaiter.resolver` if it is [set](Builder::metrics_label).
-//!
-//! The example `otel` in `tests/ecosystem` of the repository prints spans and metrics by OpenTelemetry's exporters.
-//!
-//! Buckets are up to the exporter. The semantic conventions of OpenTelemetry recommend 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5,
-//! 0.75, 1, 2.5, 5, 7.5 and 10 seconds. `metrics-exporter-prometheus` takes them by `set_buckets_for_metric`. Without buckets it makes a
-//! summary. It writes `_` in place of each `.`.
-//!
-//! # Other crates
-//!
-//! - `dns_resolver` of `reqwest::blocking` takes an `Arc` of the resolver.
-//! - tonic's `Endpoint::connect_with_connector` takes hyper-util's `HttpConnector`.
-//! - Pingora's `HttpPeer::new` is for a `SocketAddr`. If it gets a name, it resolves it itself, blocks its thread, and panics if there is
-//!   no address.
-//! - The repository has recipes for the AWS SDK, object_store, redis, tokio-postgres, tonic, ureq and `TcpStream`, of at most 20 lines each,
-//!   and a proxy by Pingora: `tests/ecosystem`.
-//! - A plugin may be unloaded after a shutdown whose report [is clean](ShutdownReport::is_clean), and after the threads that called it
-//!   were joined. Until then they may run destructors of its thread-locals.
-//!
-//! # Features
-//!
-//! The minimum Rust version is 1.85, and 1.88 with the feature `hickory`.
-//!
-//! - `hyper` (default): implements `tower_service::Service` of hyper-util's `Name` for [`Resolver`], for hyper-util 0.1.16 or later.
-//!   Adds [`Guarded`] and [`Reconnect`].
-//! - `reqwest`: implements `reqwest::dns::Resolve` for [`Resolver`], for reqwest 0.13.
-//! - `async-backend`: adds [`AsyncBackend`] and [`Builder::async_backend`]. Lookups are futures that run on one thread of the
-//!   resolver's, or on [several](Builder::driver_threads), each in a Tokio runtime of its own. All guarantees hold, except that
-//!   addresses and errors are the backend's. A call ends when nobody waits for it.
-//! - `hickory`: adds [`Hickory`], an async backend that speaks DNS itself. It is for programs whose libc has a poorer resolver, such as
-//!   musl's, for plugins that must not call libc's resolver, and for thousands of lookups at once. Its docs list how it differs
-//!   from the system's resolver.
-//! - `stream`: implements `futures_core::Stream` for [`Watch`].
-//! - `metrics`: reports to the recorder of the `metrics` facade, version 0.24. See [Metrics](#metrics). Adds
-//!   [`Resolver::publish_metrics`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // These docs link to items of every feature.
 #![cfg_attr(not(all(feature = "hickory", feature = "metrics")), allow(rustdoc::broken_intra_doc_links))]
