@@ -46,9 +46,9 @@
 //! # Path of a lookup
 //!
 //! ```text
-//! caller ── resolve(name) ─► literal? ─► override? ─► cache ─► flight ─► lane ─► thread ─► getaddrinfo
-//!    ▲                                                            │ one per name      │
-//!    └── order ◄── reply ◄── cache fill ◄── family, filter ◄──────┴───────────────────┘
+//! caller ─► resolve ─► literal? ─► override? ─► cache ─► flight ─► lane ─► thread
+//!    ▲                                                                        │
+//!    └── order ◄── reply ◄── cache fill ◄── family, filter ◄── getaddrinfo ◄──┘
 //! ```
 //!
 //! An IP address, an override and a cached answer are given at once. Every other caller joins the *flight* for its name, or begins

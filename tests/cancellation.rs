@@ -4,36 +4,16 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::task::{Context, Waker};
 
 use support::backend::{Kind, Scripted};
+use support::counting::Counting;
 use support::gate::OpenOnDrop;
 use support::log::Log;
 use support::strict::Strict;
 use tracing::{Dispatch, dispatcher, info_span};
-
-struct Counting;
-
-static BYTES: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: forwards to `System`, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller upholds the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller upholds the contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -113,9 +93,9 @@ fn not_a_byte_is_left() {
         round(kind, 7, false);
         for seed in [11, 13] {
             for traced in [true, false] {
-                let before = BYTES.load(Ordering::Relaxed);
+                let before = Counting::bytes();
                 round(kind, seed, traced);
-                assert_eq!(BYTES.load(Ordering::Relaxed) - before, 0, "{kind:?}, seed {seed}, traced: {traced}");
+                assert_eq!(Counting::bytes() - before, 0, "{kind:?}, seed {seed}, traced: {traced}");
             }
         }
     }

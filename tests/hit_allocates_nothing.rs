@@ -2,8 +2,8 @@
 //!
 //! The only test of its binary, because it counts allocations.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod support;
+
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -13,25 +13,8 @@ use std::time::Duration;
 use futures::executor::block_on;
 use gaiter::{CacheConfig, Error, Order, Resolver, Source};
 use hyper_util::client::legacy::connect::dns::Name;
+use support::counting::Counting;
 use tower_service::Service;
-
-struct Counting;
-
-thread_local!(static ALLOCATIONS: Cell<usize> = const { Cell::new(0) });
-
-// SAFETY: forwards to `System`, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller upholds the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller upholds the contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -51,7 +34,7 @@ fn count(order: Order, each: u8) {
     // Makes the allocations that a thread makes once.
     assert_eq!(block_on(resolver.resolve("ok.example")).expect("an answer").source(), Source::Cache);
 
-    let before = ALLOCATIONS.get();
+    let before = Counting::on_this_thread();
     for name in names {
         let mut lookup = resolver.call(name);
         let Poll::Ready(Ok(mut addrs)) = Pin::new(&mut lookup).poll(&mut Context::from_waker(Waker::noop())) else {
@@ -62,7 +45,7 @@ fn count(order: Order, each: u8) {
         assert!(addrs.next().is_some());
         assert_eq!(addrs.count(), usize::from(2 * each - 1));
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0, "{order:?} of {each} addresses of each family");
+    assert_eq!(Counting::on_this_thread() - before, 0, "{order:?} of {each} addresses of each family");
 }
 
 #[test]

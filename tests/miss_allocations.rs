@@ -2,30 +2,13 @@
 //!
 //! The only test of its binary, because it counts allocations.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod support;
+
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::executor::block_on;
 use gaiter::{Answer, CacheConfig, Error, Resolver, Untraced};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: forwards to `System`, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller upholds the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller upholds the contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use support::counting::Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -40,9 +23,9 @@ fn per_miss(cache: CacheConfig) -> f64 {
     let (first, then) = names.split_at(MISSES);
     let look_up = |name: &String| assert_eq!(block_on(resolver.resolve(name)).expect("an answer").count(), 1);
     first.iter().for_each(look_up);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = Counting::allocations();
     then.iter().for_each(look_up);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = Counting::allocations() - before;
     // All threads have left, and allocate nothing for the next resolver.
     assert!(resolver.shutdown().wait().is_clean());
     allocations as f64 / MISSES as f64

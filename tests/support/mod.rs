@@ -3,6 +3,7 @@
 
 pub mod backend;
 pub mod callers;
+pub mod counting;
 pub mod example;
 pub mod gate;
 pub mod log;

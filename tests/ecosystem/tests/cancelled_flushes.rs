@@ -2,12 +2,16 @@
 //!
 //! The only test of its binary, because it measures the process's memory.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../support/counting.rs"]
+#[allow(dead_code, reason = "only bytes are counted here")]
+mod counting;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
+use counting::Counting;
 use gaiter::{CacheConfig, ErrorKind, Hedge, Resolver, Untraced};
 use gaiter_ecosystem::collector::{listen, port_of};
 use gaiter_ecosystem::gate::{Gate, OpenOnDrop};
@@ -20,25 +24,6 @@ use tracing::span::{Attributes, Id};
 use tracing::{Dispatch, Subscriber, dispatcher, info_span};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
-
-struct Counting;
-
-static BYTES: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: forwards to `System`, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller upholds the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller upholds the contract.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -116,8 +101,8 @@ fn not_a_byte_is_left() {
     round(port);
     round(port);
     for _ in 0..2 {
-        let before = BYTES.load(Ordering::Relaxed);
+        let before = Counting::bytes();
         round(port);
-        assert_eq!(BYTES.load(Ordering::Relaxed) - before, 0);
+        assert_eq!(Counting::bytes() - before, 0);
     }
 }

@@ -3,13 +3,17 @@
 //! After each round nothing runs, and memory, threads and descriptors must be what they were after the first round. Meant to run
 //! under valgrind, which also sees the memory of libc.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../support/counting.rs"]
+#[allow(dead_code, reason = "only bytes are counted here")]
+mod counting;
+
 use std::net::ToSocketAddrs as _;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use counting::Counting;
 use futures::executor::block_on;
 use futures::future::join_all;
 use gaiter::{CacheConfig, Resolver, Source};
@@ -21,25 +25,6 @@ const THREADS: usize = 4;
 
 /// How many bytes the heap may grow between rounds. Covers the spare capacity of maps and thread-locals, which are no leaks.
 const SLACK: isize = 64 << 10;
-
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: forwards to `System`, and counts.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller gives the same guarantees.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller gives the same guarantees.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -75,7 +60,7 @@ fn main() -> ExitCode {
             assert!(began.elapsed() < Duration::from_secs(60), "{} threads do not leave", threads());
             thread::sleep(Duration::from_millis(10));
         }
-        let now = (LIVE.load(Ordering::Relaxed), descriptors());
+        let now = (Counting::bytes(), descriptors());
         println!(
             "round {number}: {} turns so far, {} bytes, {} descriptors",
             turns.load(Ordering::Relaxed),
