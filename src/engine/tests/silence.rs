@@ -254,6 +254,33 @@ fn names_that_are_queued_make_way_when_their_zone_falls_silent() {
 }
 
 #[test]
+fn an_input_passes_by_a_batch_of_names() {
+    let mut engine = engine(4, Hedge::off());
+    let start = Instant::now();
+    let zones = ["a.test", "b.test", "c.test", "d.test"];
+    let calls: Vec<_> = zones.iter().flat_map(|zone| fill(&mut engine, start, zone, 1)).collect();
+    fill(&mut engine, start, "silent.test", 50);
+    begin(&mut engine, start, "one.example", 99);
+    let mut called = Vec::new();
+    for (id, _) in &calls[..3] {
+        finish(&mut engine, *id, start, Ok(()));
+        loop {
+            let before = engine.flights.zones.parked();
+            let next = engine.take(*id, start);
+            // A worker with a call looks twice: for itself, and for the next one.
+            assert!(engine.flights.zones.parked() - before <= 2 * BATCH);
+            match next {
+                Next::Again => {}
+                Next::Call { name, .. } => break called.push(name.to_string()),
+                Next::Sleep { .. } | Next::Leave { .. } => panic!("nothing to call"),
+            }
+        }
+    }
+    assert_eq!(called, ["0.silent.test", "1.silent.test", "one.example"]);
+    assert_eq!(engine.flights.zones.parked(), 48);
+}
+
+#[test]
 fn names_of_a_silent_zone_are_refused_for_themselves() {
     let mut engine = engine(4, Hedge::off());
     let start = Instant::now();
