@@ -23,7 +23,7 @@ impl Overrides {
     /// Returns whether there are none. One relaxed load, since every hit calls this.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        // Relaxed: whoever must see an override has synchronized with the thread that set it.
+        // Relaxed: a thread that must see an override has synchronized with the one that set it.
         self.changes.load(Ordering::Relaxed) & 1 == 0
     }
 
@@ -37,7 +37,7 @@ impl Overrides {
             table.insert(name.clone(), answer.clone());
             table
         });
-        // After the table: a removal that has not seen the override yet must not say that there is none.
+        // After the table, so that a removal that has not seen the override does not clear the bit.
         let changed = |changes: usize| Some(changes.wrapping_add(2) | 1);
         _ = self.changes.fetch_update(Ordering::AcqRel, Ordering::Relaxed, changed);
     }

@@ -62,7 +62,7 @@ impl Policy {
 
     #[inline]
     pub(crate) fn filter(&self) -> Option<Arc<AddrFilter>> {
-        // Relaxed: whoever must see a filter has synchronized with the thread that set it.
+        // Relaxed: a thread that must see a filter has synchronized with the one that set it.
         if self.is_filtered.load(Ordering::Relaxed) { self.load_filter() } else { None }
     }
 

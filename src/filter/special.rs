@@ -28,7 +28,7 @@ enum Verdict {
 
 use Verdict::{Denied, Inner, Public};
 
-/// Returns why `ip` is no public address, if it is none. The IPv4 addresses inside are for the caller to judge.
+/// Returns the special network that makes `ip` not public, if it is in one. The caller judges the IPv4 addresses inside `ip`.
 pub(super) fn denial(ip: IpAddr) -> Option<&'static Special> {
     special(ip).filter(|special| special.verdict == Denied)
 }

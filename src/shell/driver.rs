@@ -208,7 +208,7 @@ impl Drop for Lost<'_> {
     }
 }
 
-/// Passes the driver's workers to another one. If there is none, tells all waiters that there is no runtime.
+/// Passes the workers of a driver without a runtime to another driver. If there is none, fails all waiters.
 fn refuse(shell: &Arc<Shell>, bell: &Arc<Notify>, error: io::Error) {
     let mut state = shell.lock();
     let Some(inbox) = state.remove_driver(bell) else { return };

@@ -188,9 +188,9 @@ impl Shell {
         }
     }
 
-    /// Returns whether these threads belong to a process that this one was forked from.
+    /// Returns whether this process was forked from the one that these threads belong to.
     ///
-    /// If so, nothing of theirs may be locked or dropped, because a lock may be held by a thread of the parent's.
+    /// If so, nothing of theirs may be locked or dropped: a thread of the parent may hold a lock.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != ffi::generation()
