@@ -96,6 +96,10 @@ impl Resolving {
     }
 
     fn wait_until(mut self, deadline: Option<Instant>) -> Result<Addrs, Error> {
+        // Needs no waker, whose making allocates and registers a thread-local destructor.
+        if let State::Ready(Some(result)) = self.state {
+            return result;
+        }
         let waker = sync::unparker();
         loop {
             if let Poll::Ready(result) = Pin::new(&mut self).poll(&mut Context::from_waker(&waker)) {

@@ -1,4 +1,4 @@
-//! A cache hit through hyper's `Service` allocates nothing.
+//! A cache hit allocates nothing, neither through hyper's `Service` nor by `wait`.
 //!
 //! The only test of its binary, because it counts allocations.
 
@@ -44,6 +44,7 @@ fn count(order: Order, each: u8) {
         // One by one, and the rest at once.
         assert!(addrs.next().is_some());
         assert_eq!(addrs.count(), usize::from(2 * each - 1));
+        assert_eq!(resolver.resolve("ok.example").wait().expect("an answer").count(), usize::from(2 * each));
     }
     assert_eq!(Counting::on_this_thread() - before, 0, "{order:?} of {each} addresses of each family");
 }
