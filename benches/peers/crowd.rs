@@ -62,24 +62,39 @@ pub fn play_flood(arguments: &[String]) -> Flood {
     flood
 }
 
+/// Floods with each peer in turn, `count` times, and prints how many of the lookups failed.
+fn in_turns<const N: usize>(
+    peers: [&str; N],
+    count: usize,
+    lookups: usize,
+    flood: impl Fn(&str) -> Flood,
+) -> [Vec<Flood>; N] {
+    let mut floods = [const { Vec::new() }; N];
+    for round in 0..count {
+        for turn in 0..N {
+            let who = (round + turn) % N;
+            floods[who].push(flood(peers[who]));
+        }
+    }
+    for (who, floods) in peers.iter().zip(&floods) {
+        let failed: usize = floods.iter().map(|flood| flood.failed).sum();
+        println!("    {who}: {failed} of {} lookups failed", count * lookups);
+    }
+    floods
+}
+
+fn figures(floods: &[Flood], figure: fn(&Flood) -> f64) -> Vec<f64> {
+    floods.iter().map(figure).collect()
+}
+
 pub fn flood(run: &Run) -> Vec<Line> {
     if !run.dns {
         return Vec::new();
     }
     let count = run.rounds(9);
     let peers = ["gaiter", "GaiResolver", "hickory"];
-    let mut floods: [Vec<Flood>; 3] = Default::default();
-    for round in 0..count {
-        for turn in 0..peers.len() {
-            let who = (round + turn) % peers.len();
-            floods[who].push(Child::new("flood", &[peers[who]]).told());
-        }
-    }
-    for (who, floods) in peers.iter().zip(&floods) {
-        let failed: usize = floods.iter().map(|flood| flood.failed).sum();
-        println!("    {who}: {failed} of {} lookups failed", count * TASKS * NAMES_EACH);
-    }
-    let of = |who: usize, figure: fn(&Flood) -> f64| floods[who].iter().map(figure).collect::<Vec<_>>();
+    let floods = in_turns(peers, count, TASKS * NAMES_EACH, |peer| Child::new("flood", &[peer]).told());
+    let of = |who: usize, figure| figures(&floods[who], figure);
     let line = |what, unit, who: usize, figure: fn(&Flood) -> f64| {
         Line::new(&format!("1,000 tasks, new names, {what}"), unit, &of(0, figure), peers[who], &of(who, figure))
     };
@@ -139,18 +154,10 @@ pub fn hickory(run: &Run) -> Vec<Line> {
     let peers = ["gaiter's Hickory", "hickory"];
     let mut lines = Vec::new();
     for (runtime, lookups) in [("current-thread", 5_000), ("two workers", 5_000), ("two workers", 500)] {
-        let mut floods: [Vec<Flood>; 2] = Default::default();
-        for round in 0..count {
-            for turn in 0..peers.len() {
-                let who = (round + turn) % peers.len();
-                floods[who].push(Child::new("hickory", &[peers[who], runtime, &lookups.to_string()]).told());
-            }
-        }
-        for (who, floods) in peers.iter().zip(&floods) {
-            let failed: usize = floods.iter().map(|flood| flood.failed).sum();
-            println!("    {who}: {failed} of {} lookups failed", count * lookups);
-        }
-        let of = |who: usize, figure: fn(&Flood) -> f64| floods[who].iter().map(figure).collect::<Vec<_>>();
+        let floods = in_turns(peers, count, lookups, |peer| {
+            Child::new("hickory", &[peer, runtime, &lookups.to_string()]).told()
+        });
+        let of = |who: usize, figure| figures(&floods[who], figure);
         let line = |what, figure: fn(&Flood) -> f64| {
             let scenario = format!("{lookups} names at once by hickory, {runtime}, {what}");
             Line::new(&scenario, "us", &of(0, figure), peers[1], &of(1, figure))
@@ -168,18 +175,8 @@ pub fn from_system(run: &Run) -> Vec<Line> {
     }
     let count = run.rounds(11);
     let peers = ["Hickory::from_system", "Hickory::from_system on 2 drivers", "hickory from_system"];
-    let mut floods: [Vec<Flood>; 3] = Default::default();
-    for round in 0..count {
-        for turn in 0..peers.len() {
-            let who = (round + turn) % peers.len();
-            floods[who].push(Child::new("flood", &[peers[who]]).told());
-        }
-    }
-    for (who, floods) in peers.iter().zip(&floods) {
-        let failed: usize = floods.iter().map(|flood| flood.failed).sum();
-        println!("    {who}: {failed} of {} lookups failed", count * TASKS * NAMES_EACH);
-    }
-    let of = |who: usize, figure: fn(&Flood) -> f64| floods[who].iter().map(figure).collect::<Vec<_>>();
+    let floods = in_turns(peers, count, TASKS * NAMES_EACH, |peer| Child::new("flood", &[peer]).told());
+    let of = |who: usize, figure| figures(&floods[who], figure);
     let line = |who: usize, what, figure: fn(&Flood) -> f64| {
         let scenario = format!("{}, 1,000 tasks, new names, {what}", peers[who]);
         Line::new(&scenario, "us", &of(who, figure), peers[2], &of(2, figure))

@@ -241,6 +241,16 @@ fn threads_are_kept_for_names_that_have_answered() {
     answer(&mut engine, rouse, now);
 }
 
+/// Asserts that the call that hangs takes one of the two places for new names when the timekeeper has come twice, from `now` on.
+fn assert_demoted_after(engine: &mut Engine<usize>, now: Instant) {
+    let (_, _, next) = tick(engine, now);
+    let late = next.expect("a look at the call");
+    _ = tick(engine, late);
+    let (_, rouse) = ask(engine, late, 1);
+    assert_eq!(hang_all(engine, rouse, late), 1);
+    assert_eq!(ask(engine, late, 2).1.worker, None, "the third thread is kept");
+}
+
 #[test]
 fn a_known_name_that_times_out_is_known_no_longer() {
     let mut engine = engine_with(3, 1);
@@ -251,12 +261,7 @@ fn a_known_name_that_times_out_is_known_no_longer() {
     // Its call hangs as that of a known name, and counts as that of a new one after the timeout.
     let (_, rouse) = ask(&mut engine, start, 0);
     assert_eq!(hang_all(&mut engine, rouse, start), 1);
-    let (_, _, next) = tick(&mut engine, start + TIMEOUT);
-    let late = next.expect("a look at the call");
-    _ = tick(&mut engine, late);
-    let (_, rouse) = ask(&mut engine, late, 1);
-    assert_eq!(hang_all(&mut engine, rouse, late), 1);
-    assert_eq!(ask(&mut engine, late, 2).1.worker, None, "the third thread is kept");
+    assert_demoted_after(&mut engine, start + TIMEOUT);
 }
 
 #[test]
@@ -268,13 +273,7 @@ fn nor_is_one_whose_callers_have_left_before_their_time() {
     let (ticket, rouse) = ask(&mut engine, start, 0);
     assert_eq!(hang_all(&mut engine, rouse, start), 1);
     assert_eq!(engine.leave(ticket, start).waiter, Some(0));
-
-    let (_, _, next) = tick(&mut engine, start);
-    let late = next.expect("a look at the call");
-    _ = tick(&mut engine, late);
-    let (_, rouse) = ask(&mut engine, late, 1);
-    assert_eq!(hang_all(&mut engine, rouse, late), 1);
-    assert_eq!(ask(&mut engine, late, 2).1.worker, None, "the third thread is kept");
+    assert_demoted_after(&mut engine, start);
 }
 
 #[test]
