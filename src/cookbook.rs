@@ -33,6 +33,9 @@
 //! hyper tries the family of the first address first, and gives the other family a start 300 ms later (happy eyeballs, RFC 8305).
 //! [`Builder::family`](crate::Builder::family) changes which one that is.
 //!
+//! A request on a pooled connection makes no lookup. To see the cache at work, set the client's `pool_max_idle_per_host` to 0, and read
+//! `hits` and `stale` of [`Resolver::stats`](crate::Resolver::stats). A client does not tell where addresses came from.
+//!
 //! # With reqwest
 //!
 //! ```
@@ -99,6 +102,43 @@
 //!
 //! To redirect one name to a test server, an [override](#addresses-for-one-name) is enough.
 //!
+//! A test that counts calls turns off second calls, which a lookup of more than a third of a second otherwise [gets](crate::Hedge). A
+//! lookup begins when `resolve` is called, before its future is polled. So two callers can share a call without a sleep:
+//!
+//! ```
+//! use std::net::IpAddr;
+//! use std::sync::atomic::{AtomicUsize, Ordering};
+//! use std::sync::{Arc, Mutex, mpsc};
+//! use std::time::Duration;
+//! use gaiter::{Error, Hedge, Resolver, Source};
+//!
+//! let (answer, gate) = mpsc::channel::<IpAddr>();
+//! let (gate, calls) = (Mutex::new(gate), Arc::new(AtomicUsize::new(0)));
+//! let counted = Arc::clone(&calls);
+//! let slow = move |_: &str| {
+//!     counted.fetch_add(1, Ordering::Relaxed);
+//!     gate.lock().unwrap().recv().map_err(|closed| Error::new(gaiter::ErrorKind::Other, closed))
+//! };
+//! let resolver = Resolver::builder().backend(slow).hedge(Hedge::off()).build();
+//!
+//! let callers = [resolver.resolve("api.example"), resolver.resolve("api.example")];
+//! assert_eq!(resolver.stats().shared, 1);
+//! answer.send([192, 0, 2, 1].into())?;
+//! for caller in callers {
+//!     assert_eq!(caller.wait()?.source(), Source::Lookup);
+//! }
+//! assert_eq!(resolver.resolve("api.example").wait()?.source(), Source::Cache);
+//! assert_eq!(calls.load(Ordering::Relaxed), 1);
+//!
+//! // Nothing is sent for this one.
+//! let late = resolver.resolve("other.example").wait_timeout(Duration::from_millis(10));
+//! assert!(late.unwrap_err().is_timeout());
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Failures are [cached](crate::CacheConfig) too. If a backend's answer changes between two lookups, [flush](crate::Resolver::flush) the
+//! cache or [disable](crate::CacheConfig::disabled) it.
+//!
 //! # In tests: Tokio's paused clock
 //!
 //! Tokio's paused clock jumps to the next timer when nothing else is to be done on the runtime. It does not know of a lookup on another
@@ -131,6 +171,9 @@
 //! // At run time, too.
 //! resolver.override_host("other.example", IpAddr::from([127, 0, 0, 1]));
 //! ```
+//!
+//! An override is for all requests of a resolver's clients, and connections in their pools outlive it. For single requests, use another
+//! client with another resolver.
 //!
 //! # URLs from strangers
 //!
@@ -217,35 +260,56 @@
 //!
 //! # A span filter
 //!
-//! Lookups are spans at level DEBUG with the target `gaiter`. This `EnvFilter` keeps them, whatever else the program logs:
+//! Lookups are spans at level DEBUG with the target `gaiter`, and no events. So a log shows them if it shows the ends of spans, when the
+//! fields are complete. An answer from the cache has no span.
 //!
 //! ```
 //! use tracing_subscriber::fmt::format::FmtSpan;
 //! use tracing_subscriber::{EnvFilter, prelude::*};
 //!
 //! let log = tracing_subscriber::fmt::layer().with_span_events(FmtSpan::CLOSE);
+//! // Keeps lookups, whatever else the program logs.
 //! let subscriber = tracing_subscriber::registry().with(EnvFilter::new("info,gaiter=debug")).with(log);
 //! # let _ = subscriber;
 //! ```
 //!
-//! `info,gaiter=off` leaves them out. See [Tracing](crate#tracing) for the fields.
+//! A filter of one layer leaves them out of that layer alone:
+//!
+//! ```
+//! use tracing_subscriber::fmt::{self, format::FmtSpan};
+//! use tracing_subscriber::{EnvFilter, Layer, prelude::*};
+//!
+//! let console = fmt::layer().with_filter(EnvFilter::new("info,gaiter=off"));
+//! let traces = fmt::layer().with_span_events(FmtSpan::CLOSE).with_filter(EnvFilter::new("info,gaiter=debug"));
+//! let subscriber = tracing_subscriber::registry().with(console).with(traces);
+//! # let _ = subscriber;
+//! ```
+//!
+//! `gaiter=off` in a filter is for a subscriber or a layer, and [`Builder::spans`](crate::Builder::spans) with `false` for a resolver. See
+//! [Tracing](crate#tracing) for the fields.
 //!
 //! # OpenTelemetry
 //!
 //! `tracing-opentelemetry` exports the span of a lookup below that of the request. The lookups of the exporter's own client must have
-//! no spans, or each export leads to another one:
+//! no spans, or each export leads to another one. With `opentelemetry-otlp` 0.33 and its features `http-proto`, `reqwest-blocking-client`
+//! and `trace`:
 //!
-//! ```
-//! # #[cfg(feature = "reqwest")] {
-//! # fn example() -> reqwest::Result<()> {
+//! ```ignore
+//! use std::error::Error;
 //! use std::time::Duration;
 //!
-//! let resolver = gaiter::Resolver::builder().spans(false).timeout(Duration::from_secs(5)).build();
-//! let client = reqwest::Client::builder().dns_resolver(resolver).timeout(Duration::from_secs(8)).build()?;
-//! // SpanExporter::builder().with_http().with_http_client(client)
-//! # let _ = client;
-//! # Ok(()) }
-//! # }
+//! use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+//! use opentelemetry_sdk::trace::SdkTracerProvider;
+//!
+//! /// Must not be called from async code, where reqwest's blocking client panics.
+//! pub fn provider(endpoint: &str) -> Result<SdkTracerProvider, Box<dyn Error>> {
+//!     let resolver = gaiter::Resolver::builder().spans(false).timeout(Duration::from_secs(5)).build();
+//!     // Blocking, because the batch processor exports on a thread without a runtime.
+//!     let client = reqwest::blocking::Client::builder().dns_resolver(resolver.into());
+//!     let client = client.timeout(Duration::from_secs(8)).build()?;
+//!     let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint).build()?;
+//!     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).build())
+//! }
 //! ```
 //!
 //! [Exporters](crate#exporters) says more. `cargo run -p gaiter-ecosystem --example otel` in the repository shows spans and metrics.

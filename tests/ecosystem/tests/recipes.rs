@@ -4,6 +4,8 @@
 mod aws;
 #[path = "../recipes/object_store.rs"]
 mod object_store_recipe;
+#[path = "../recipes/opentelemetry.rs"]
+mod opentelemetry_recipe;
 #[path = "../recipes/redis.rs"]
 mod redis_recipe;
 #[path = "../recipes/tcp_stream.rs"]
@@ -26,6 +28,7 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::routing::{any, get};
 use gaiter_ecosystem::cause;
+use gaiter_ecosystem::collector::Collector;
 use gaiter_ecosystem::gate::OpenOnDrop;
 use gaiter_ecosystem::names::Names;
 use gaiter_ecosystem::servers::{self, HalfDead};
@@ -35,6 +38,7 @@ use hyper_util::service::TowerToHyperService;
 use object_store::ObjectStoreExt;
 use object_store::http::HttpBuilder;
 use object_store::path::Path;
+use opentelemetry::trace::{Span, Tracer, TracerProvider};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -219,6 +223,17 @@ async fn a_tonic_channel_connects_by_name() {
     assert_eq!(names.asked(), ["a.test", "missing.test"]);
 }
 
+#[test]
+fn opentelemetry_exports_to_a_collector_by_name() {
+    let collector = Collector::start();
+    let endpoint = format!("http://localhost:{}/v1/traces", collector.port());
+    let provider = opentelemetry_recipe::provider(&endpoint).unwrap();
+    provider.tracer("test").start("request").end();
+    provider.shutdown().unwrap();
+    let names: Vec<String> = collector.spans().into_iter().map(|span| span.name).collect();
+    assert_eq!(names, ["request"]);
+}
+
 /// So that what the docs show is what is compiled here.
 #[test]
 fn the_cookbook_has_the_recipes() {
@@ -230,6 +245,7 @@ fn the_cookbook_has_the_recipes() {
     for recipe in [
         include_str!("../recipes/aws.rs"),
         include_str!("../recipes/object_store.rs"),
+        include_str!("../recipes/opentelemetry.rs"),
         include_str!("../recipes/pingora_discovery.rs"),
         include_str!("../recipes/prometheus.rs"),
         include_str!("../recipes/redis.rs"),
