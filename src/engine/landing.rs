@@ -66,11 +66,16 @@ impl<W> Engine<W> {
 
     /// Marks a flight as landed. Returns the flight in which other calls for the name go on.
     fn land(&mut self, flight: FlightId) -> Option<FlightId> {
+        let watch = self.watch_on(flight);
         let rest = self.flights.land(flight);
-        if let Some(rest) = rest {
-            for (worker, _) in self.flights.calls(rest) {
-                self.calls.move_to(worker, rest);
+        match rest {
+            Some(rest) => {
+                for (worker, _) in self.flights.calls(rest) {
+                    self.calls.move_to(worker, rest);
+                }
             }
+            // The result was no news for a watch that still waits.
+            None => self.ask_again(watch, None),
         }
         rest
     }

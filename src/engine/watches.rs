@@ -320,7 +320,14 @@ impl<W> Engine<W> {
 
     /// Makes a watch ask again if the flight that it waits for is gone without a result: at once, or if there is an error later.
     pub(super) fn lose(&mut self, flight: FlightId, watch: Option<WatchId>, why: Option<ErrorKind>) {
-        let Some(watch) = watch.filter(|_| self.flights.name(flight).is_none()) else { return };
+        if self.flights.name(flight).is_none() {
+            self.ask_again(watch, why);
+        }
+    }
+
+    /// Makes a watch whose lookup has ended without news ask again: at once, or if there is an error later.
+    pub(super) fn ask_again(&mut self, watch: Option<WatchId>, why: Option<ErrorKind>) {
+        let Some(watch) = watch else { return };
         self.watches.set_state(watch, why.map_or(State::Idle, State::Lost));
         self.watches.set_due(watch, Some(self.latest));
     }

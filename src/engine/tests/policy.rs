@@ -9,7 +9,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_millis(1800);
 
-fn name(number: usize) -> Name {
+pub(super) fn name(number: usize) -> Name {
     Name::parse(&format!("n{number}")).unwrap()
 }
 

@@ -212,3 +212,35 @@ fn a_watch_that_waits_for_no_lookup_holds_no_worker_and_a_fixed_one_no_timekeepe
     assert!(engine.remove_watcher(id).is_over);
     assert!(matches!(engine.tick(start + 60 * SECOND), Tick::Leave));
 }
+
+/// An answer is out of date if that of a later call has come before it.
+#[test]
+fn a_watch_asks_again_at_once_if_a_failure_was_followed_by_an_answer_out_of_date() {
+    for sharers in [1, 2] {
+        let (mut engine, start) = (engine(8), Instant::now());
+        let call = |engine: &mut Engine<usize>, rouse: Rouse, now: Instant| {
+            let Some(RouseWorker::Start(id) | RouseWorker::Wake(id)) = rouse.worker else { panic!("nobody comes") };
+            assert!(matches!(engine.take(id, now), Next::Call { .. }));
+            id
+        };
+        let (_, rouse) = ask(&mut engine, start, 1);
+        let slow = call(&mut engine, rouse, start);
+        let now = start + TIMEOUT + Duration::from_nanos(1);
+        let (_, rouse) = ask(&mut engine, now, 1);
+        let second = call(&mut engine, rouse, now);
+        assert_eq!(finish(&mut engine, second, now, Ok(())).len(), 2);
+
+        let text = super::policy::name(1);
+        let Some(Watching { watch, .. }) = engine.add_watcher(now, Some(&text)) else { panic!("closed") };
+        let (_, rouse) = ask(&mut engine, now, 1);
+        (1..sharers).for_each(|_| _ = ask(&mut engine, now, 1));
+        let third = call(&mut engine, rouse, now);
+        _ = tick(&mut engine, now);
+        assert!(engine.watches.is_asking(watch));
+        for (id, result, told) in [(third, Err(ErrorKind::Temporary), 0), (slow, Ok(()), sharers)] {
+            assert!(engine.news(id, now, result.map(|()| SECOND)).is_none());
+            assert_eq!(finish(&mut engine, id, now, result).len(), told);
+        }
+        assert_eq!((engine.watches.is_asking(watch), engine.watches.due_of(watch)), (false, Some(now)));
+    }
+}

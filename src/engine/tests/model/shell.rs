@@ -285,7 +285,7 @@ impl Model {
 
     /// Makes the timekeeper come, and come again at once as long as something is due.
     pub(super) fn tick(&mut self) {
-        let (mut all_expired, mut all_stopped, mut all_idle) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut all_expired, mut all_stopped, mut all_slept) = (Vec::new(), Vec::new(), Vec::new());
         let mut all_unheard = Vec::new();
         // A batch returns nothing if its flights only get more time, or end in the background, or its watches only ask. Each does so
         // once, and a watch again if its flight ends.
@@ -300,8 +300,8 @@ impl Model {
                     quiet -= usize::from(is_quiet);
                     all_expired.extend(expired);
                     all_stopped.extend(stopped);
-                    all_idle.extend(idle);
-                    self.rouse_from_tick(rouse, &all_idle);
+                    self.rouse_from_tick(rouse, &idle);
+                    all_slept.extend(idle.into_iter().map(|id| self.dismiss(id)));
                     self.keeper = Keeper::Asleep { until };
                     // The next batch may end the waits that a second call was queued for.
                     self.follow();
@@ -352,8 +352,7 @@ impl Model {
         for telling in self.tellings.values_mut().filter(|telling| telling.limit.is_some_and(|at| at <= self.clock)) {
             telling.has_moved = true;
         }
-        for id in all_idle {
-            let since = self.dismiss(id);
+        for since in all_slept {
             assert!(
                 self.now().saturating_duration_since(since) >= self.limits.thread_keep_alive,
                 "sent away before its time"
