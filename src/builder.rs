@@ -78,6 +78,16 @@ impl Config {
 
 /// A builder of a [`Resolver`], from [`Resolver::builder`].
 ///
+/// - Where answers come from: [`backend`](Self::backend), [`async_backend`](Self::async_backend), [`override_host`](Self::override_host),
+///   [`fallback_host`](Self::fallback_host).
+/// - Which answers callers get: [`cache`](Self::cache), [`family`](Self::family), [`order`](Self::order), [`filter`](Self::filter).
+/// - How long they wait, and for what: [`timeout`](Self::timeout), [`hedge`](Self::hedge), [`max_lookups`](Self::max_lookups),
+///   [`reserved_for_known`](Self::reserved_for_known), [`max_queued`](Self::max_queued).
+/// - What others see of it: [`spans`](Self::spans), [`metrics_label`](Self::metrics_label),
+///   [`metrics_question_name`](Self::metrics_question_name).
+/// - Its threads: [`driver_threads`](Self::driver_threads), [`thread_keep_alive`](Self::thread_keep_alive),
+///   [`thread_stack_size`](Self::thread_stack_size).
+///
 /// ```
 /// use std::time::Duration;
 /// use gaiter::{CacheConfig, Resolver};
@@ -190,11 +200,10 @@ impl Builder {
     /// or [invalid](crate::ErrorKind::InvalidName), have no override. Without addresses, the name has none: callers get an error of the
     /// kind [`NoData`](crate::ErrorKind::NoData). The TTL does not count.
     ///
-    /// A client uses a port in the addresses if it uses those of any resolver: hyper and reqwest do so for URLs without a port. A
-    /// [filter](Self::filter) applies, unless overrides are [exempt](AddrFilter::exempt_overrides).
+    /// hyper and reqwest use the port of an address if the URL has none. A [filter](Self::filter) applies, unless overrides are [exempt](AddrFilter::exempt_overrides).
     ///
-    /// [`Resolver::override_host`] and [`Resolver::remove_override`] change overrides later. Connections that a client has in its pool
-    /// do not notice. reqwest's own `resolve()` goes before any resolver, and so before overrides, filter and statistics.
+    /// [`Resolver::override_host`] and [`Resolver::remove_override`] change overrides later. A client goes on using the connections in
+    /// its pool. reqwest's own `resolve()` goes before any resolver, and so before overrides, filter and statistics.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -241,15 +250,19 @@ impl Builder {
     /// Further names wait in a [queue](Self::max_queued). A lookup of a blocking backend has a thread of its own until it
     /// returns, even if its callers have left. Lookups of an async backend share [one thread or a few](Self::driver_threads).
     ///
-    /// A thread counts until it has ended, destructors of thread-locals included. These threads are called `gaiter`, and those
-    /// of an async backend `gaiter-driver`. There is one more, `gaiter-time`, which keeps deadlines and ends after the others,
-    /// and for short times there are threads called `gaiter-errand`, which wake callers whose deadline has passed. If wakers
-    /// block, up to 64 of the latter may run, or `max_lookups` if that is larger.
-    ///
     /// Default: 512 for a blocking backend, as in Tokio's blocking pool (Go's resolver: 500), and at most half of the
     /// descriptors that the process may open (the soft `RLIMIT_NOFILE`), because each call has a socket or a file open. 1,024
     /// for an async backend, and at most a quarter of the descriptors, because a lookup by DNS has two sockets open. The limit
     /// on descriptors is read when the resolver is built.
+    ///
+    /// # Threads
+    ///
+    /// | name | what it does | how many |
+    /// |---|---|---|
+    /// | `gaiter` | makes calls of a blocking backend | at most `max_lookups`, until destructors of thread-locals have run |
+    /// | `gaiter-driver` | runs futures of an async backend | [`driver_threads`](Self::driver_threads) |
+    /// | `gaiter-time` | keeps deadlines, and ends after the others | 1 |
+    /// | `gaiter-errand` | wakes callers whose deadline has passed, for short times | 4; if wakers block, at most 64 or `max_lookups` |
     pub fn max_lookups(mut self, lookups: usize) -> Self {
         self.max_lookups = Some(lookups.max(1));
         self
@@ -261,9 +274,9 @@ impl Builder {
     /// names get through however many new names hang. A known name counts as new again if a call for it runs for longer than
     /// the timeout, or after 2,048 to 4,096 other names have answered. [`Resolver::flush`] does not affect which names are known.
     ///
-    /// The other places are for new names and for background refreshes. Names of one zone, which is the last two labels, get at most
-    /// half of these places if no call for the zone has been answered for a second, or if that many of its calls have run for
-    /// more than a second. Further names of the zone wait in a queue of their own.
+    /// The other lookups are for new names and for background refreshes. A *zone* is the last two labels of a name, such as `example.com`
+    /// (and `co.uk`). A zone gets at most half of them while it is silent: no call for it has been answered for a second, or that many
+    /// of its calls have run for more than a second each. Its further names wait in a queue of their own.
     ///
     /// At most all but one of [`max_lookups`](Self::max_lookups). Larger values are reduced to that.
     ///
@@ -287,14 +300,18 @@ impl Builder {
 
     /// Sets the longest time that a caller waits, in the queue and for the call together; `None` for no limit.
     ///
-    /// When it has passed, the caller gets an error that [`is_timeout`](crate::Error::is_timeout). A blocking call goes on
-    /// without it. The future of an async backend is dropped if nobody else waits for it.
+    /// When it has passed, the caller gets an old answer or a [fallback](Self::fallback_host) if there is one, and otherwise an error that
+    /// [`is_timeout`](crate::Error::is_timeout). A blocking call goes on without it. The future of an async backend is dropped if nobody
+    /// else waits for it.
     ///
-    /// A call that has run for longer than this counts as stuck: the next caller of its name starts a second call, and the
-    /// first answer wins. Without a limit no call counts as stuck.
+    /// A call that has run for longer than this counts as stuck: the next caller of its name starts a second call, and the first answer
+    /// wins. The name then counts as new until it has [answered again](Self::reserved_for_known). Without a limit no call counts as stuck.
+    ///
+    /// For a limit of one lookup, put it into `tokio::time::timeout`, or use [`wait_timeout`](crate::Resolving::wait_timeout).
     ///
     /// Default: 10 seconds. glibc waits 5 seconds for each name server, so a limit of 5 seconds would end just before the second
-    /// server answers.
+    /// server answers. With a shorter limit, lookups time out while one name server is down, unless the [second call](Self::hedge) is
+    /// answered.
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self

@@ -15,8 +15,9 @@ use crate::name::Name;
 ///
 /// Cloning it is cheap. All callers of a shared call get the same error, each with the name as it wrote it.
 ///
-/// It displays as one line with the name and the reason, in the platform's words if there are any. Control characters are escaped. [`source`](StdError::source)
-/// returns the cause, if there is one: an [`io::Error`] with the OS code, or the error that a backend returned. The source of a
+/// It displays as one line with the name and the reason, in the platform's words if there are any. Control characters are escaped.
+/// [`source`](StdError::source) returns the cause, if there is one: an [`io::Error`] with the OS code, or the error that a backend
+/// returned. The line does not repeat the cause, except for an error from the cache, which has no source. The source of a
 /// [`Timeout`](ErrorKind::Timeout) is an [`io::Error`] of kind [`TimedOut`](io::ErrorKind::TimedOut), by which clients such as reqwest
 /// recognize a timeout.
 ///
@@ -41,6 +42,9 @@ struct Inner {
 }
 
 /// The kinds of [`Error`], from [`Error::kind`].
+///
+/// A [`Backend`](crate::Backend) may return any of them. What a kind says of the resolver itself is then not true: `Closed`,
+/// `Overloaded`, `InvalidName`, `Panicked`, `ThreadRefused` and `Timeout` are better left to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -61,7 +65,8 @@ pub enum ErrorKind {
     Panicked,
     /// The operating system refused to start a thread, and no other thread could do the lookup.
     ThreadRefused,
-    /// The caller's deadline passed. See [`Builder::timeout`](crate::Builder::timeout).
+    /// The caller's deadline passed. See [`Builder::timeout`](crate::Builder::timeout). A backend whose own limit has passed returns
+    /// `Temporary`.
     Timeout,
     /// The queue is full. See [`Builder::max_queued`](crate::Builder::max_queued).
     Overloaded,

@@ -39,8 +39,8 @@
 //! - Each caller of a name makes a call, which goes on if the caller leaves. gaiter makes one call for all callers, and caches the
 //!   answer.
 //! - A lost packet costs 5 s, because glibc waits that long. gaiter makes a second call after a second at most.
-//! - The pool's threads have neither the caller's span nor its scoped subscriber. To enter the span there without the subscriber can panic,
-//!   or close a span of another subscriber. gaiter takes both along.
+//! - The pool's threads have neither the caller's span nor its scoped subscriber. If the span alone is entered there, tracing may panic or
+//!   close a span of another subscriber. gaiter hands over both.
 //! - There is no timeout, no typed error, and no answer during an outage.
 //!
 //! # Path of a lookup
@@ -57,7 +57,8 @@
 //! # Overview
 //!
 //! A *caller* asks for a name with [`Resolver::resolve`]. A *call* is one run of the backend for a name. Callers of the same name share a
-//! call.
+//! call. A *place* is one of the calls that may [run at once](Builder::max_lookups). A name is *known* if it has
+//! [answered](Builder::reserved_for_known) before, and *new* otherwise. A *zone* is the last two labels of a name.
 //!
 //! - [`Resolver`] is the handle that programs hold. [`Resolver::builder`] returns a [`Builder`] for other settings.
 //! - [`Resolver::resolve`] returns a [`Resolving`], a future of [`Addrs`] or of an [`Error`].
@@ -80,14 +81,13 @@
 //! # Guarantees
 //!
 //! - **Tracing.** A lookup happens inside its caller's span and on its caller's subscriber, whatever subscribers and filters are
-//!   installed. It touches no other subscriber. See [Tracing](#tracing).
-//! - **No runtime.** A lookup, its deadline and a shutdown work on any executor or none, even after the runtime of the first
-//!   caller has gone.
+//!   installed. Other subscribers see nothing of it. See [Tracing](#tracing), also for limits that tracing sets.
+//! - **No runtime.** Lookups, deadlines and shutdowns work on any executor or none. They do not depend on the runtime of another caller.
 //! - **Deadlines.** A caller waits for at most the [timeout](Builder::timeout), unless that is `None`.
 //! - **Cancellation.** Dropping a lookup's future releases everything that the caller holds, and does not affect other callers of the same
 //!   name. A blocking call runs to its end, and its answer is cached.
-//! - **One call.** A fresh answer costs no call. When it expires, all callers share one call. While the backend fails or hangs, callers
-//!   get the old answer for a [while](CacheConfig::stale_if_error()).
+//! - **One call.** A fresh answer costs no call. All callers of a name share one call, or two if the first is [slow](Builder::hedge). While
+//!   the backend fails or hangs, callers get the old answer for [5 minutes](CacheConfig).
 //! - **Bounds.** Threads and queue are [bounded](Builder::max_lookups), even if calls never return. Names that have answered before
 //!   have [places of their own](Builder::reserved_for_known), so that new names that hang do not hold them up.
 //! - **Silence.** A call that is slow gets a [second one](Builder::hedge), so that a lost packet costs milliseconds instead of seconds.
@@ -96,8 +96,8 @@
 //!   long as it is told to, and reports which names it left behind.
 //! - **Fork.** A resolver may be made before a `fork` and used on both sides of it, as far as the platform's `getaddrinfo` can be:
 //!   glibc's can, macOS's cannot. See [`System`](System#platforms).
-//! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up. What the program itself sets
-//!   (overrides, fallbacks, a family, an order) has a [`Source`] of its own, or only leaves addresses out and moves them.
+//! - **Truth.** Addresses, their order and the error code are the platform's own. Nothing is made up. Overrides and fallbacks of the
+//!   program have a [`Source`] of their own. A family or an order that it sets leaves addresses out or moves them.
 //!
 //! # Recipes
 //!
@@ -243,8 +243,8 @@
 //!
 //! Some limits are tracing's own:
 //!
-//! - A backend's events are inside the span that was current when the caller asked. If a layer's own filter disables that span, the
-//!   layer does not see the spans around it either, as in a spawned task.
+//! - A backend's events are inside the span that was current when the caller asked. A layer whose filter disables that span does not see
+//!   its parents either, as in a spawned task.
 //! - A filter by span name applies on threads that have entered that span. A lookup's thread enters the caller's current span and
 //!   `resolve`, but not the spans around them. With `info,[outer]=debug`, an `EnvFilter` keeps a backend's DEBUG events for a caller
 //!   in `outer`, and drops them for a caller in a span inside `outer`.

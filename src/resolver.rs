@@ -142,7 +142,7 @@ impl Resolver {
     ///
     /// The name is looked up at once and then again whenever an answer expires, whether or not anybody asks for it. See [`Watch`].
     ///
-    /// It is looked up as in [`resolve`](Self::resolve), in no span. An IP address, or a name with an
+    /// Lookups are as in [`resolve`](Self::resolve), without spans. An IP address, or a name with an
     /// [override](Builder::override_host) at this moment, is given once and does not change.
     #[must_use = "dropping this ends the watch"]
     pub fn watch(&self, name: impl AsRef<str>) -> Watch {
@@ -150,6 +150,12 @@ impl Resolver {
     }
 
     /// Removes all answers and failures from the cache.
+    ///
+    /// | to have a name looked up again | what happens to its answer | who looks it up |
+    /// |---|---|---|
+    /// | `flush`, [`flush_name`](Self::flush_name) | it is removed | the next caller |
+    /// | [`expire`](Self::expire) | it is kept for failures | the next caller |
+    /// | [`refresh`](Self::refresh) | callers get it meanwhile | the resolver, now |
     ///
     /// The result of a lookup in progress goes to the callers that wait for it, and is not cached. Callers who ask after this start a
     /// new lookup.
@@ -169,10 +175,9 @@ impl Resolver {
 
     /// Makes the cached answer of a name old, in any ASCII case, because it seems to be out of date.
     ///
-    /// The next caller waits for a lookup, or joins one that is in progress. If it fails or is slow, the caller gets the old answer, for
-    /// as long as it may be given [after an error](crate::CacheConfig::stale_if_error()). [`flush_name`](Self::flush_name) would remove it.
-    /// "No such name", "no address" and denials are removed from the cache. During the [cooldown](crate::CacheConfig::cooldown()) after a
-    /// failed lookup, callers still get the old answer or the failure at once.
+    /// The next caller waits for a lookup, or joins one that is in progress, except during the [cooldown](crate::CacheConfig::cooldown())
+    /// after a failed lookup. If the lookup fails or is slow, the caller gets the old answer, for as long as it may be given
+    /// [after an error](crate::CacheConfig::stale_if_error()). "No such name", "no address" and denials are removed from the cache.
     ///
     /// Use it if a connection cannot be established. [`Reconnect`](crate::Reconnect) does so, and limits the number of lookups.
     pub fn expire(&self, name: impl AsRef<str>) {
@@ -199,16 +204,16 @@ impl Resolver {
     /// Starts a lookup of a name in the background, whatever the cache has. Never blocks.
     ///
     /// Callers get what the cache has meanwhile. If it has nothing, as at the start of a program, they join the lookup. The lookup has no
-    /// caller, and so no span. It is made after those that have, and takes no [place of a known name](Builder::reserved_for_known).
+    /// span, begins after those that callers wait for, and takes no place that is [reserved](Builder::reserved_for_known).
     ///
-    /// Returns `Ok` if a lookup of the name is in progress now, or if none is needed, as for IP addresses and overrides. A lookup that
-    /// callers have started counts too. With an async backend it ends if they all leave.
+    /// Returns `Ok` if a lookup of the name is in progress now, or if none is needed, as for IP addresses and overrides. If it is a lookup
+    /// that callers have started, and all of them leave, an async backend's future is dropped.
     ///
     /// # Errors
     ///
     /// Returns the error that [`resolve`](Self::resolve) gives without a lookup: of the kinds `InvalidName`, `Denied`, `Closed`, or `NoData`
     /// for an override without addresses. Returns one of the kind `Overloaded` if the [queue](Builder::max_queued) of background lookups is
-    /// full, and `Other` if the resolver has no cache that keeps the answer.
+    /// full, and `Other` if the cache is disabled.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -245,8 +250,8 @@ impl Resolver {
     /// Replaces an earlier override. Otherwise works like [`Builder::override_host`]. Clones of this resolver have the same overrides. In a
     /// forked child, changes apply to the child alone.
     ///
-    /// Lookups in progress go on, and connections that are open or pooled are used on. Copies the table of overrides, so this is for
-    /// hundreds of names and not for millions.
+    /// Lookups in progress go on, and clients go on using their connections. Copies the table of overrides, so this is for hundreds of names
+    /// and not for millions.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -275,8 +280,8 @@ impl Resolver {
 
     /// Sets the [filter](Builder::filter), or removes it with `None`. [Flushes](Self::flush) the cache.
     ///
-    /// Callers who ask after this get no answer that the former filter let through, cached or stale. Callers who asked before may. In a
-    /// forked child, this applies to the child alone.
+    /// Callers who ask after this get no answer that only the former filter has checked. Callers who asked before may. In a forked child,
+    /// this applies to the child alone.
     pub fn set_filter(&self, filter: impl Into<Option<AddrFilter>>) {
         self.shared.epochs.setup().policy.set_filter(filter.into());
         // After the filter: a lookup that has read the former one is in progress, and its answer is not cached any more.

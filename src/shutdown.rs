@@ -175,9 +175,10 @@ impl fmt::Debug for Shutdown<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Number of calls that ran to their end, failed ones and background refreshes included.
+    /// Number of calls that were outstanding at the close and then ran to their end, failed ones and background refreshes included. 0 if
+    /// the resolver was idle. [`Stats`](crate::Stats) has the totals.
     pub finished: usize,
-    /// Number of calls that never ran, and of calls of an async backend that were dropped because nobody waited for them.
+    /// Number of queued calls that never ran, and of calls of an async backend that were dropped because nobody waited for them.
     pub cancelled: usize,
     /// Calls that were still running when the shutdown gave up, the longest first. A blocking call counts as running until
     /// its callers have been woken.

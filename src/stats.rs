@@ -10,7 +10,7 @@ use crate::error::ErrorKind;
 /// Each caller is counted once as [`hits`](Self::hits), [`stale`](Self::stale), [`refused`](Self::refused) or
 /// [`started`](Self::started). Each caller who started ends as [`answered`](Self::answered), [`failed`](Self::failed),
 /// [`timed_out`](Self::timed_out) or [`cancelled`](Self::cancelled), or still waits. A future that was dropped with its result
-/// in it counts as answered or failed. IP addresses, overrides, invalid names and names that
+/// in it counts as answered or failed. Calls of the backend are not counted. IP addresses, overrides, invalid names and names that
 /// are denied before a lookup are not counted, also if the resolver is closed.
 ///
 /// In a forked child all counters start at zero.
@@ -36,7 +36,7 @@ pub struct Stats {
     pub started: u64,
     /// Callers who got addresses after they waited, stale ones and fallbacks included.
     pub answered: u64,
-    /// Callers who waited and got an error other than a timeout, by kind.
+    /// Callers who waited and got an error of a call, or were given up on, by kind.
     pub failed: BTreeMap<ErrorKind, u64>,
     /// Callers who were answered from the cache at once, with a fresh answer or a failure, or with a fallback in place of a failure.
     pub hits: u64,
@@ -44,7 +44,8 @@ pub struct Stats {
     pub stale: u64,
     /// Callers who joined a lookup in progress. They are counted in `started` too.
     pub shared: u64,
-    /// Second calls that were made because the first was [slow](crate::Builder::hedge).
+    /// Second calls that were made because the first was [slow](crate::Builder::hedge). Those for names whose call is stuck, after the
+    /// [timeout](crate::Builder::timeout), are not in it.
     pub hedged: u64,
     /// Number of these that answered before the first call ended, while somebody waited.
     pub hedges_won: u64,

@@ -27,6 +27,27 @@ use crate::error::Error;
 /// # drop(resolver);
 /// ```
 ///
+/// The future cannot borrow from `name` or `self`, so `async fn` is not an option. It takes what it needs along:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::net::IpAddr;
+/// use gaiter::{Answer, AsyncBackend, Error, ErrorKind};
+///
+/// struct Table(HashMap<String, IpAddr>);
+///
+/// impl AsyncBackend for Table {
+///     type Session = ();
+///
+///     fn new_session(&self) {}
+///
+///     fn lookup(&self, (): &(), name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static {
+///         let addr = self.0.get(name).copied();
+///         async move { Ok(addr.ok_or(ErrorKind::NotFound)?.into()) }
+///     }
+/// }
+/// ```
+///
 /// # The drivers
 ///
 /// The futures of a resolver run on *drivers*: one thread, or up to as many as [`driver_threads`](crate::Builder::driver_threads)
@@ -76,8 +97,7 @@ pub trait AsyncBackend: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// All callers of this lookup get the error, with the name added. An answer without addresses becomes an error of the kind
-    /// [`NoData`](crate::ErrorKind::NoData).
+    /// As for [`Backend::lookup`](crate::Backend::lookup).
     fn lookup(&self, session: &Self::Session, name: &str) -> impl Future<Output = Result<Answer, Error>> + 'static;
 }
 

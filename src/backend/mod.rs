@@ -38,6 +38,37 @@ use crate::error::Error;
 /// # drop(resolver);
 /// ```
 ///
+/// The closure must say the type of `name`, as here. Its error may be an [`ErrorKind`](crate::ErrorKind), an [`io::Error`](std::io::Error),
+/// an [`Error`], or any type that converts into one.
+///
+/// A type implements it to keep state, and a test keeps an [`Arc`] of that:
+///
+/// ```
+/// use std::collections::HashMap;
+/// use std::net::IpAddr;
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use gaiter::{Answer, Backend, Error, ErrorKind, Resolver};
+///
+/// struct Table {
+///     addrs: HashMap<String, IpAddr>,
+///     calls: AtomicUsize,
+/// }
+///
+/// impl Backend for Table {
+///     fn lookup(&self, name: &str) -> Result<Answer, Error> {
+///         self.calls.fetch_add(1, Ordering::Relaxed);
+///         Ok(Answer::from(*self.addrs.get(name).ok_or(ErrorKind::NotFound)?))
+///     }
+/// }
+///
+/// let addrs = HashMap::from([("one.example".to_owned(), IpAddr::from([192, 0, 2, 1]))]);
+/// let table = Arc::new(Table { addrs, calls: AtomicUsize::new(0) });
+/// let resolver = Resolver::builder().backend(Arc::clone(&table)).build();
+/// assert!(resolver.resolve("two.example").wait().unwrap_err().is_not_found());
+/// assert_eq!(table.calls.load(Ordering::Relaxed), 1);
+/// ```
+///
 /// For a source that waits without blocking a thread, implement [`AsyncBackend`] instead.
 ///
 /// Calls run on threads of the resolver's, several at once. Each call serves all callers of its name. It may block for as long as it
@@ -66,7 +97,17 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     ///
     /// All callers of this lookup get the error, with the name added. An answer without addresses becomes an error of the kind
-    /// [`NoData`](crate::ErrorKind::NoData).
+    /// [`NoData`](crate::ErrorKind::NoData). The kind decides what follows:
+    ///
+    /// | kind | for | cached for | callers get an old answer instead | a fallback |
+    /// |---|---|---|---|---|
+    /// | `NotFound`, `NoData` | there is none, for certain | [`negative_ttl`](crate::CacheConfig::negative_ttl()) | no | [if set](crate::Builder::fallback_on_not_found) |
+    /// | `Denied` | it must not be used | [`negative_ttl`](crate::CacheConfig::negative_ttl()) | no | no |
+    /// | `Temporary`, `Permanent` | the source has failed | [`cooldown`](crate::CacheConfig::cooldown()) | yes | yes |
+    /// | `System`, `Other` | this machine or program has failed | not | yes | yes |
+    ///
+    /// [`Error::new`] makes an error of a kind with a source. An error from the [cache](Error::is_cached) has the text of the source, and
+    /// not the source itself.
     fn lookup(&self, name: &str) -> Result<Answer, Error>;
 
     /// Returns whether [`lookup`](Self::lookup) runs inside its caller's span. Default: `true`.

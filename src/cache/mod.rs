@@ -18,13 +18,13 @@ use std::time::Duration;
 
 /// The settings of a resolver's cache, for [`Builder::cache`](crate::Builder::cache).
 ///
-/// An answer goes through three ages:
+/// An answer goes through three ages. The times are the defaults, for an answer without a TTL of its own:
 ///
-/// 1. *Fresh*, for its TTL. It is given without a lookup.
-/// 2. *Stale*, for [`stale_while_revalidate`](Self::stale_while_revalidate()) after that. It is still given at once, while one
-///    background lookup fetches a new answer.
-/// 3. *Old*, until [`stale_if_error`](Self::stale_if_error()) after its TTL. Callers wait for a lookup. They get the old
-///    answer if that lookup fails, or takes longer than [`stale_answer_timeout`](Self::stale_answer_timeout()) (RFC 8767).
+/// | age | since the lookup | callers get it | settings |
+/// |---|---|---|---|
+/// | *fresh* | 0 to 5 s | at once | [`ttl`](Self::ttl()), [`min_ttl`](Self::min_ttl()), [`max_ttl`](Self::max_ttl()) |
+/// | *stale* | 5 to 60 s | at once, while one background lookup fetches a new one | [`stale_while_revalidate`](Self::stale_while_revalidate()) |
+/// | *old* | 60 to 305 s | if a lookup fails, or takes longer than 1.8 s | [`stale_if_error`](Self::stale_if_error()), [`stale_answer_timeout`](Self::stale_answer_timeout()) (RFC 8767) |
 ///
 /// [`Resolver::expire`](crate::Resolver::expire) makes an answer old ahead of time.
 ///
@@ -33,14 +33,14 @@ use std::time::Duration;
 ///
 /// Failures are cached too if they say something about the name. Errors of the [kinds](crate::ErrorKind) `NotFound`, `NoData` and
 /// `Denied` are cached for [`negative_ttl`](Self::negative_ttl()), of the kinds `Temporary` and `Permanent` for
-/// [`cooldown`](Self::cooldown()). Other errors are never cached.
+/// [`cooldown`](Self::cooldown()). Other errors are not cached.
 ///
 /// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 360
-/// bytes, and 32 bytes more for each address if there are more than two of each family, or ten IPv4 addresses. A flush frees less
-/// than half of that. The rest is used again for other names.
+/// bytes. Addresses that do not fit take 32 bytes each: more than two of each family, or more than ten if all are of IPv4. A flush frees
+/// less than half of that. The rest is used again for other names.
 ///
-/// A fresh answer is given without a lock, as is a stale one while it is being refreshed. The exceptions are names of more than 87
-/// bytes. For these, and for failures, callers take the resolver's lock for a moment.
+/// A fresh answer is given without a lock, as is a stale one while it is being refreshed. For names of more than 87 bytes, and for
+/// failures, callers take the resolver's lock for a moment.
 ///
 /// ```
 /// use std::time::Duration;
@@ -113,9 +113,8 @@ impl CacheConfig {
 
     /// Sets the maximum number of names. 0 disables the cache, and more than 16,777,216 count as that many. Default: 1,024.
     ///
-    /// When the cache is full, names that nobody has asked for since they were stored are evicted first. Adding a name examines
-    /// at most 9 others, and evicts the last of these if all are in use. They are examined in the order in which they were added,
-    /// except that a name may take the turn of one that was flushed.
+    /// When the cache is full, names that nobody has asked for since they were stored are evicted first, the oldest of them before others.
+    /// Adding a name examines at most 9 others, and evicts the last of these if all are in use.
     #[must_use]
     pub fn max_names(mut self, names: usize) -> Self {
         self.max_names = names;
@@ -125,7 +124,7 @@ impl CacheConfig {
     /// Sets the TTL of answers that come without one, as `getaddrinfo`'s do.
     ///
     /// It varies by up to a tenth either way, so that names stored together do not expire together. With a TTL of zero, answers are
-    /// stale at once.
+    /// never fresh.
     ///
     /// Default: 5 seconds, as Envoy's `dns_refresh_rate`. A name in use costs one background lookup in that time, and no caller waits for
     /// it. With a longer TTL, every new connection goes to the old addresses for that long after a name has moved.
@@ -165,14 +164,15 @@ impl CacheConfig {
 
     /// Sets how long after its TTL an answer is given if a lookup fails or is slow.
     ///
-    /// If it is shorter than [`stale_while_revalidate`](Self::stale_while_revalidate()), that applies. Default: 5 minutes.
+    /// A value below [`stale_while_revalidate`](Self::stale_while_revalidate()) counts as that. Default: 5 minutes.
     #[must_use]
     pub fn stale_if_error(mut self, window: Duration) -> Self {
         self.stale_if_error = window;
         self
     }
 
-    /// Sets how long a caller waits for a lookup before it gets the old answer instead.
+    /// Sets how long a caller waits for a lookup before it gets the old answer instead. The [timeout](crate::Builder::timeout) counts
+    /// too, if it is shorter.
     ///
     /// Default: 1.8 seconds, the client response timer of RFC 8767, section 5. BIND calls it `stale-answer-client-timeout`,
     /// Unbound `serve-expired-client-timeout`.
