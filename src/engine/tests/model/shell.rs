@@ -159,8 +159,10 @@ impl Model {
                 } else {
                     let may_run = |flight: &Flight| is_alone(flight) && may_run(flight);
                     let next = head(Lane::New, &may_run).or_else(|| head(Lane::Refresh, &may_run));
-                    // A refresh that was parked comes with the new names.
-                    let parked = || head(Lane::Refresh, &|flight| is_it(flight) && may_run(flight));
+                    // A refresh that was parked comes with the new names. Flights of one name come in the order in which they were parked.
+                    let is_of_next = next.is_some_and(|next| next.name == name);
+                    let parked = |lane| head(lane, &|flight| is_it(flight) && may_run(flight));
+                    let parked = || parked(Lane::Refresh).or_else(|| parked(Lane::New).filter(|_| is_of_next));
                     next.filter(|next| is_it(next)).or_else(parked)
                 };
                 let flight = next.expect("a call for nothing that may be called for");
