@@ -136,7 +136,6 @@ impl Model {
             Next::Call { name, rouse } => {
                 let name = number(&name);
                 let may_take_new = self.threads_of_new() < self.limits.max_calls - self.limits.reserved_for_known;
-                // Names of one zone are in the order in which they were parked, which the engine alone knows.
                 let called = self.engine.calls.flight(id);
                 // The same input may have queued it, because its call is slow.
                 let hedged = self.flights().into_iter().find(|flight| self.engine_flight(*flight) == called);
@@ -144,7 +143,10 @@ impl Model {
                     self.hedge(flight, self.lane_of(flight.name));
                 }
                 let is_it = |flight: &Flight| flight.name == name && self.engine_flight(*flight) == called;
-                let is_alone = |flight: &Flight| Self::zone(flight.name) != Self::zone(0);
+                // Names of one zone are in the order in which they were parked, which the engine alone knows. So are flights of one name, of
+                // which a flush leaves several.
+                let flights = |name: u8| self.queued.keys().filter(|flight| flight.name == name).count();
+                let is_alone = |name: u8| Self::zone(name) != Self::zone(0) && flights(name) == 1;
                 let may_run =
                     |flight: &Flight| may_take_new && (self.is_over_parked() || !self.is_blocked(flight.name));
                 let head = |lane: Lane, of: &dyn Fn(&Flight) -> bool| {
@@ -153,16 +155,14 @@ impl Model {
                 };
                 let next = if head(Lane::Known, &|_| true).is_some() {
                     head(Lane::Known, &|_| true)
-                } else if Self::zone(name) == Self::zone(0) {
+                } else if !is_alone(name) {
                     let is_it = |flight: &Flight| is_it(flight) && may_run(flight);
                     head(Lane::New, &is_it).or_else(|| head(Lane::Refresh, &is_it))
                 } else {
-                    let may_run = |flight: &Flight| is_alone(flight) && may_run(flight);
+                    let may_run = |flight: &Flight| is_alone(flight.name) && may_run(flight);
                     let next = head(Lane::New, &may_run).or_else(|| head(Lane::Refresh, &may_run));
-                    // A refresh that was parked comes with the new names. Flights of one name come in the order in which they were parked.
-                    let is_of_next = next.is_some_and(|next| next.name == name);
-                    let parked = |lane| head(lane, &|flight| is_it(flight) && may_run(flight));
-                    let parked = || parked(Lane::Refresh).or_else(|| parked(Lane::New).filter(|_| is_of_next));
+                    // A refresh that was parked comes with the new names.
+                    let parked = || head(Lane::Refresh, &|flight| is_it(flight) && may_run(flight));
                     next.filter(|next| is_it(next)).or_else(parked)
                 };
                 let flight = next.expect("a call for nothing that may be called for");
