@@ -36,7 +36,7 @@ pub struct Stats {
     pub started: u64,
     /// Callers who got addresses after they waited, stale ones and fallbacks included.
     pub answered: u64,
-    /// Callers who waited and got an error of a call, or were given up on, by kind.
+    /// Callers who waited and got an error before their deadline, by kind.
     pub failed: BTreeMap<ErrorKind, u64>,
     /// Callers who were answered from the cache at once, with a fresh answer or a failure, or with a fallback in place of a failure.
     pub hits: u64,
