@@ -262,7 +262,7 @@ impl Builder {
     /// | `gaiter` | makes calls of a blocking backend | at most `max_lookups`, until destructors of thread-locals have run |
     /// | `gaiter-driver` | runs futures of an async backend | [`driver_threads`](Self::driver_threads) |
     /// | `gaiter-time` | keeps deadlines, and ends after the others | 1 |
-    /// | `gaiter-errand` | wakes callers whose deadline has passed, for short times | at most 4; while wakers block, at most 64, or `max_lookups` if that is more |
+    /// | `gaiter-errand` | wakes callers whose deadline has passed, for short times | 1; while wakers block, at most 64, or `max_lookups` if that is more |
     pub fn max_lookups(mut self, lookups: usize) -> Self {
         self.max_lookups = Some(lookups.max(1));
         self
