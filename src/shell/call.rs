@@ -13,7 +13,7 @@ use crate::name::Name;
 use crate::waiter::{Reply, Waiter};
 
 /// A call in the hands of its worker. However it ends, it ends once, and every waiter gets its reply: `Drop` ensures that, and
-/// that of [`Untold`].
+/// that of [`Replies`].
 pub(super) struct Call<'a> {
     shell: &'a Arc<Shell>,
     id: WorkerId,
@@ -27,8 +27,8 @@ impl<'a> Call<'a> {
     }
 
     /// Records the result of the call. The flight lands, unless another call may do better, and the reply to each waiter is
-    /// settled. Returns the waiters to be told.
-    pub(super) fn land(&mut self, result: Result<Answer, Error>) -> Untold<'a> {
+    /// settled.
+    pub(super) fn land(&mut self, result: Result<Answer, Error>) -> Replies<'a> {
         let shell = self.shell;
         let result = result.and_then(|answer| shell.setup.policy.apply(&self.name, answer));
         let result = result.map_err(|error| error.about(&self.name));
@@ -51,22 +51,22 @@ impl<'a> Call<'a> {
         self.is_over = true;
         let Finished { waiter, landed, since, shared, hedged, stopped, timekeeper } = finished;
         let landing = Landing { result, course: Course { since, at: at.exact, shared, hedged } };
-        let whom = match (landed, waiter) {
+        let to = match (landed, waiter) {
             (Some(landed), _) => {
                 state.landings.insert(landed, landing);
-                Whom::All(landed)
+                Recipients::All(landed)
             }
             (None, Some(waiter)) => {
                 let (reply, rest) = landing.into_reply(&waiter);
                 state.count(&reply);
-                Whom::One(waiter, reply, rest)
+                Recipients::One(waiter, reply, rest)
             }
-            (None, None) => Whom::Nobody(landing.result.err()),
+            (None, None) => Recipients::Nobody(landing.result.err()),
         };
         shell.rouse(guard, Rouse { timekeeper, worker: None });
         shell.stop(stopped);
         news.into_iter().for_each(|(board, result)| shell.post(board, result));
-        Untold { shell, whom }
+        Replies { shell, to }
     }
 
     /// Forgets a call that was stopped. The engine knows, and there is nobody to tell.
@@ -84,42 +84,42 @@ impl Drop for Call<'_> {
     }
 }
 
-/// The waiters on a call that has its result. They are told when this is dropped.
-pub(super) struct Untold<'a> {
+/// The replies to the waiters on a call that has its result. Hands them out when it is dropped.
+pub(super) struct Replies<'a> {
     shell: &'a Arc<Shell>,
-    whom: Whom,
+    to: Recipients,
 }
 
-/// The waiters to be told. An error that none of them gets is dropped with them, because its destructor may be foreign.
-enum Whom {
+/// The waiters who get a reply, and an error that none of them gets. Its destructor may be foreign, so it is not dropped before.
+enum Recipients {
     Nobody(Option<Error>),
     One(Arc<Waiter>, Reply, Option<Error>),
     All(Landed),
 }
 
-impl Untold<'_> {
-    /// Returns the flight if anybody waits for it, and leaves it to others to tell them.
+impl Replies<'_> {
+    /// Returns the flight if it has waiters, for others to tell them.
     #[cfg(feature = "async-backend")]
     pub(super) fn later(mut self) -> Option<Landed> {
-        match mem::replace(&mut self.whom, Whom::Nobody(None)) {
-            Whom::All(landed) => Some(landed),
-            whom => {
-                self.whom = whom;
+        match mem::replace(&mut self.to, Recipients::Nobody(None)) {
+            Recipients::All(landed) => Some(landed),
+            to => {
+                self.to = to;
                 None
             }
         }
     }
 }
 
-impl Drop for Untold<'_> {
+impl Drop for Replies<'_> {
     fn drop(&mut self) {
-        let error = match mem::replace(&mut self.whom, Whom::Nobody(None)) {
-            Whom::Nobody(error) => error,
-            Whom::One(waiter, reply, error) => {
+        let error = match mem::replace(&mut self.to, Recipients::Nobody(None)) {
+            Recipients::Nobody(error) => error,
+            Recipients::One(waiter, reply, error) => {
                 tell(waiter, reply);
                 error
             }
-            Whom::All(landed) => return self.shell.tell_all(landed),
+            Recipients::All(landed) => return self.shell.tell_all(landed),
         };
         if error.is_some() {
             _ = caught(|| drop(error));

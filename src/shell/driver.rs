@@ -405,7 +405,7 @@ impl Flying<'_> {
             return Poll::Ready(None);
         }
         stop.waker.set(Some(cx.waker().clone()));
-        let mut untold = None;
+        let mut replies = None;
         custody.run(|| {
             let Some(call) = call else { return };
             let result = match caught(|| poll(future, session, &call.name, cx)) {
@@ -416,10 +416,10 @@ impl Flying<'_> {
             forget(future);
             // Still in the scope: its subscriber may ask for this very name when the scope is released, and must not find a
             // flight there that waits for it.
-            untold = Some(call.land(result));
+            replies = Some(call.land(result));
         });
-        let Some(untold) = untold else { return Poll::Pending };
-        let landed = untold.later();
+        let Some(replies) = replies else { return Poll::Pending };
+        let landed = replies.later();
         *call = None;
         // A lender that waits on, for another call, keeps its custody for that call.
         if landed.is_some() {

@@ -84,19 +84,19 @@ pub(super) fn run(shell: &Arc<Shell>, worker: WorkerId) {
 
 /// Makes a call and replies. Returns whether it may have broken libc's resolver in this thread.
 fn make_call(mut call: Call<'_>, backend: &dyn Backend, custody: Option<Scope>) -> bool {
-    let (mut may_be_broken, mut untold) = (false, None);
+    let (mut may_be_broken, mut replies) = (false, None);
     let mut make = || {
         let result =
             caught(|| backend.lookup(call.name.as_str())).unwrap_or_else(|panic| Err(Error::panicked(panic.0)));
         may_be_broken = result.as_ref().is_err_and(Error::may_have_broken_libc);
         // While the custody is still held: its subscriber may ask for this very name when it is let go, and must not
         // find a flight there that waits for it.
-        untold = Some(call.land(result));
+        replies = Some(call.land(result));
     };
     match custody {
         Some(scope) => scope.run_and_close(&mut make),
         None => make(),
     }
-    drop(untold);
+    drop(replies);
     may_be_broken
 }
