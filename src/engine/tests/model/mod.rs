@@ -135,6 +135,8 @@ struct Model {
     tellings: BTreeMap<Landed, Telling>,
     /// Flights that go on without waiters, and until when, if their calls can be stopped.
     background: BTreeMap<Flight, Option<Instant>>,
+    /// Queued flights that this tick has kept in the background, as far as the model knows.
+    kept: BTreeSet<Flight>,
     /// Workers whose calls must be dropped, until the engine names them.
     stopping: BTreeMap<WorkerId, (Flight, Instant, bool)>,
     known: BTreeSet<u8>,
@@ -176,6 +178,7 @@ impl Model {
             answers: BTreeMap::new(),
             tellings: BTreeMap::new(),
             background: BTreeMap::new(),
+            kept: BTreeSet::new(),
             stopping: BTreeMap::new(),
             known: BTreeSet::new(),
             watched: BTreeMap::new(),
@@ -494,8 +497,10 @@ impl Model {
         if !self.queued.contains_key(&flight) {
             self.limit(flight);
         } else if self.engine.flights.is_queued(id) {
-            // There was room for it, which others may have made that were expired with it.
+            // There was room for it, which others may have made that were expired with it. Or there was none, and a watch has queued it
+            // anew since.
             self.enqueue(flight, Lane::Refresh, self.sought[&flight]);
+            self.kept.insert(flight);
         }
     }
 

@@ -175,6 +175,10 @@ impl Model {
             if watched.state == State::Idle && is_asking {
                 (watched.state, watched.due) = (State::Asking, [now + TIMEOUT; 2]);
                 let lane = self.engine_flight(flight).and_then(|id| self.engine.flights.lane(id));
+                let refreshed = self.engine.stats(now).refreshed;
+                if self.kept.contains(&flight) && refreshed > self.counted.refreshed {
+                    self.queued.remove(&flight);
+                }
                 if lane == Some(Lane::Refresh) && !self.queued.contains_key(&flight) {
                     assert!(self.wants_call(flight), "beside a call that is coming");
                     self.counted.refreshed += 1;
@@ -183,6 +187,7 @@ impl Model {
                 assert!(!self.wants_call(flight), "no call is coming for {flight:?}");
             }
         }
+        self.kept.clear();
         assert!(failed.is_empty(), "failures of watches that were not due: {failed:?}");
     }
 
