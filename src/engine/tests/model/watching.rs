@@ -154,6 +154,7 @@ impl Model {
         let mut failed: BTreeMap<WatchId, ErrorKind> = unheard.iter().map(|(news, why)| (news.watch, *why)).collect();
         assert_eq!(failed.len(), unheard.len(), "one failure each");
         unheard.into_iter().for_each(|(news, _)| self.count_news(news));
+        let mut maybe_queued = Vec::new();
         for name in 0..NAMES {
             let flight = self.flight(name);
             let Some(watched) = self.watched.get_mut(&name).filter(|watched| watched.due[0] <= now) else { continue };
@@ -175,9 +176,8 @@ impl Model {
             if watched.state == State::Idle && is_asking {
                 (watched.state, watched.due) = (State::Asking, [now + TIMEOUT; 2]);
                 let lane = self.engine_flight(flight).and_then(|id| self.engine.flights.lane(id));
-                let refreshed = self.engine.stats(now).refreshed;
-                if self.kept.contains(&flight) && refreshed > self.counted.refreshed {
-                    self.queued.remove(&flight);
+                if self.kept.contains(&flight) {
+                    maybe_queued.push(flight);
                 }
                 if lane == Some(Lane::Refresh) && !self.queued.contains_key(&flight) {
                     assert!(self.wants_call(flight), "beside a call that is coming");
@@ -186,6 +186,13 @@ impl Model {
                 }
                 assert!(!self.wants_call(flight), "no call is coming for {flight:?}");
             }
+        }
+        // Further lookups that were counted are for flights that were not kept in the background after all.
+        while self.engine.stats(now).refreshed > self.counted.refreshed {
+            let flight = maybe_queued.pop().expect("a lookup that no watch has asked for");
+            self.queued.remove(&flight);
+            self.counted.refreshed += 1;
+            self.enqueue(flight, Lane::Refresh, now);
         }
         self.kept.clear();
         assert!(failed.is_empty(), "failures of watches that were not due: {failed:?}");
