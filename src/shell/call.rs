@@ -63,10 +63,12 @@ impl<'a> Call<'a> {
             }
             (None, None) => Recipients::Nobody(landing.result.err()),
         };
+        // From here on these have the waiters, whatever happens.
+        let replies = Replies { shell, to };
         shell.rouse(guard, Rouse { timekeeper, worker: None });
         shell.stop(stopped);
         news.into_iter().for_each(|(board, result)| shell.post(board, result));
-        Replies { shell, to }
+        replies
     }
 
     /// Forgets a call that was stopped. The engine knows, and there is nobody to tell.
