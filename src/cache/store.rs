@@ -63,7 +63,10 @@ impl Shape {
 
     #[inline]
     fn bucket(self, hash: u64) -> u32 {
-        let bucket = hash as u32 & self.mask;
+        // The hasher multiplies once, so that for one seed in some two thousand names that differ in few bits share their low bits.
+        // This is 2^64 over the golden ratio.
+        let product = u128::from(hash) * 0x9e37_79b9_7f4a_7c15;
+        let bucket = (product ^ product >> 64) as u32 & self.mask;
         if bucket < self.buckets { bucket } else { bucket & (self.mask >> 1) }
     }
 }
@@ -445,3 +448,19 @@ fn ages(entry: &Entry, name: NameRef<'_>) -> Ages {
 // Number of slots that this thread has looked at under the lock.
 #[cfg(test)]
 thread_local!(pub(super) static LOOKED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_that_differ_in_few_bits_are_spread() {
+        let shape = Shape::new(1024);
+        for shift in 0..54 {
+            let mut buckets = [0; 1024];
+            (0..1000).for_each(|number: u64| buckets[shape.bucket(number << shift) as usize] += 1);
+            let most = buckets.iter().max();
+            assert!(most.is_some_and(|most| *most <= 16), "{most:?} by bits from {shift} on");
+        }
+    }
+}
