@@ -35,7 +35,7 @@ use std::time::Duration;
 /// `Denied` are cached for [`negative_ttl`](Self::negative_ttl()), of the kinds `Temporary` and `Permanent` for
 /// [`cooldown`](Self::cooldown()). Other errors are not cached.
 ///
-/// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 360
+/// The cache is in memory, belongs to one resolver, and holds at most [`max_names`](Self::max_names()). A name takes about 320
 /// bytes. Addresses that do not fit take 32 bytes each: more than two of each family, or more than ten if all are of IPv4. A flush frees
 /// less than half of that. The rest is used again for other names.
 ///
