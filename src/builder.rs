@@ -200,7 +200,8 @@ impl Builder {
     /// or [invalid](crate::ErrorKind::InvalidName), have no override. Without addresses, the name has none: callers get an error of the
     /// kind [`NoData`](crate::ErrorKind::NoData). The TTL does not count.
     ///
-    /// hyper and reqwest use the port of an address if the URL has none. A [filter](Self::filter) applies, unless overrides are [exempt](AddrFilter::exempt_overrides).
+    /// hyper and reqwest use the port of an address if the URL has none. A [filter](Self::filter) applies, unless overrides are
+    /// [exempt](AddrFilter::exempt_overrides).
     ///
     /// [`Resolver::override_host`] and [`Resolver::remove_override`] change overrides later. A client goes on using the connections in
     /// its pool. reqwest's own `resolve()` goes before any resolver, and so before overrides, filter and statistics.

@@ -110,14 +110,14 @@
 //! use std::sync::atomic::{AtomicUsize, Ordering};
 //! use std::sync::{Arc, Mutex, mpsc};
 //! use std::time::Duration;
-//! use gaiter::{Error, Hedge, Resolver, Source};
+//! use gaiter::{Error, ErrorKind, Hedge, Resolver, Source};
 //!
 //! let (answer, gate) = mpsc::channel::<IpAddr>();
 //! let (gate, calls) = (Mutex::new(gate), Arc::new(AtomicUsize::new(0)));
 //! let counted = Arc::clone(&calls);
 //! let slow = move |_: &str| {
 //!     counted.fetch_add(1, Ordering::Relaxed);
-//!     gate.lock().unwrap().recv().map_err(|closed| Error::new(gaiter::ErrorKind::Other, closed))
+//!     gate.lock().unwrap().recv().map_err(|closed| Error::new(ErrorKind::Other, closed))
 //! };
 //! let resolver = Resolver::builder().backend(slow).hedge(Hedge::off()).build();
 //!

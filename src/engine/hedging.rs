@@ -61,9 +61,7 @@ const BURST: u32 = 10;
 /// When calls are slow, and how many second calls may be made.
 #[derive(Debug)]
 pub(super) struct Hedging {
-    /// After how long a call is slow.
-    delay: Option<Duration>,
-    is_adaptive: bool,
+    delay: Delay,
     pace: Pace,
     /// What was earned and has not been spent: [`PRICE`] buys a second call.
     earned: u32,
@@ -73,28 +71,23 @@ pub(super) struct Hedging {
 
 impl Hedging {
     pub(super) fn new(hedge: Hedge, max_calls: usize) -> Self {
-        let pace = Pace::default();
-        let (delay, is_adaptive) = match hedge.0 {
-            Delay::Adaptive => (Some(pace.delay), true),
-            Delay::Fixed(delay) => (Some(delay), false),
-            Delay::Never => (None, false),
-        };
-        Self { delay, is_adaptive, pace, earned: BURST * PRICE, max: (max_calls / 8).max(1) }
+        Self { delay: hedge.0, pace: Pace::default(), earned: BURST * PRICE, max: (max_calls / 8).max(1) }
     }
 
     /// Records a call that was answered.
     pub(super) fn answered(&mut self, took: Duration) {
         self.pace.record(took);
-        if self.is_adaptive {
-            self.delay = Some(self.pace.delay);
-        }
         self.earned = (self.earned + 1).min(BURST * PRICE);
     }
 
     /// Returns after how long a call is slow.
     #[inline]
     pub(super) fn delay(&self) -> Option<Duration> {
-        self.delay
+        match self.delay {
+            Delay::Adaptive => Some(self.pace.delay),
+            Delay::Fixed(delay) => Some(delay),
+            Delay::Never => None,
+        }
     }
 
     /// Returns whether there may be another second call beside `running` others.

@@ -23,8 +23,6 @@ pub(super) struct Zones {
     by_hash: HashTable<ZoneId>,
     /// Half of the places, rounded up.
     half: usize,
-    /// A quarter, rounded up.
-    quarter: usize,
     /// Number of parked names.
     parked: usize,
     /// Zones with parked names, by the place of the first.
@@ -50,12 +48,10 @@ struct Zone {
 
 impl Zones {
     pub(super) fn new(places: usize) -> Self {
-        let half = places.div_ceil(2).max(1);
         Self {
             zones: Slab::new(),
             by_hash: HashTable::new(),
-            half,
-            quarter: half.div_ceil(2),
+            half: places.div_ceil(2).max(1),
             parked: 0,
             parking: BTreeMap::new(),
         }
@@ -71,7 +67,7 @@ impl Zones {
     /// and late enough that a few calls cost nothing.
     #[inline]
     pub(super) fn must_count(&self, running: usize) -> bool {
-        running >= self.quarter
+        running >= self.half.div_ceil(2)
     }
 
     /// Returns whether a zone could be blocked, given the number of calls in all of them. If so, they must be counted, too.

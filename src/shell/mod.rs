@@ -190,7 +190,7 @@ impl Shell {
 
     /// Returns whether this process was forked from the one that these threads belong to.
     ///
-    /// If so, nothing of theirs may be locked or dropped: a thread of the parent may hold a lock.
+    /// If so, this process must neither lock nor drop anything of theirs, because a thread of the parent may hold a lock.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != ffi::generation()

@@ -1,5 +1,4 @@
 use std::num::NonZeroU64;
-use std::ops::Add;
 use std::time::Duration;
 
 use crate::ffi;
@@ -57,7 +56,9 @@ impl Instant {
     }
 }
 
-impl Add<Duration> for Instant {
+/// For tests and models.
+#[cfg(any(test, fuzzing, gaiter_loom))]
+impl std::ops::Add<Duration> for Instant {
     type Output = Self;
 
     /// Returns the time that is `duration` later, or the latest possible time.
