@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use gaiter::{AddrFilter, Error, Order, Resolver, Source};
+use gaiter::{AddrFilter, Builder, CacheConfig, Error, Order, Resolver, Source};
 use support::WATCHDOG;
 use support::backend::{ADDR, Kind, Scripted};
 use support::gate::OpenOnDrop;
@@ -130,10 +130,16 @@ fn a_forked_child_resolves() {
     Kind::ALL.iter().for_each(|&kind| over(kind));
 }
 
+/// Builds a resolver of which no call ends and no thread leaves by itself, however slowly the tests run.
+fn builder(backend: &Scripted) -> Builder {
+    const LONG: Duration = Duration::from_secs(3600);
+    backend.builder(16).timeout(LONG).thread_keep_alive(LONG)
+}
+
 fn over(kind: Kind) {
     let scripted = || {
         let backend = Scripted { emits_events: false, ..Scripted::new(kind) };
-        (backend.clone(), backend.builder(16).build())
+        (backend.clone(), builder(&backend).build())
     };
 
     for _ in 0..ROUNDS {
@@ -225,7 +231,13 @@ fn over(kind: Kind) {
 
     // With a cache that some lookups hit and others fill.
     let quiet = Scripted { emits_events: false, ..Scripted::new(kind) };
-    let resolver = quiet.builder(16).cache(gaiter::CacheConfig::new().max_names(90)).build();
+    let cache = CacheConfig::new().max_names(90);
+    let resolver = builder(&quiet).reserved_for_known(0).cache(cache).build();
+    // Starts every thread before the first fork.
+    let mut hanging: Vec<_> = (0..16).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
+    quiet.gate.await_arrivals(16);
+    quiet.gate.open();
+    hanging.iter_mut().for_each(|lookup| drop(block_on(lookup).expect("an answer")));
     let stop = Arc::new(AtomicBool::new(false));
     let others: Vec<_> = (0..2)
         .map(|thread| {
