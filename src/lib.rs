@@ -121,6 +121,7 @@
 //! - `stream`: implements `futures_core::Stream` for [`Watch`].
 //! - `metrics`: reports to the recorder of the `metrics` facade, version 0.24. See [Metrics](#metrics). Adds
 //!   [`Resolver::publish_metrics`].
+//!
 //! # Limits
 //!
 //! - If many zones fall silent at once, their new names can occupy all places for new names. Other new names then wait until one of

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 use tracing::{Dispatch, dispatcher, info, info_span};
 
 /// Long enough for the driver to start and a future to begin, even on a busy machine.
-const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Opens a gate when it is dropped.
 struct Dropped(Gate);

@@ -12,6 +12,7 @@ use futures::executor::block_on;
 use gaiter::{Addrs, Answer, Builder, CacheConfig, Error, ErrorKind, Resolver, Source};
 use support::backend::{ADDR, Kind, Scripted};
 use support::gate::OpenOnDrop;
+use support::lasting;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 9));
@@ -30,7 +31,7 @@ fn failing(kind: ErrorKind, change: impl FnOnce(Builder) -> Builder) -> Failing 
         count.fetch_add(1, Ordering::SeqCst);
         shared.lock().unwrap().map_or(Ok(ADDR), Err)
     };
-    let builder = Resolver::builder().backend(backend).fallback_host("Name.example", OWN);
+    let builder = support::plain().cache(lasting()).backend(backend).fallback_host("Name.example", OWN);
     Failing { fails, calls, resolver: change(builder).build() }
 }
 

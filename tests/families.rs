@@ -5,8 +5,9 @@ mod support;
 use std::net::SocketAddr;
 
 use futures::executor::block_on;
-use gaiter::{Error, ErrorKind, Family, Resolver, Source};
+use gaiter::{Error, ErrorKind, Family, Source};
 use support::backend::Scripted;
+use support::lasting;
 
 fn addrs(texts: &[&str]) -> Vec<SocketAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -16,8 +17,8 @@ fn addrs(texts: &[&str]) -> Vec<SocketAddr> {
 fn one_call_is_made_and_the_cache_has_what_callers_get() {
     let all = addrs(&["[fe80::1%3]:0", "192.0.2.1:0", "[2001:db8::1]:0"]);
     let wanted = addrs(&["192.0.2.1:0", "[fe80::1%3]:0", "[2001:db8::1]:0"]);
-    let resolver = Resolver::builder().backend(move |_: &str| Ok::<_, Error>(all.clone())).family(Family::PreferV4);
-    let resolver = resolver.build();
+    let resolver = support::plain().backend(move |_: &str| Ok::<_, Error>(all.clone())).family(Family::PreferV4);
+    let resolver = resolver.cache(lasting()).build();
     assert_eq!(resolver.config().family, Family::PreferV4);
     for source in [Source::Lookup, Source::Cache] {
         let given = block_on(resolver.resolve("name.example")).unwrap();
@@ -29,7 +30,7 @@ fn one_call_is_made_and_the_cache_has_what_callers_get() {
 #[test]
 fn a_name_without_the_only_family_has_no_address() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).family(Family::V6Only).build();
+    let resolver = support::plain().cache(lasting()).backend(backend.clone()).family(Family::V6Only).build();
     for cached in [false, true] {
         let error = block_on(resolver.resolve("name.example")).unwrap_err();
         assert_eq!((error.kind(), error.is_cached()), (ErrorKind::NoData, cached));
@@ -42,7 +43,7 @@ fn a_name_without_the_only_family_has_no_address() {
 #[test]
 fn addresses_of_another_family_are_not_judged() {
     let mixed = addrs(&["8.8.8.8:0", "[fd00::1]:0"]);
-    let builder = Resolver::builder().backend(move |_: &str| Ok::<_, Error>(mixed.clone()));
+    let builder = support::plain().backend(move |_: &str| Ok::<_, Error>(mixed.clone()));
     let builder = builder.filter(gaiter::AddrFilter::public_only());
     assert!(block_on(builder.clone().build().resolve("name.example")).unwrap_err().is_denied());
     let resolver = builder.family(Family::V4Only).build();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::executor::block_on;
 use gaiter::{AddrFilter, Answer, CacheConfig, Error, ErrorKind, IpNet, Ipv6Net, Resolver, Source};
 use support::backend::Scripted;
+use support::lasting;
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -237,7 +238,7 @@ fn with(filter: AddrFilter, addrs: &[&str]) -> (Resolver, Arc<AtomicUsize>) {
         count.fetch_add(1, Ordering::SeqCst);
         Ok::<_, Error>(answer.clone())
     };
-    (Resolver::builder().backend(backend).filter(filter).build(), calls)
+    (support::plain().cache(lasting()).backend(backend).filter(filter).build(), calls)
 }
 
 fn resolve(resolver: &Resolver, name: &str) -> Result<Vec<IpAddr>, Error> {
@@ -276,7 +277,7 @@ fn a_denial_is_remembered_as_long_as_a_negative_answer() {
 
     let calls = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&calls);
-    let resolver = Resolver::builder()
+    let resolver = support::plain()
         .backend(move |_: &str| {
             count.fetch_add(1, Ordering::SeqCst);
             // The stranger's own TTL does not count.

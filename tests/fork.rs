@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::executor::block_on;
-use gaiter::{AddrFilter, Builder, CacheConfig, Error, Order, Resolver, Source};
+use gaiter::{AddrFilter, CacheConfig, Error, Order, Resolver, Source};
 use support::WATCHDOG;
 use support::backend::{ADDR, Kind, Scripted};
 use support::gate::OpenOnDrop;
@@ -130,27 +130,21 @@ fn a_forked_child_resolves() {
     Kind::ALL.iter().for_each(|&kind| over(kind));
 }
 
-/// Builds a resolver of which no call ends and no thread leaves by itself, however slowly the tests run.
-fn builder(backend: &Scripted) -> Builder {
-    const LONG: Duration = Duration::from_secs(3600);
-    backend.builder(16).timeout(LONG).thread_keep_alive(LONG)
-}
-
 fn over(kind: Kind) {
     let scripted = || {
         let backend = Scripted { emits_events: false, ..Scripted::new(kind) };
-        (backend.clone(), builder(&backend).build())
+        (backend.clone(), backend.builder(16).build())
     };
 
     for _ in 0..ROUNDS {
-        let ((_, resolver), system) = (scripted(), Resolver::new());
+        let ((_, resolver), system) = (scripted(), support::plain().build());
         fork("before its first use", || lookups(&resolver, &system));
         block_on(resolver.resolve("ok")).expect("the parent goes on");
         // Ends the threads before the next fork, which could copy a lock that std holds while a thread ends.
         assert!(resolver.shutdown().wait().is_clean());
     }
 
-    let ((_, used), system) = (scripted(), Resolver::new());
+    let ((_, used), system) = (scripted(), support::plain().build());
     block_on(used.resolve("ok")).expect("an answer");
     block_on(system.resolve("localhost")).expect("an answer");
     settle();
@@ -232,7 +226,7 @@ fn over(kind: Kind) {
     // With a cache that some lookups hit and others fill.
     let quiet = Scripted { emits_events: false, ..Scripted::new(kind) };
     let cache = CacheConfig::new().max_names(90);
-    let resolver = builder(&quiet).reserved_for_known(0).cache(cache).build();
+    let resolver = quiet.builder(16).reserved_for_known(0).cache(cache).build();
     // Starts every thread before the first fork.
     let mut hanging: Vec<_> = (0..16).map(|number| resolver.resolve(format!("hang-{number}"))).collect();
     quiet.gate.await_arrivals(16);

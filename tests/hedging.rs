@@ -9,28 +9,27 @@ use std::time::Duration;
 
 use futures::executor::block_on;
 use futures::future::join_all;
-use gaiter::{Answer, CacheConfig, Error, Hedge, Resolver};
+use gaiter::{Answer, Error, Hedge, Resolver};
 use support::gate::{Gate, OpenOnDrop};
 
-/// Returns a resolver whose first call hangs at the gate. Later calls answer at once.
-fn first_hangs(gate: &Gate, hedge: Hedge) -> (Resolver, Arc<AtomicUsize>) {
+/// Returns a resolver whose first call hangs at the first gate, and the others at the second one.
+fn first_hangs(gates: [&Gate; 2], hedge: Hedge) -> (Resolver, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
-    let (gate, counted) = (gate.clone(), Arc::clone(&calls));
+    let ([first, others], counted) = (gates.map(Gate::clone), Arc::clone(&calls));
     let backend = move |_: &str| {
-        if counted.fetch_add(1, Ordering::SeqCst) == 0 {
-            gate.pass();
-        }
+        if counted.fetch_add(1, Ordering::SeqCst) == 0 { &first } else { &others }.pass();
         Ok::<_, Error>(Answer::from(IpAddr::from([192, 0, 2, 7])))
     };
-    (Resolver::builder().backend(backend).cache(CacheConfig::disabled()).hedge(hedge).build(), calls)
+    (support::plain().backend(backend).hedge(hedge).build(), calls)
 }
 
 #[test]
 fn callers_of_a_call_that_hangs_are_answered_by_a_second_one() {
-    let gate = Gate::default();
-    let _open = OpenOnDrop(&gate);
-    let (resolver, calls) = first_hangs(&gate, Hedge::after(Duration::from_millis(1)));
-    let callers = (0..10).map(|_| resolver.resolve("name"));
+    let (gate, others) = (Gate::default(), Gate::default());
+    let _open = (OpenOnDrop(&gate), OpenOnDrop(&others));
+    let (resolver, calls) = first_hangs([&gate, &others], Hedge::after(Duration::from_millis(1)));
+    let callers: Vec<_> = (0..10).map(|_| resolver.resolve("name")).collect();
+    others.open();
     for answer in block_on(join_all(callers)) {
         assert_eq!(answer.expect("an answer").count(), 1);
     }
@@ -45,11 +44,12 @@ fn callers_of_a_call_that_hangs_are_answered_by_a_second_one() {
 
 #[test]
 fn no_second_call_is_made_without_hedging() {
-    let gate = Gate::default();
-    let _open = OpenOnDrop(&gate);
-    let (resolver, calls) = first_hangs(&gate, Hedge::off());
+    let (gate, others) = (Gate::default(), Gate::default());
+    let _open = (OpenOnDrop(&gate), OpenOnDrop(&others));
+    let (resolver, calls) = first_hangs([&gate, &others], Hedge::off());
     let caller = resolver.resolve("name");
     gate.await_arrivals(1);
+    others.open();
     // Other lookups come and go meanwhile.
     block_on(resolver.resolve("other")).expect("an answer");
     gate.open();

@@ -34,8 +34,19 @@ fn waker(wake: impl Fn() + Send + Sync + 'static) -> Waker {
     Arc::new(Waking(wake)).into()
 }
 
-fn begin(lookup: &mut Resolving, waker: &Waker) {
-    assert!(Pin::new(lookup).poll(&mut Context::from_waker(waker)).is_pending());
+fn is_pending(lookup: &mut Resolving, waker: &Waker) -> bool {
+    Pin::new(lookup).poll(&mut Context::from_waker(waker)).is_pending()
+}
+
+/// Returns a lookup of a name that hangs for each of the wakers, which it is to wake.
+fn begun(resolver: &Resolver, wakers: &[Waker]) -> Vec<Resolving> {
+    loop {
+        let mut lookups: Vec<_> = wakers.iter().map(|_| resolver.resolve("hang")).collect();
+        // On a busy machine they may have timed out by now.
+        if lookups.iter_mut().zip(wakers).all(|(lookup, waker)| is_pending(lookup, waker)) {
+            return lookups;
+        }
+    }
 }
 
 #[test]
@@ -57,9 +68,7 @@ fn at_an_answer() {
             signal.open();
         }),
     ];
-    for (lookup, waker) in lookups.iter_mut().zip(&wakers) {
-        begin(lookup, waker);
-    }
+    assert!(lookups.iter_mut().zip(&wakers).all(|(lookup, waker)| is_pending(lookup, waker)));
     backend.gate.await_arrivals(3);
     backend.gate.open();
     blocked.await_arrivals(1);
@@ -70,6 +79,10 @@ fn at_an_answer() {
     }
     for number in 0..10 {
         block_on(resolver.resolve(format!("ok-{number}"))).expect("the other threads go on");
+    }
+    // The others are outstanding until their threads have taken the next step.
+    while resolver.stats().idle_threads + 1 < resolver.stats().threads {
+        std::thread::yield_now();
     }
     // The lookup is outstanding until its worker returns from the waker.
     let report = resolver.shutdown().within(Duration::from_millis(5)).wait();
@@ -94,10 +107,7 @@ fn at_a_timeout() {
             signal.open();
         }),
     ];
-    let mut lookups: Vec<_> = (0..3).map(|_| resolver.resolve("hang")).collect();
-    for (lookup, waker) in lookups.iter_mut().zip(&wakers) {
-        begin(lookup, waker);
-    }
+    let lookups = begun(&resolver, &wakers);
     blocked.await_arrivals(1);
     entered.await_open();
     // While a waker blocks, other deadlines are kept.
@@ -120,8 +130,8 @@ fn at_a_timeout_and_a_shutdown_keeps_its_deadline() {
     let resolver = support::plain().backend(backend.clone()).timeout(Duration::from_millis(10)).build();
     let (_open, blocked) = (OpenOnDrop(&backend.gate), Gate::default());
     let _unblock = OpenOnDrop(&blocked);
-    let (mut lookup, inside) = (resolver.resolve("hang"), blocked.clone());
-    begin(&mut lookup, &waker(move || inside.pass()));
+    let inside = blocked.clone();
+    let _lookups = begun(&resolver, &[waker(move || inside.pass())]);
     blocked.await_arrivals(1);
     backend.gate.open();
     resolver.close();

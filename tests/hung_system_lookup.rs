@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::sync::LazyLock;
 use std::task::{Context, Waker};
 
-use gaiter::Resolver;
 use libc::{addrinfo, c_char, c_int};
 use support::gate::{Gate, OpenOnDrop};
 use support::log::Log;
@@ -41,7 +40,7 @@ fn spans_close_when_the_caller_leaves() {
     let _open = OpenOnDrop(&GATE);
     let log = Log::default();
     let own = Dispatch::new(Strict::new(log.clone()));
-    let resolver = Resolver::new();
+    let resolver = support::plain().build();
     let lookup =
         || dispatcher::with_default(&own, || info_span!("request").in_scope(|| resolver.resolve("hang.example")));
 

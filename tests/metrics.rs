@@ -18,6 +18,7 @@ use metrics::{
 use support::WATCHDOG;
 use support::backend::Scripted;
 use support::gate::OpenOnDrop;
+use support::lasting;
 use support::panics::DELIBERATE;
 
 /// The name of a metric, and its labels.
@@ -149,8 +150,7 @@ fn value_of(stats: &Stats, field: &str) -> u64 {
 #[test]
 fn metrics_are_those_of_the_table_and_agree_with_the_statistics() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).max_lookups(2).reserved_for_known(0).max_queued(1);
-    let resolver = resolver.hedge(gaiter::Hedge::off()).build();
+    let resolver = backend.builder(2).cache(lasting()).reserved_for_known(0).max_queued(1).build();
     let _open = OpenOnDrop(&backend.gate);
     let recorder = Kept::default();
     let stats = with_local_recorder(&recorder, || {
@@ -163,7 +163,7 @@ fn metrics_are_those_of_the_table_and_agree_with_the_statistics() {
         let _queued = resolver.resolve("queued");
         assert!(block_on(resolver.resolve("refused")).is_err_and(|error| error.is_overloaded()));
         // Taken before the callers leave.
-        let stats = await_stats(&resolver, |stats| stats.idle_threads == 0);
+        let stats = await_stats(&resolver, |stats| stats.idle_threads == 0 && stats.running_long == 2);
         resolver.publish_metrics();
         assert_eq!(resolver.stats(), stats, "nothing has changed meanwhile");
         // Adds to no counter.
@@ -258,7 +258,7 @@ fn a_duration_ends_with_the_result_and_not_with_the_poll() {
 
 #[test]
 fn a_hit_calls_no_recorder() {
-    let resolver = Resolver::builder().backend(Scripted::default()).build();
+    let resolver = Scripted::default().builder(1).cache(lasting()).build();
     block_on(resolver.resolve("ok")).unwrap();
     let recorder = Kept::default();
     with_local_recorder(&recorder, || {

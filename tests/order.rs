@@ -114,7 +114,7 @@ fn callers_that_share_a_call_get_different_orders() {
                 Ok::<_, Error>(inline())
             }
         };
-        let resolver = Resolver::builder().backend(backend).order(order).build();
+        let resolver = support::plain().backend(backend).order(order).build();
         let lookups: Vec<_> = (0..64).map(|_| resolver.resolve("name.example")).collect();
         gate.await_arrivals(1);
         gate.open();

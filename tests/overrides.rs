@@ -9,6 +9,7 @@ use std::thread;
 use futures::executor::block_on;
 use gaiter::{Answer, ErrorKind, Family, Resolver, Source};
 use support::backend::Scripted;
+use support::lasting;
 
 const OWN: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 9));
 
@@ -37,7 +38,7 @@ fn an_override_makes_no_call_in_any_case_of_letters() {
 #[test]
 fn an_override_goes_before_a_cached_answer_until_it_is_removed() {
     let backend = Scripted::default();
-    let resolver = Resolver::builder().backend(backend.clone()).build();
+    let resolver = support::plain().cache(lasting()).backend(backend.clone()).build();
     let clone = resolver.clone();
     source(&resolver, "name.example");
     resolver.override_host("name.example", OWN);

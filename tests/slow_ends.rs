@@ -105,10 +105,11 @@ fn a_shutdown_keeps_its_bound_and_says_who_has_not_ended() {
         let shutdown = resolver.shutdown().within(Duration::from_millis(5));
         let report: ShutdownReport = if polled { block_on(shutdown) } else { shutdown.wait() };
         assert!(!report.is_clean());
-        assert_eq!((report.abandoned.len(), report.threads), (0, 2), "{report}");
         // The thread that has woken this one may not have ended yet.
+        let more = report.threads.saturating_sub(2);
+        assert!(report.abandoned.is_empty() && report.threads >= 2 && more <= usize::from(polled), "{report}");
         assert_eq!(workers(), 2, "nothing was joined");
-        assert!(report.to_string().ends_with("; 2 more threads had not ended"), "{report}");
+        assert!(report.to_string().ends_with(&format!("; {} more threads had not ended", 2 + more)), "{report}");
 
         // A shutdown without a bound is woken when the threads have ended. No poll blocks until then.
         backend.ends.await_arrivals(2);
@@ -242,8 +243,7 @@ fn a_shutdown_whose_waker_blocks_keeps_no_other() {
         }
         blocked.await_arrivals(1);
         // The thread that runs the waker belongs to the resolver, and has not ended.
-        let second = resolver.shutdown().within(Duration::from_millis(10));
-        let report = block_on(second);
+        let report = resolver.shutdown().within(Duration::from_millis(10)).wait();
         let calls = usize::from(bound.is_some());
         assert_eq!((report.abandoned.len(), report.threads), (calls, 1 + calls), "{report}");
         blocked.open();

@@ -507,7 +507,7 @@ fn a_name_that_can_have_no_addresses_is_an_error_at_once() {
 fn what_the_cache_has_is_given_until_the_first_answer() {
     let script = Script::default();
     let _end = EndOnDrop(&script);
-    let cache = CacheConfig::new().cooldown(Duration::from_millis(1));
+    let cache = support::lasting().cooldown(Duration::from_millis(1));
     let resolver = builder(Kind::Blocking, &script).cache(cache).build();
     script.push(answer([1]));
     assert_eq!(set(block_on(resolver.resolve("a.test")).expect("an answer")), [1]);
