@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use gaiter::{Answer, Backend, Builder, Error, ErrorKind, Resolver};
+use gaiter::{Answer, Backend, Builder, CacheConfig, Error, ErrorKind, Hedge, Resolver};
 
 use crate::gate::Gate;
 
@@ -22,9 +23,12 @@ impl Names {
         Self { table: Arc::new(table.into()), ..Self::default() }
     }
 
-    /// Returns a builder with this backend and without second calls.
+    /// Returns a builder with this backend and without second calls, whose answers and failures stay fresh: a name is called for
+    /// once, however slow the machine is.
     pub fn builder(&self) -> Builder {
-        Resolver::builder().backend(self.clone()).hedge(gaiter::Hedge::off())
+        let hour = Duration::from_secs(3600);
+        let cache = CacheConfig::new().ttl(hour).negative_ttl(hour);
+        Resolver::builder().backend(self.clone()).cache(cache).hedge(Hedge::off())
     }
 
     pub fn resolver(&self) -> Resolver {

@@ -7,9 +7,12 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
-use gaiter::{Resolver, Source};
+use gaiter::{CacheConfig, Resolver, Source};
 
-static RESOLVER: LazyLock<Resolver> = LazyLock::new(Resolver::new);
+static RESOLVER: LazyLock<Resolver> = LazyLock::new(|| {
+    // Fresh for as long as this takes.
+    Resolver::builder().cache(CacheConfig::new().ttl(Duration::from_secs(3600))).build()
+});
 
 fn greet(host: &str, port: u16) -> std::io::Result<String> {
     let addrs = RESOLVER.resolve(host).wait_timeout(Duration::from_secs(60))?;

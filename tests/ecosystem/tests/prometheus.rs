@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use gaiter::{ErrorKind, Resolver};
+use gaiter::{CacheConfig, ErrorKind, Resolver};
 use recipe::BUCKETS;
 
 #[tokio::test]
@@ -23,7 +23,9 @@ async fn a_scrape_has_the_durations_in_their_buckets_and_agrees_with_the_statist
         "missing.test" => Err(ErrorKind::NotFound),
         _ => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     };
-    let resolver = Resolver::builder().backend(backend).hedge(gaiter::Hedge::off()).build();
+    // Fresh for as long as this takes.
+    let cache = CacheConfig::new().ttl(Duration::from_secs(3600));
+    let resolver = Resolver::builder().backend(backend).cache(cache).hedge(gaiter::Hedge::off()).build();
     for name in ["slow.test", "fast.test", "fast.test", "fast.test"] {
         resolver.resolve(name).await.expect("an answer");
     }

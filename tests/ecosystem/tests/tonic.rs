@@ -17,7 +17,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::InterceptorLayer;
 use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -32,18 +34,28 @@ fn ip(last: u8) -> IpAddr {
     IpAddr::from([127, 0, 0, last])
 }
 
-/// A server in a runtime of its own, with which all its connections end.
-struct Service(Option<Runtime>);
+/// A server in a runtime of its own, with which all its connections end, and the number of its RPCs.
+struct Service(Option<Runtime>, Arc<AtomicUsize>);
 
 impl Service {
     fn start(listener: std::net::TcpListener) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (_, health) = tonic_health::server::health_reporter();
+        let rpcs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&rpcs);
+        let count = InterceptorLayer::new(move |request: Request<()>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, Status>(request)
+        });
         runtime.spawn(async {
             let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
-            Server::builder().add_service(health).serve_with_incoming(incoming).await.unwrap();
+            Server::builder().layer(count).add_service(health).serve_with_incoming(incoming).await.unwrap();
         });
-        Self(Some(runtime))
+        Self(Some(runtime), rpcs)
+    }
+
+    fn rpcs(&self) -> usize {
+        self.1.load(Ordering::SeqCst)
     }
 }
 
@@ -223,12 +235,16 @@ fn a_balanced_channel_follows_the_addresses_of_its_name() {
     drop(inside);
     let mut client = Client { runtime, health: HealthClient::new(channel), next: Instant::now() };
     assert!(client.call());
-    let _new = Service::start(new);
+    let new = Service::start(new);
     dns.set(NEW);
-    let before = dns.lookups();
-    // The one after the first with the new address begins when the set of that is known.
-    while dns.lookups() < before + 3 {
+    // While the channel has both addresses, an RPC goes to either of them.
+    let (mut in_a_row, mut rpcs) = (0, 0);
+    while in_a_row < 10 {
+        let before = new.rpcs();
         assert!(client.call());
+        in_a_row = if new.rpcs() > before { in_a_row + 1 } else { 0 };
+        rpcs += 1;
+        assert!(rpcs < 3000, "a minute has passed");
     }
     drop(old);
     let failed = (0..20).filter(|_| !client.call()).count();

@@ -17,7 +17,7 @@ use tracing::{Instrument, dispatcher, info_span};
 
 use super::{PROCESSORS, Processor, Tries, builder, provider, runtime, subscriber};
 
-/// How long a request waits before it gives up.
+/// How long a request waits that hangs, before it gives up.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[test]
@@ -37,8 +37,9 @@ fn lookups_are_under_their_requests_and_one_who_gave_up_is_exported_while_the_ca
         let client = reqwest::Client::builder().dns_resolver(resolver.clone()).no_proxy().build().expect("a client");
         let get = |host: &str| {
             let get = client.get(format!("http://{host}:{}/", collector.port())).send();
+            let patience = if host == "hang.test" { PATIENCE } else { WATCHDOG };
             let request = info_span!("request", host);
-            async { tokio::time::timeout(PATIENCE, get).await }.instrument(request)
+            async move { tokio::time::timeout(patience, get).await }.instrument(request)
         };
         let dispatch = subscriber(&provider);
         let began = Instant::now();
@@ -72,7 +73,7 @@ fn lookups_are_under_their_requests_and_one_who_gave_up_is_exported_while_the_ca
             assert!(duration(request) <= took);
             // Both end when the caller leaves.
             let until_end = Duration::from_nanos(lookup.end_time_unix_nano - request.start_time_unix_nano);
-            assert_eq!(until_end >= PATIENCE, host == "hang.test", "{processor:?}: {until_end:?}");
+            assert!(until_end >= PATIENCE || host != "hang.test", "{processor:?}: {until_end:?}");
         }
         let addresses = attribute(by_name["DNS lookup ok.test"], "gaiter.addresses");
         assert_eq!(addresses.as_deref(), Some("IntValue(1)"), "a number, and not its text");

@@ -34,8 +34,8 @@ fn gaiters_lookup_goes_on() {
 fn gaiters_timeout_needs_no_runtime() {
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
-    let mut lookup = builder(&gate).timeout(TIMEOUT).build().resolve("hang.test");
     let first = runtime();
+    let mut lookup = builder(&gate).timeout(TIMEOUT).build().resolve("hang.test");
     assert!(first.block_on(poll_immediate(&mut lookup)).is_none());
     first.shutdown_background();
     assert!(block_on(lookup).expect_err("the call hangs").is_timeout());

@@ -5,13 +5,13 @@ use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use gaiter::{Resolver, Source};
+use gaiter::{CacheConfig, Hedge, Resolver, Source};
 use gaiter_real_dns::namespace;
 use gaiter_real_dns::server::Server;
 use tokio::task::JoinSet;
 
 use crate::peers::hyper_lookup;
-use crate::support::{ask, await_that, cast, plain, resident, threads_named};
+use crate::support::{LONG, ask, await_that, cast, plain, resident, threads_named};
 
 const HUNG: usize = 600;
 
@@ -83,23 +83,25 @@ async fn timed<T, E: std::fmt::Debug>(what: impl Future<Output = Result<T, E>>) 
 
 pub fn cancelled_callers_are_gone_at_once() {
     let server = Server::start();
-    namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n");
+    namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
     let resolver = plain().max_lookups(32).thread_keep_alive(Duration::from_millis(10)).build();
     ask(&resolver, "ok-known.test").expect("an answer");
-    let hung: Vec<_> = (0..HUNG).map(|index| resolver.resolve(format!("silent-{index}.test"))).collect();
-    await_that("calls", || server.count("silent-0.test") > 0);
+    let hung: Vec<_> = (0..HUNG).map(|index| resolver.resolve(format!("held-{index}.test"))).collect();
+    await_that("calls", || server.count("held-0.test") > 0);
     drop(hung);
     let stats = resolver.stats();
     assert_eq!((stats.queued, stats.cancelled), (0, HUNG as u64), "{stats:?}");
     assert!(stats.running > 0 && stats.threads <= 32, "{stats:?}");
     ask(&resolver, "ok-known.test").expect("an answer on a thread that was kept");
     assert!(resolver.stats().running > 0, "which waited for nothing");
-    // The calls run out, and their threads end.
+    // The calls end, and their threads.
+    server.set_held(false);
     await_that("no thread", || resolver.stats().threads == 0);
     await_that("no thread of the system's", || threads_named("gaiter") <= 1);
 
     // A call without waiters still fills the cache.
-    let resolver = Resolver::new();
+    server.set_held(true);
+    let resolver = Resolver::builder().cache(CacheConfig::new().ttl(LONG)).hedge(Hedge::off()).build();
     let lookup = resolver.resolve("held.test");
     await_that("the call", || server.count("held.test") > 0);
     drop(lookup);

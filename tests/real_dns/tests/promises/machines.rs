@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use futures::executor::block_on;
-use gaiter::{Resolver, Source};
+use gaiter::{CacheConfig, Resolver, Source};
 use gaiter_real_dns::server::Server;
 
 use crate::peers::{getent, std_lookup};
-use crate::support::{ask, await_that, cast, ips, plain};
+use crate::support::{LONG, ask, await_that, cast, ips, plain};
 
 const MACHINES: usize = 8;
 
@@ -79,7 +79,7 @@ fn told(mut machine: Child) -> Vec<String> {
 
 /// Plays one of the machines: a process with its own resolver.
 pub fn play(names: &[String]) {
-    let resolver = Resolver::new();
+    let resolver = Resolver::builder().cache(CacheConfig::new().ttl(LONG).negative_ttl(LONG)).build();
     for name in names {
         // Twice: the second answer is from the machine's own cache.
         let first = outcome(ask(&resolver, name).map_err(|error| error.kind()));
@@ -126,8 +126,9 @@ pub fn many_behind_unbound() {
         println!("  {name}: {line}, {} queries reached the server", server.count(name));
     }
     assert_eq!((server.count("www.local.test"), server.count("nobody.local.test")), (0, 0));
-    // For all machines together.
-    assert_eq!(server.count("ok.test"), 2);
+    // For all machines together. Unbound asks again for what takes long.
+    let queries = server.count("ok.test");
+    assert!((2..2 * MACHINES).contains(&queries), "{queries}");
 }
 
 pub fn unbound_serves_what_expired() {

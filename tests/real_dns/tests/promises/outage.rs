@@ -14,6 +14,9 @@ use crate::support::{ask, await_that, ips, plain, tally, threads_named};
 const KNOWN: usize = 40;
 const THREADS: usize = 24;
 
+/// `RUNNERS` of `src/shell/errands.rs`: how many threads run errands at most, if none begins for a time.
+const ERRANDS: usize = 64;
+
 /// How long glibc waits for the server before it gives up.
 const PATIENCE: Duration = Duration::from_secs(1);
 const COOLDOWN: Duration = Duration::from_secs(1);
@@ -37,7 +40,7 @@ pub fn a_server_goes_silent_under_load_and_comes_back() {
     let load = Arc::new(Load::default());
     for index in 0..KNOWN {
         let name = known(index);
-        ask(&resolver, &name).expect("an answer while all is well");
+        await_that("an answer while all is well", || ask(&resolver, &name).is_ok());
         runtime.spawn(ask_for_ever(resolver.clone(), load.clone(), name));
     }
 
@@ -53,8 +56,8 @@ pub fn a_server_goes_silent_under_load_and_comes_back() {
     });
     let errors = tally(errors);
     assert!(errors.keys().all(|kind| [ErrorKind::Timeout, ErrorKind::Temporary].contains(kind)), "{errors:?}");
-    // One more is the timekeeper, and up to 4 run errands. Only wakers that block need more, and none does here.
-    assert!(most <= THREADS + 1 + 4, "{most} threads");
+    // One more is the timekeeper. An errand takes no time here, but one that the machine holds up gets others beside it.
+    assert!(most <= THREADS + 1 + ERRANDS, "{most} threads");
     let stale = load.stale.load(Ordering::SeqCst);
     await_that("more of them", || load.stale.load(Ordering::SeqCst) > stale + 20 * KNOWN);
     assert_eq!(load.failed.load(Ordering::SeqCst), 0, "a known name failed");
@@ -78,7 +81,12 @@ pub fn a_server_goes_silent_under_load_and_comes_back() {
     // Calls that are in flight when the server comes back run out first. Three times that for a busy machine.
     assert!(recovered < 3 * (COOLDOWN + PATIENCE), "{recovered:?}");
     for index in 0..200 {
-        ask(&resolver, &format!("ok-new-{index}.test")).expect("an answer for a name that failed before");
+        let name = format!("ok-new-{index}.test");
+        if let Err(error) = ask(&resolver, &name) {
+            // A machine that stands still for glibc's patience is another failure.
+            assert!(!error.is_cached(), "{name} failed before: {error:?}");
+            await_that("an answer", || ask(&resolver, &name).is_ok());
+        }
     }
     load.over.store(true, Ordering::SeqCst);
     assert_eq!(load.failed.load(Ordering::SeqCst), 0, "a known name failed");
@@ -93,7 +101,8 @@ pub fn second_calls_add_little_to_an_outage() {
         let resolver = plain().hedge(hedge).max_lookups(64).timeout(Duration::from_secs(60)).build();
         // More than enough answers to save up as many second calls as there can be.
         for index in 0..NAMES {
-            ask(&resolver, &format!("ok-before-{index}.test")).expect("an answer while all is well");
+            let name = format!("ok-before-{index}.test");
+            await_that("an answer while all is well", || ask(&resolver, &name).is_ok());
         }
         server.set_silent(true);
         let before = server.questions().len();

@@ -6,9 +6,10 @@ use std::ffi::CStr;
 use std::fs;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use futures::executor::block_on;
-use gaiter::{Addrs, CacheConfig, Error, Resolver};
+use gaiter::{Addrs, CacheConfig, Error, Hedge, Resolver};
 
 use crate::{endings, hung, machines};
 
@@ -17,9 +18,14 @@ pub use gaiter_real_dns::await_that;
 /// Names the program for `differential::musl`.
 pub const MUSL_LOOKUP: &str = "GAITER_MUSL_LOOKUP";
 
-/// Returns a builder without a cache: every lookup that joins no other is a call.
+/// A time that does not pass in a trial, however slow the machine is.
+pub const LONG: Duration = Duration::from_secs(3600);
+
+/// Returns a builder without a cache and without second calls: every lookup that joins no other is one call, however long it
+/// hangs. No thread leaves by itself.
 pub fn plain() -> gaiter::Builder {
-    Resolver::builder().cache(CacheConfig::disabled())
+    let builder = Resolver::builder().cache(CacheConfig::disabled()).hedge(Hedge::off());
+    builder.timeout(LONG).thread_keep_alive(LONG)
 }
 
 /// Returns the addresses of a lookup by `resolver`, or its error.

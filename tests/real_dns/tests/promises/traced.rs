@@ -13,7 +13,7 @@ use tracing::{Instrument as _, Subscriber, info_span};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-use crate::support::{ask, await_that, plain};
+use crate::support::{LONG, ask, await_that, plain};
 
 /// Records the spans that open and close, each with its parents.
 #[derive(Clone, Default)]
@@ -104,8 +104,8 @@ pub fn a_forked_child_looks_up() {
     let server = Server::start();
     // glibc does not repeat a question.
     namespace::write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n");
-    // Its questions are counted.
-    let resolver = Resolver::builder().hedge(Hedge::off()).build();
+    // Its questions are counted, and none of its threads may end at a fork.
+    let resolver = Resolver::builder().hedge(Hedge::off()).timeout(LONG).thread_keep_alive(LONG).build();
     ask(&resolver, "ok-known.test").expect("an answer");
     let mut hung: Vec<_> = (0..HUNG).map(|index| resolver.resolve(format!("held-{index}.test"))).collect();
     let asked = |index: usize| server.count(&format!("held-{index}.test"));
