@@ -12,6 +12,7 @@ use futures::executor::block_on;
 use gaiter::{AddrFilter, Addrs, Answer, Builder, CacheConfig, Error, ErrorKind, Resolver, Source};
 use support::backend::Kind;
 use support::gate::{Gate, OpenOnDrop};
+use support::lasting;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const NAME: &str = "rebinding.example";
@@ -52,11 +53,11 @@ fn with(kind: Kind, cache: CacheConfig, change: impl FnOnce(Builder) -> Builder)
         answer(&says)
     };
     let builder = match kind {
-        Kind::Blocking => Resolver::builder().backend(backend),
+        Kind::Blocking => support::plain().backend(backend),
         #[cfg(feature = "async-backend")]
         Kind::Async | Kind::Drivers => {
             let threads = if matches!(kind, Kind::Drivers) { 3 } else { 1 };
-            let builder = Resolver::builder().driver_threads(threads);
+            let builder = support::plain().driver_threads(threads);
             builder.async_backend(move |name: &str| {
                 let (backend, name) = (backend.clone(), name.to_owned());
                 async move { tokio::task::spawn_blocking(move || backend(&name)).await.expect("no panic") }
@@ -104,7 +105,7 @@ over_every_kind! {
 }
 
 fn a_lookup_is_denied_and_so_is_the_next_caller(kind: Kind) {
-    let name = with(kind, CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO), |it| it);
+    let name = with(kind, lasting().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO), |it| it);
     assert_eq!(name.source(), Source::Lookup);
     name.say(Says::Loopback);
     assert!(!name.denied().is_cached());
@@ -115,7 +116,7 @@ fn a_lookup_is_denied_and_so_is_the_next_caller(kind: Kind) {
 }
 
 fn a_stale_answer_does_not_outlast_the_denial(kind: Kind) {
-    let name = with(kind, CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR), |it| it);
+    let name = with(kind, lasting().ttl(Duration::ZERO).stale_while_revalidate(HOUR), |it| it);
     assert_eq!(name.source(), Source::Lookup);
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
@@ -132,8 +133,8 @@ fn a_stale_answer_does_not_outlast_the_denial(kind: Kind) {
 }
 
 fn an_old_answer_is_not_given_in_place_of_a_denial(kind: Kind) {
-    let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(HOUR);
-    let name = with(kind, cache.stale_answer_timeout(HOUR).cooldown(Duration::ZERO), |it| it.timeout(None));
+    let cache = lasting().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(HOUR);
+    let name = with(kind, cache.cooldown(Duration::ZERO), |it| it.timeout(None));
     assert_eq!(name.source(), Source::Lookup);
     name.say(Says::Fails);
     assert_eq!(name.source(), Source::Stale, "a failure is no denial");
@@ -150,20 +151,20 @@ fn a_fallback_is_not_given_in_place_of_a_denial(kind: Kind) {
     name.say(Says::Loopback);
     name.denied();
 
-    let name = with(kind, CacheConfig::new(), change);
+    let name = with(kind, lasting(), change);
     name.say(Says::Loopback);
     assert!(!name.denied().is_cached());
     assert!(name.denied().is_cached());
 
     // Nor is a fallback that is private.
     let change = |it: Builder| it.fallback_host(NAME, IpAddr::from([127, 0, 0, 1]));
-    let name = with(kind, CacheConfig::new(), change);
+    let name = with(kind, lasting(), change);
     name.say(Says::Fails);
     assert!(name.ask().unwrap_err().is_temporary());
 }
 
 fn a_failure_after_a_denial_brings_no_old_answer_back(kind: Kind) {
-    let cache = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(HOUR);
+    let cache = lasting().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(HOUR);
     let name = with(kind, cache.negative_ttl(Duration::ZERO), |it| it);
     assert_eq!(name.source(), Source::Lookup);
     name.say(Says::Loopback);
@@ -173,7 +174,7 @@ fn a_failure_after_a_denial_brings_no_old_answer_back(kind: Kind) {
 }
 
 fn all_callers_of_a_call_are_denied(kind: Kind) {
-    let name = with(kind, CacheConfig::new(), |it| it);
+    let name = with(kind, lasting(), |it| it);
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
     name.say(Says::After(gate.clone(), Box::new(Says::Loopback)));
@@ -188,9 +189,9 @@ fn all_callers_of_a_call_are_denied(kind: Kind) {
 }
 
 fn an_answer_that_a_former_filter_let_through_is_not_given_again(kind: Kind) {
-    let old = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(HOUR);
-    let stale = CacheConfig::new().ttl(Duration::ZERO).stale_while_revalidate(HOUR);
-    for cache in [CacheConfig::new(), old, stale] {
+    let old = lasting().ttl(Duration::ZERO).stale_while_revalidate(Duration::ZERO).stale_if_error(HOUR);
+    let stale = lasting().ttl(Duration::ZERO).stale_while_revalidate(HOUR);
+    for cache in [lasting(), old, stale] {
         let name = with(kind, cache, |it| it.timeout(None));
         name.resolver.set_filter(None);
         name.say(Says::Loopback);
@@ -206,7 +207,7 @@ fn an_answer_that_a_former_filter_let_through_is_not_given_again(kind: Kind) {
 }
 
 fn an_answer_that_comes_after_a_change_of_the_filter_is_judged_by_the_new_one(kind: Kind) {
-    let name = with(kind, CacheConfig::new(), |it| it);
+    let name = with(kind, lasting(), |it| it);
     name.resolver.set_filter(None);
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
@@ -221,7 +222,7 @@ fn an_answer_that_comes_after_a_change_of_the_filter_is_judged_by_the_new_one(ki
 
 #[test]
 fn an_override_and_an_address_are_denied() {
-    let name = with(Kind::Blocking, CacheConfig::new(), |it| it.override_host(NAME, IpAddr::from([127, 0, 0, 1])));
+    let name = with(Kind::Blocking, lasting(), |it| it.override_host(NAME, IpAddr::from([127, 0, 0, 1])));
     name.denied();
     name.resolver.override_host(NAME, IpAddr::from([8, 8, 4, 4]));
     assert_eq!(name.source(), Source::Override);
@@ -237,7 +238,7 @@ fn an_override_and_an_address_are_denied() {
 /// The name is judged by the rules of when its answer comes, not only of when it was asked for.
 #[test]
 fn a_name_that_is_denied_while_its_call_runs_is_not_let_through() {
-    let name = with(Kind::Blocking, CacheConfig::new(), |it| it);
+    let name = with(Kind::Blocking, lasting(), |it| it);
     let gate = Gate::default();
     let _open = OpenOnDrop(&gate);
     name.say(Says::After(gate.clone(), Box::new(Says::Public)));

@@ -26,7 +26,7 @@ pub fn plain() -> gaiter::Builder {
     builder.timeout(LONG).thread_keep_alive(LONG)
 }
 
-/// Returns a cache whose answers and failures stay fresh.
+/// Returns a cache whose answers and failures stay fresh. A caller with an old answer waits for its lookup.
 pub fn lasting() -> gaiter::CacheConfig {
-    gaiter::CacheConfig::new().ttl(LONG).negative_ttl(LONG)
+    gaiter::CacheConfig::new().ttl(LONG).negative_ttl(LONG).stale_answer_timeout(LONG)
 }
