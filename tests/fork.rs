@@ -8,8 +8,8 @@ mod support;
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -232,11 +232,12 @@ fn over(kind: Kind) {
     quiet.gate.await_arrivals(16);
     quiet.gate.open();
     hanging.iter_mut().for_each(|lookup| drop(block_on(lookup).expect("an answer")));
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(3)));
     let others: Vec<_> = (0..2)
         .map(|thread| {
-            let (resolver, stop) = (resolver.clone(), Arc::clone(&stop));
+            let (resolver, stop, begun) = (resolver.clone(), Arc::clone(&stop), Arc::clone(&begun));
             thread::spawn(move || {
+                begun.wait();
                 for number in 0.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -253,6 +254,8 @@ fn over(kind: Kind) {
             })
         })
         .collect();
+    // None of the threads may be about to begin at the first fork.
+    begun.wait();
     for _ in 0..ROUNDS {
         fork("while other threads ask, hit the cache, and change overrides", || lookups(&resolver, &system));
     }
